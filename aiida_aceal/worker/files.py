@@ -1,0 +1,284 @@
+"""Configurations in files: one reader and one writer for every command, with errors that name file, structure and atom.
+
+Labels sit where ASE puts them (``SinglePointCalculator``) or under keys the caller names. Units: eV, Angstrom,
+eV/Angstrom, eV/Angstrom^3; stress is ASE's Voigt order (xx, yy, zz, yz, xz, xy), positive under tension.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
+
+from aiida_aceal.ace.errors import AceError
+
+#: Positions and cells are compared on this grid (Angstrom) when configurations are identified.
+HASH_GRID = 1e-5
+
+_PICKLES = (".pkl", ".pckl", ".pickle", ".gzip")
+_DATABASES = (".db", ".aselmdb")
+
+
+def configuration_hash(atoms: Atoms) -> str:
+    """Content hash of a configuration: 32 hex characters.
+
+    Made of the atomic numbers, the positions and cell on a grid of ``HASH_GRID`` Angstrom, and the periodicity, in the
+    order of the atoms. Labels, info and arrays do not enter; a translated or reordered copy is another configuration.
+    """
+    digest = hashlib.sha256()
+    digest.update(np.asarray(atoms.numbers, dtype="<i4").tobytes())
+    for values in (atoms.positions, np.asarray(atoms.cell)):
+        # integers, so that -0.0 and 0.0 are the same
+        digest.update(np.rint(np.asarray(values) / HASH_GRID).astype("<i8").tobytes())
+    digest.update(np.asarray(atoms.pbc, dtype="<i1").tobytes())
+    return digest.hexdigest()[:32]
+
+
+def get_labels(atoms: Atoms) -> tuple[float | None, np.ndarray | None, np.ndarray | None]:
+    """Stored labels of a configuration: (energy, forces [n, 3], stress [6]), ``None`` for each that is absent.
+
+    Never starts a calculation: only results that are stored on the calculator count.
+    """
+    results = getattr(atoms.calc, "results", None) or {}
+    energy, forces, stress = (results.get(name) for name in ("energy", "forces", "stress"))
+    return (
+        None if energy is None else float(energy),
+        None if forces is None else np.asarray(forces, dtype=float),
+        None if stress is None else _voigt(np.asarray(stress, dtype=float)),
+    )
+
+
+def _voigt(stress: np.ndarray) -> np.ndarray:
+    if stress.shape == (6,):
+        return stress
+    matrix = stress.reshape(3, 3)
+    return np.array([matrix[0, 0], matrix[1, 1], matrix[2, 2], matrix[1, 2], matrix[0, 2], matrix[0, 1]])
+
+
+def read_configurations(
+    path: str | Path | Sequence[str | Path],
+    energy_key: str | None = None,
+    forces_key: str | None = None,
+    stress_key: str | None = None,
+    require: Iterable[str] = (),
+) -> list[Atoms]:
+    """Read all configurations of one file, or of several in the order given.
+
+    :param path: extended XYZ, ASE data base (``.db``) or any other format that ``ase.io`` knows.
+    :param energy_key: name in ``info`` that holds the energy (eV) instead of ASE's usual place.
+    :param forces_key: name in ``arrays`` that holds the forces (eV/Angstrom).
+    :param stress_key: name in ``info`` that holds the stress (eV/Angstrom^3, 6 or 3x3 numbers).
+    :param require: labels (``energy``, ``forces``, ``stress``) that every configuration must have.
+    :raises AceError: missing or empty file, unreadable frame, label under no such key, wrong shape, number not finite.
+    """
+    paths = [path] if isinstance(path, (str, Path)) else list(path)
+    configurations: list[Atoms] = []
+    for one in paths:
+        configurations.extend(iter_configurations(one, energy_key, forces_key, stress_key, require))
+    if not configurations:
+        raise AceError("no configurations were given: name at least one file with structures")
+    return configurations
+
+
+def iter_configurations(
+    path: str | Path,
+    energy_key: str | None = None,
+    forces_key: str | None = None,
+    stress_key: str | None = None,
+    require: Iterable[str] = (),
+) -> Iterator[Atoms]:
+    """As :func:`read_configurations` for one file, but frame by frame: for files larger than memory."""
+    path = Path(path)
+    require = tuple(require)
+    index = -1
+    for index, atoms in enumerate(_frames(path)):
+        where = f"{path}, structure {index}"
+        _apply_keys(atoms, where, energy_key, forces_key, stress_key)
+        check_configuration(atoms, where)
+        labels = dict(zip(("energy", "forces", "stress"), get_labels(atoms)))
+        missing = [name for name in require if labels[name] is None]
+        if missing:
+            found = [key for key in (*atoms.info, *atoms.arrays) if key not in ("numbers", "positions")]
+            raise AceError(
+                f"{where}: no {' and no '.join(missing)}; label it, or say under which key it stands (found: {found})"
+            )
+        yield atoms
+    if index < 0:
+        raise AceError(f"{path}: the file holds no structures")
+
+
+def _frames(path: Path) -> Iterator[Atoms]:
+    if not path.is_file():
+        raise AceError(f"{path}: no such file")
+    if path.suffix in _PICKLES:
+        raise AceError(
+            f"{path}: pickled data frames are refused, since reading one can run any code; "
+            "convert it where you trust it: ase.io.write('data.extxyz', list(frame['ase_atoms']))"
+        )
+    if path.stat().st_size == 0:
+        raise AceError(f"{path}: the file is empty")
+    # ASE raises whatever its parsers stumble on (KeyError, IndexError, ...): all mean that the file is bad
+    index = 0
+    try:
+        if path.suffix in _DATABASES:
+            from ase.db import connect
+
+            with connect(str(path)) as database:
+                for row in database.select():
+                    atoms = row.toatoms()
+                    atoms.info.update(row.key_value_pairs)
+                    yield atoms
+                    index += 1
+        else:
+            from ase.io import iread
+
+            kind = {"format": "extxyz"} if path.suffix in (".xyz", ".extxyz") else {}
+            for atoms in iread(str(path), index=":", **kind):
+                yield atoms
+                index += 1
+    except (AceError, GeneratorExit):
+        raise
+    except Exception as error:
+        raise AceError(f"{path}: structure {index} cannot be read ({type(error).__name__}: {error})") from error
+
+
+def _apply_keys(atoms: Atoms, where: str, energy_key: str | None, forces_key: str | None, stress_key: str | None):
+    if energy_key is None and forces_key is None and stress_key is None:
+        return
+    results = dict(getattr(atoms.calc, "results", None) or {})
+    # ASE moves the names it knows (energy, forces, ...) from info and arrays to the calculator
+    for name, key, store in (
+        ("energy", energy_key, atoms.info),
+        ("stress", stress_key, atoms.info),
+        ("forces", forces_key, atoms.arrays),
+    ):
+        if key is None:
+            continue
+        if key in store:
+            value = store[key]
+        elif key in results:
+            value = results[key]
+        else:
+            found = sorted(k for k in (*store, *results) if k not in ("numbers", "positions"))
+            raise AceError(f"{where}: no {name} under the key '{key}' (found: {found})")
+        try:
+            value = np.asarray(value, dtype=float)
+        except (TypeError, ValueError):
+            raise AceError(f"{where}: {name} under the key '{key}' is not a number: {value!r}") from None
+        if name == "stress" and value.size not in (6, 9):
+            raise AceError(f"{where}: stress under the key '{key}' must have 6 or 9 numbers, it has {value.size}")
+        results[name] = float(value) if name == "energy" and value.size == 1 else value
+    atoms.calc = SinglePointCalculator(atoms)
+    atoms.calc.results.update(results)
+
+
+def check_configuration(atoms: Atoms, where: str) -> None:
+    """Raise :class:`AceError` unless numbers are finite and of the right shape; ``where`` starts the message."""
+    n_atoms = len(atoms)
+    if n_atoms == 0:
+        raise AceError(f"{where}: it has no atoms")
+    if np.any(atoms.numbers < 1):
+        atom = int(np.argmax(atoms.numbers < 1))
+        raise AceError(f"{where}: atom {atom} has no chemical element; write element symbols into the file")
+    _check_finite(atoms.positions, where, "position")
+    if not np.all(np.isfinite(np.asarray(atoms.cell))):
+        raise AceError(f"{where}: the cell holds a number that is not finite")
+    lengths = np.linalg.norm(np.asarray(atoms.cell), axis=1)
+    if np.any(atoms.pbc & (lengths == 0)):
+        raise AceError(f"{where}: periodic along an axis whose cell vector is zero; give the cell or set pbc to F")
+    energy, forces, stress = get_labels(atoms)
+    if energy is not None and not np.isfinite(energy):
+        raise AceError(f"{where}: the energy is {energy}; remove or relabel this structure")
+    if forces is not None:
+        if forces.shape != (n_atoms, 3):
+            raise AceError(f"{where}: forces have shape {forces.shape}, expected ({n_atoms}, 3)")
+        _check_finite(forces, where, "force")
+    if stress is not None and not np.all(np.isfinite(stress)):
+        raise AceError(f"{where}: the stress holds a number that is not finite; remove or relabel this structure")
+
+
+def _check_finite(values: np.ndarray, where: str, name: str) -> None:
+    bad = ~np.all(np.isfinite(values), axis=1)
+    if np.any(bad):
+        atom = int(np.argmax(bad))
+        raise AceError(
+            f"{where}: the {name} of atom {atom} is not finite ({values[atom].tolist()}); "
+            "remove or relabel this structure"
+        )
+
+
+def check_elements(configurations: Iterable[Atoms], elements: Iterable[str], where: str = "the configurations") -> None:
+    """Raise :class:`AceError` that names the first structure with an element the potential does not know."""
+    known = set(elements)
+    for index, atoms in enumerate(configurations):
+        foreign = sorted(set(atoms.get_chemical_symbols()) - known)
+        if foreign:
+            raise AceError(
+                f"{where}, structure {index}: element {', '.join(foreign)} is unknown to the potential "
+                f"(it knows {', '.join(sorted(known))})"
+            )
+
+
+def write_configurations(path: str | Path, configurations: Iterable[Atoms], append: bool = False) -> int:
+    """Write extended XYZ that reads back bit by bit; returns the number of configurations written.
+
+    ASE's own writer rounds to 8 decimals, which changes the content hash; numbers are written here in the shortest
+    form that gives back the same double. The file appears under its name when it is complete (except with ``append``).
+    """
+    path = Path(path)
+    target = path if append else path.with_name(path.name + ".part")
+    count = 0
+    with target.open("a" if append else "w", encoding="utf-8") as handle:
+        for atoms in configurations:
+            handle.write(format_extxyz(atoms))
+            count += 1
+    if not append:
+        target.replace(path)
+    return count
+
+
+def format_extxyz(atoms: Atoms) -> str:
+    """One configuration as extended XYZ text, labels included."""
+    from ase.io.extxyz import key_val_dict_to_str
+
+    energy, forces, stress = get_labels(atoms)
+    columns: list[tuple[str, str, np.ndarray]] = [("pos", "R", atoms.positions)]
+    for name, values in atoms.arrays.items():
+        if name in ("numbers", "positions", "forces") or values.dtype.kind not in "fiub":
+            continue
+        columns.append((name, {"f": "R", "b": "L"}.get(values.dtype.kind, "I"), values.reshape(len(atoms), -1)))
+    fixed = [c for c in atoms.constraints if isinstance(c, FixAtoms)]
+    if fixed and "move_mask" not in atoms.arrays:
+        free = np.ones(len(atoms), dtype=bool)
+        for constraint in fixed:
+            free[constraint.index] = False
+        columns.append(("move_mask", "L", free[:, None]))
+    if forces is not None:
+        columns.append(("forces", "R", forces))
+
+    header: dict[str, object] = {}
+    if atoms.cell.any():
+        header["Lattice"] = " ".join(repr(x) for x in np.asarray(atoms.cell).ravel().tolist())
+    header["Properties"] = "species:S:1:" + ":".join(f"{name}:{kind}:{v.shape[1]}" for name, kind, v in columns)
+    if energy is not None:
+        header["energy"] = energy
+    if stress is not None:
+        xx, yy, zz, yz, xz, xy = stress.tolist()
+        header["stress"] = " ".join(repr(x) for x in (xx, xy, xz, xy, yy, yz, xz, yz, zz))
+    header["pbc"] = " ".join("T" if p else "F" for p in atoms.pbc)
+    fields = [f'{key}="{value}"' if isinstance(value, str) else f"{key}={value!r}" for key, value in header.items()]
+    info = {key: value for key, value in atoms.info.items() if key not in header and value is not None}
+    if info:
+        fields.append(key_val_dict_to_str(info))
+
+    texts: list[list[str]] = [atoms.get_chemical_symbols()]
+    for _, kind, values in columns:
+        for column in np.asarray(values).T.tolist():
+            texts.append(["T" if x else "F" for x in column] if kind == "L" else [repr(x) for x in column])
+    rows = "\n".join(" ".join(row) for row in zip(*texts))
+    return f"{len(atoms)}\n{' '.join(fields)}\n{rows}\n"
