@@ -223,7 +223,7 @@ def dimers(
     distance: Sequence[float] = (1.5, 6.0),
     box: float | None = None,
 ) -> list[Atoms]:
-    """Two atoms at ``count`` distances, even in ``distance`` (A), of each pair ("Cu-I"); free or in a periodic ``box``."""
+    """Two atoms at ``count`` distances, even in ``distance`` (A), of each pair ("Cu-I"), free or in a ``box``."""
     low, high = _span("dimers distance", distance)
     if low <= 0:
         raise AceError(f"dimers distance: {distance!r} must be positive")
