@@ -1,11 +1,35 @@
-"""Fixtures shared by all rooms: where the reference numbers of other engines and the DFT sets are."""
+"""Fixtures shared by all rooms: where reference numbers and DFT sets are, an AiiDA profile, codes, copper."""
 
 from __future__ import annotations
 
 import os
+import sqlite3
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+# not `pytest_plugins`: that would make a profile for every session, also for those of pure numerics
+from aiida.tools.pytest_fixtures import (  # noqa: F401
+    aiida_code,
+    aiida_code_installed,
+    aiida_computer,
+    aiida_computer_local,
+    aiida_config_factory,
+    aiida_localhost,
+    aiida_manager,
+    aiida_profile_clean,
+    aiida_profile_factory,
+    daemon_client,
+    entry_points,
+    started_daemon_client,
+    stopped_daemon_client,
+    submit_and_await,
+)
+
+#: folders of tests/ whose tests get the profile of the session by themselves
+AIIDA_ROOMS = {"data", "calculations", "parsers", "workflows", "cli", "report"}
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -27,3 +51,179 @@ def reference_dir() -> Path:
 def data_dir() -> Path:
     """Folder with published DFT data sets in extended XYZ."""
     return _external("ACEAL_DATA", "data")
+
+
+# --- AiiDA -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def aiida_config(tmp_path_factory, aiida_config_factory):  # noqa: F811
+    """Temporary AiiDA configuration folder of the session."""
+    with aiida_config_factory(tmp_path_factory.mktemp("aiida")) as config:
+        yield config
+
+
+@pytest.fixture(scope="session")
+def aiida_profile(aiida_config, aiida_profile_factory):  # noqa: F811
+    """Temporary profile without services, made fast: WAL journal, no polling pause, few retries."""
+    with aiida_profile_factory(aiida_config) as profile:
+        database = Path(profile.storage_config["filepath"]) / "database.sqlite"
+        connection = sqlite3.connect(database)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.close()
+        for key, value in {
+            "runner.poll.interval": 0,
+            "transport.task_maximum_attempts": 1,
+            "transport.task_retry_initial_interval": 1,
+        }.items():
+            aiida_config.set_option(key, value, scope=profile.name)
+        aiida_config.store()
+        yield profile
+
+
+@pytest.fixture(autouse=True)
+def _profile_of_the_room(request):
+    """Load the profile for tests of the AiiDA half only, so that tests of the numerics start at once."""
+    rooms = request.path.relative_to(Path(__file__).parent).parts[:-1]
+    if AIIDA_ROOMS.intersection(rooms):
+        request.getfixturevalue("aiida_profile")
+
+
+@pytest.fixture
+def localhost(aiida_profile, aiida_localhost):  # noqa: F811
+    """This machine as a computer, without login shell and waiting."""
+    aiida_localhost.set_minimum_job_poll_interval(0.0)
+    aiida_localhost.configure(safe_interval=0, use_login_shell=False)
+    return aiida_localhost
+
+
+@pytest.fixture
+def installed_script(localhost):
+    """Factory: ``InstalledCode`` of a console script that stands beside the running Python (the real one)."""
+    from aiida.common.exceptions import NotExistent
+    from aiida.orm import InstalledCode, load_code
+
+    def factory(name: str, plugin: str):
+        path = Path(sys.executable).parent / name
+        assert path.is_file(), f"{path} is missing: install the package"
+        try:
+            return load_code(f"{name}@{localhost.label}")
+        except NotExistent:
+            code = InstalledCode(
+                label=name, computer=localhost, filepath_executable=str(path), default_calc_job_plugin=plugin
+            )
+            code.with_mpi = False
+            return code.store()
+
+    return factory
+
+
+@pytest.fixture
+def aceal_worker_code(installed_script):
+    """Code of the installed ``aceal-worker``."""
+    return installed_script("aceal-worker", "aceal.evaluate")
+
+
+@pytest.fixture
+def aceal_lmp_code(installed_script):
+    """Code of the installed ``aceal-lmp``."""
+    return installed_script("aceal-lmp", "aceal.lammps")
+
+
+@pytest.fixture
+def job_metadata():
+    """Metadata of a small CalcJob: one machine, ``threads`` cores, no MPI."""
+
+    def factory(threads: int = 1, **options) -> dict:
+        resources = {"num_machines": 1, "num_mpiprocs_per_machine": 1, "num_cores_per_mpiproc": threads}
+        return {"options": {"resources": resources, "withmpi": False, "max_wallclock_seconds": 300, **options}}
+
+    return factory
+
+
+# --- copper ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def cu_atoms():
+    """Factory: ``count`` rattled and strained fcc Cu cells as ``ase.Atoms``, labelled by EMT unless told otherwise."""
+    from ase.build import bulk
+    from ase.calculators.emt import EMT
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    def factory(count: int = 4, seed: int = 0, repeat=(1, 1, 1), rattle: float = 0.1, labelled: bool = True):
+        rng = np.random.default_rng(seed)
+        configurations = []
+        for _ in range(count):
+            atoms = bulk("Cu", cubic=True) * repeat
+            atoms.set_cell(atoms.cell * rng.uniform(0.96, 1.04), scale_atoms=True)
+            atoms.positions += rng.normal(0.0, rattle, atoms.positions.shape)
+            if labelled:
+                work = atoms.copy()
+                work.calc = EMT()
+                results = {
+                    "energy": work.get_potential_energy(),
+                    "forces": work.get_forces(),
+                    "stress": work.get_stress(),
+                }
+                atoms.calc = SinglePointCalculator(atoms, **results)
+            configurations.append(atoms)
+        return configurations
+
+    return factory
+
+
+@pytest.fixture
+def cu_configurations(aiida_profile, cu_atoms):
+    """Factory: unstored ``ConfigurationsData`` of :func:`cu_atoms`."""
+    from aiida_aceal.data.dataset import ConfigurationsData
+
+    def factory(count: int = 4, seed: int = 0, source: str = "rattled", **kwargs):
+        return ConfigurationsData.from_atoms(cu_atoms(count, seed, **kwargs), source=source)
+
+    return factory
+
+
+@pytest.fixture(scope="session")
+def small_potential():
+    """Factory: an ``AcePotential`` with a handful of functions (ranks 1 to 3); ``scale`` 0 leaves it unfitted."""
+    from aiida_aceal.ace import AcePotential, BasisFunction, Bond, Species
+
+    def factory(elements=("Cu",), scale: float = 0.1, n_density: int = 1, seed: int = 0, cutoff: float = 5.0):
+        rng = np.random.default_rng(seed)
+        elements = tuple(sorted(elements))
+        parameters = (1.0, 1.0, 1.0, 0.5)[: 2 * n_density]
+        bond = Bond("SBessel", (5.25,), cutoff, 0.01, 4, np.eye(4)[:3, None, :].repeat(3, axis=1))
+        shapes = [((n,), (0,), ()) for n in (1, 2, 3, 4)]
+        shapes += [((a, b), (l, l), ()) for a in (1, 2) for b in range(a, 3) for l in (0, 1, 2)]
+        shapes += [((1, 1, 1), (l, l, 0), (0,)) for l in (0, 1)]
+        blocks = {}
+        for mu0 in elements:
+            for mu in elements:
+                blocks[mu0 if mu == mu0 else f"{mu0} {mu}"] = tuple(
+                    BasisFunction(
+                        mu0,
+                        (mu,) * len(ns),
+                        ns,
+                        ls,
+                        lint,
+                        tuple(scale * rng.normal(size=n_density)) if scale else (0.0,) * n_density,
+                    )
+                    for ns, ls, lint in shapes
+                )
+        return AcePotential(
+            elements=elements,
+            species={el: Species(el, n_density, parameters=parameters) for el in elements},
+            bonds={(a, b): bond for a in elements for b in elements},
+            blocks=blocks,
+        )
+
+    return factory
+
+
+@pytest.fixture
+def cu_potential(aiida_profile, small_potential):
+    """Factory: unstored ``AcePotentialData`` of :func:`small_potential`."""
+    from aiida_aceal.data.potential import AcePotentialData
+
+    return lambda **kwargs: AcePotentialData(potential=small_potential(**kwargs))

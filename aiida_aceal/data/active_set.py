@@ -1,0 +1,260 @@
+"""An active set as a node: the ``.asi`` that ML-PACE reads, and what is known about it."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from aiida.common.exceptions import ValidationError
+from aiida.orm import SinglefileData
+
+from aiida_aceal.ace import AceError
+from aiida_aceal.data.potential import AcePotentialData
+
+_REPORT = "report.json"
+_ENVIRONMENTS = "environments.json"
+
+
+class ActiveSetData(SinglefileData):
+    """Inverse active sets, one square matrix per element, in the ``.asi`` format (``numpy.savez``, not compressed).
+
+    ``ActiveSetData(file=path or open file, report=dict, potential=AcePotentialData, environments=...)``
+
+    Attributes: ``elements``, ``sizes`` (rows per element), ``kind`` (``linear`` or ``full``), ``rank``,
+    ``log_volume``, ``tolerance_reached`` (per element, if the report holds them), ``n_clusters`` (1 unless local),
+    ``basis_hash`` and ``potential_hash`` of the potential it was made for. The whole report and the list of
+    environments are files in the repository.
+    """
+
+    DEFAULT_FILENAME = "active_set.asi"
+
+    def __init__(
+        self,
+        file: str | Path | BinaryIO | None = None,
+        report: Mapping[str, Any] | None = None,
+        potential: AcePotentialData | None = None,
+        environments: Mapping[str, Sequence[Sequence[Any]]] | None = None,
+        filename: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Make an unstored node.
+
+        :param file: path of an ``.asi`` or an open binary file.
+        :param report: what the builder reported (``ActiveSet.report()``).
+        :param potential: the potential it was made for; its elements and sizes are checked.
+        :param environments: element -> list of [content hash of the configuration, index of the atom] (``None`` as
+            hash: a row of the floor that stands for no environment).
+        :raises AceError: no such file, no ``.asi``, or it does not fit the potential.
+        """
+        super().__init__(**kwargs)
+        if file is None:
+            return
+        self.set_file(file, filename=filename)
+        if potential is not None:
+            self._set_potential(potential)
+        report = dict(report or {})
+        self.base.repository.put_object_from_filelike(io.BytesIO(json.dumps(_plain(report)).encode()), _REPORT)
+        text = json.dumps(_plain(dict(environments or {})))
+        self.base.repository.put_object_from_filelike(io.BytesIO(text.encode()), _ENVIRONMENTS)
+        self.base.attributes.set_many(_digest(report, self.elements))
+
+    def set_file(self, file: str | Path | BinaryIO, filename: str | None = None, **kwargs: Any) -> None:
+        """Store an ``.asi`` after checking that its arrays are what ML-PACE can read."""
+        if isinstance(file, (str, Path)):
+            path = Path(file).resolve()
+            if not path.is_file():
+                raise AceError(f"{path}: no such file")
+            source, content = str(path), path.read_bytes()
+        else:
+            source, content = str(getattr(file, "name", "active set")), file.read()
+        sizes = _check_asi(content, source)
+        super().set_file(io.BytesIO(content), filename=filename or self.DEFAULT_FILENAME)
+        self.base.attributes.set_many({"elements": sorted(sizes), "sizes": sizes, "n_clusters": 1})
+
+    def _set_potential(self, potential: AcePotentialData) -> None:
+        self.base.attributes.set_many(
+            {
+                "kind": _match(self.elements, self.sizes, potential),
+                "basis_hash": potential.base.attributes.get("basis_hash"),
+                "potential_hash": potential.base.attributes.get("potential_hash"),
+            }
+        )
+
+    def check_potential(self, potential: AcePotentialData) -> str | None:
+        """Why this active set does not belong to ``potential``; ``None`` if it does.
+
+        A linear set fits every potential of the same basis; a full one only the coefficients it was made with.
+        """
+        known = self.base.attributes.all
+        if "basis_hash" not in known:
+            try:
+                _match(self.elements, self.sizes, potential)
+            except AceError as error:
+                return str(error)
+            return None
+        if known["basis_hash"] != potential.base.attributes.get("basis_hash"):
+            sizes = ", ".join(f"{el} {n}" for el, n in self.sizes.items())
+            functions = ", ".join(f"{el} {n}" for el, n in potential.n_functions.items())
+            return (
+                f"the active set was made for another potential (its rows: {sizes}; functions of this potential: "
+                f"{functions}; the bases differ): build an active set for this potential"
+            )
+        if self.kind == "full" and known["potential_hash"] != potential.base.attributes.get("potential_hash"):
+            return (
+                "the full (nonlinear) active set was made with other coefficients: build it anew for this potential, "
+                "or use the linear one"
+            )
+        return None
+
+    @property
+    def content(self) -> bytes:
+        """Bytes of the ``.asi``."""
+        return self.get_content(mode="rb")
+
+    @contextmanager
+    def as_file(self) -> Iterator[Path]:
+        """The ``.asi`` as a file for the duration of the context."""
+        with self.as_path() as path:
+            yield path
+
+    def get_inverses(self) -> dict[str, np.ndarray]:
+        """Inverse active set of each element, [M, M]: rows functions, columns environments."""
+        with np.load(io.BytesIO(self.content), allow_pickle=False) as data:
+            return {name: data[name] for name in self.elements}
+
+    @property
+    def elements(self) -> list[str]:
+        """Elements, sorted."""
+        return list(self.base.attributes.get("elements"))
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Rows (= columns) per element."""
+        return dict(self.base.attributes.get("sizes"))
+
+    @property
+    def kind(self) -> str:
+        """``linear`` (rows B) or ``full`` (rows dE/dc)."""
+        return self.base.attributes.get("kind")
+
+    @property
+    def rank(self) -> dict[str, int]:
+        """Numerical rank per element; less than the size if the data do not span the basis."""
+        return dict(self.base.attributes.get("rank", {}))
+
+    @property
+    def log_volume(self) -> dict[str, float]:
+        """log |det A| per element."""
+        return dict(self.base.attributes.get("log_volume", {}))
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """Everything the builder reported."""
+        return json.loads(self.base.repository.get_object_content(_REPORT))
+
+    @property
+    def environments(self) -> dict[str, list]:
+        """element -> list of [content hash of the configuration, index of the atom], as far as known."""
+        return json.loads(self.base.repository.get_object_content(_ENVIRONMENTS))
+
+    def _prepare_asi(self, main_file_name: str = "") -> tuple[bytes, dict]:
+        return self.content, {}
+
+    def _validate(self) -> None:
+        # not SinglefileData._validate: that one allows a single file
+        super(SinglefileData, self)._validate()
+        names = self.base.repository.list_object_names()
+        if "sizes" not in self.base.attributes.all or self.filename not in names:
+            raise ValidationError("no active set was given: use ActiveSetData(file=...)")
+        if "kind" not in self.base.attributes.all:
+            self.base.attributes.set("kind", "linear")
+
+
+def _match(elements: Sequence[str], sizes: Mapping[str, int], potential: AcePotentialData) -> str:
+    """Kind of the set if its elements and sizes fit the potential; raises AceError if they do not."""
+    functions, densities = potential.n_functions, potential.n_densities
+    if list(elements) != potential.elements:
+        raise AceError(
+            f"the active set is for {', '.join(elements)}, the potential for {', '.join(potential.elements)}"
+        )
+    kinds = set()
+    for element, size in sizes.items():
+        linear, full = functions[element], functions[element] * densities[element]
+        if size not in (linear, full):
+            raise AceError(
+                f"the active set has {size} rows for {element}, but the potential has {linear} functions "
+                f"and {densities[element]} densities: it belongs to another potential"
+            )
+        # with one density both have the same size, and the other elements decide
+        if linear != full:
+            kinds.add("linear" if size == linear else "full")
+    if len(kinds) > 1:
+        raise AceError("the active set mixes linear and full sizes: it belongs to another potential")
+    return kinds.pop() if kinds else "linear"
+
+
+def _check_asi(content: bytes, source: str) -> dict[str, int]:
+    """Size per element; raises AceError unless C-ordered float64 squares without compression, all finite."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            packed = any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist())
+        with np.load(io.BytesIO(content), allow_pickle=False) as data:
+            arrays = {name: data[name] for name in data.files}
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
+        raise AceError(f"{source}: no .asi file ({error})") from None
+    if not arrays:
+        raise AceError(f"{source}: the .asi file holds no element")
+    for name, values in arrays.items():
+        if values.ndim != 2 or values.shape[0] != values.shape[1] or values.dtype != np.float64:
+            raise AceError(f"{source}: the array of {name} is {values.dtype} {values.shape}, expected a float64 square")
+        if not values.flags.c_contiguous and values.shape[0] > 1:
+            raise AceError(f"{source}: the array of {name} is in Fortran order, which ML-PACE reads as its transpose")
+        if not np.isfinite(values).all():
+            raise AceError(f"{source}: the array of {name} holds numbers that are not finite; build the set anew")
+    if packed:
+        raise AceError(f"{source}: compressed, which ML-PACE cannot read; write it with numpy.savez")
+    return {name: int(values.shape[0]) for name, values in arrays.items()}
+
+
+def _digest(report: Mapping[str, Any], elements: Sequence[str]) -> dict[str, Any]:
+    """The queryable part of a report; numbers per element may stand under ``elements`` or directly."""
+    result: dict[str, Any] = {}
+    inner = report.get("elements") if isinstance(report.get("elements"), Mapping) else {}
+    for name in ("rank", "log_volume", "tolerance_reached", "max_gamma", "n_environments"):
+        values = report.get(name)
+        if isinstance(values, Mapping):
+            result[name] = {el: _number(values.get(el)) for el in elements}
+        else:
+            found = {el: _number(inner[el][name]) for el in elements if name in inner.get(el, {})}
+            if found:
+                result[name] = found
+    if report.get("kind") in ("linear", "full"):
+        result["kind"] = report["kind"]
+    if isinstance(report.get("n_clusters"), int):
+        result["n_clusters"] = report["n_clusters"]
+    return result
+
+
+def _number(value: Any) -> Any:
+    """Number for the data base, which knows no nan or inf."""
+    if isinstance(value, (np.generic, float, int)):
+        value = value.item() if isinstance(value, np.generic) else value
+        return value if math.isfinite(value) else None
+    return None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    return value.item() if isinstance(value, np.generic) else value
