@@ -192,8 +192,8 @@ def _list(values) -> str:
     return "[" + ", ".join(_list(v) if isinstance(v, (list, tuple)) else _num(v) for v in values) + "]"
 
 
-def _text(mapping: dict, indent: str) -> str:
-    dumped = yaml.safe_dump(mapping, sort_keys=False, default_flow_style=None, width=10**6, allow_unicode=True)
+def _text(mapping: dict, indent: str, flow: bool | None) -> str:
+    dumped = yaml.safe_dump(mapping, sort_keys=False, default_flow_style=flow, width=10**6, allow_unicode=True)
     return "".join(indent + line + "\n" for line in dumped.splitlines())
 
 
@@ -201,9 +201,9 @@ def format_potential(pot: AcePotential) -> str:
     """Text of a potential; reading it back gives bit-equal numbers."""
     out = []
     if pot.metadata:
-        out.append("metadata:\n" + _text(dict(pot.metadata), "  "))
+        out.append("metadata:\n" + _text(dict(pot.metadata), "  ", False))
     if pot.auxdata:
-        out.append("auxdata:\n" + _text(dict(pot.auxdata), "  "))
+        out.append("auxdata:\n" + _text(dict(pot.auxdata), "  ", None))
     out.append(f"global:\n  DeltaSplineBins: {_num(pot.delta_spline_bins)}\nspecies:\n")
     for name, functions in pot.blocks.items():
         members = name.split()

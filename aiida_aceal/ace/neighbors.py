@@ -1,0 +1,153 @@
+"""Neighbour lists with explicit periodic images (ghosts), for any cell and any mixture of periodic directions."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from ase import Atoms
+from ase.geometry import complete_cell
+from numba import njit
+
+from .errors import AceError
+
+
+class Neighbors(NamedTuple):
+    """Atoms and ghosts with the neighbours of the atoms.
+
+    ``positions`` [n_all, 3]: the n atoms first, then ghosts; ``owner`` [n_all]: the atom each is an image of;
+    neighbours of atom i: ``neighbors[first[i]:first[i + 1]]`` (indices into ``positions``).
+    """
+
+    positions: np.ndarray
+    owner: np.ndarray
+    first: np.ndarray
+    neighbors: np.ndarray
+
+
+@njit(nogil=True, cache=True)
+def _ghosts(frac, cell, lo, hi, images):
+    """Images of the atoms inside the fractional slab [lo, hi]: owners and shifts; counts first, then fills."""
+    n = frac.shape[0]
+    count = 0
+    for turn in range(2):
+        if turn == 1:
+            owner = np.empty(count, dtype=np.int64)
+            position = np.empty((count, 3))
+        count = 0
+        for i in range(n):
+            for a in range(-images[0], images[0] + 1):
+                fa = frac[i, 0] + a
+                if images[0] > 0 and (fa < lo[0] or fa > hi[0]):
+                    continue
+                for b in range(-images[1], images[1] + 1):
+                    fb = frac[i, 1] + b
+                    if images[1] > 0 and (fb < lo[1] or fb > hi[1]):
+                        continue
+                    for c in range(-images[2], images[2] + 1):
+                        fc = frac[i, 2] + c
+                        if images[2] > 0 and (fc < lo[2] or fc > hi[2]):
+                            continue
+                        if a == 0 and b == 0 and c == 0:
+                            continue
+                        if turn == 1:
+                            owner[count] = i
+                            for k in range(3):
+                                position[count, k] = a * cell[0, k] + b * cell[1, k] + c * cell[2, k]
+                        count += 1
+    return owner, position
+
+
+@njit(nogil=True, cache=True)
+def _search(x, n, cutoff):
+    """Neighbours of the first n points among all points within the cutoff, by linked cells."""
+    n_all = x.shape[0]
+    low, high = x[0].copy(), x[0].copy()
+    for i in range(n_all):
+        for k in range(3):
+            low[k] = min(low[k], x[i, k])
+            high[k] = max(high[k], x[i, k])
+    bins = np.empty(3, dtype=np.int64)
+    for k in range(3):
+        bins[k] = max(1, min(512, int((high[k] - low[k]) / cutoff)))
+    while bins[0] * bins[1] * bins[2] > 8 * n_all + 64:  # nearly empty space: coarser bins
+        for k in range(3):
+            bins[k] = max(1, bins[k] // 2)
+    inverse = np.empty(3)
+    for k in range(3):
+        inverse[k] = bins[k] / max(high[k] - low[k], 1e-12)
+    where = np.empty(n_all, dtype=np.int64)
+    head = np.zeros(bins[0] * bins[1] * bins[2] + 1, dtype=np.int64)
+    for i in range(n_all):
+        b = 0
+        for k in range(3):
+            c = min(bins[k] - 1, int((x[i, k] - low[k]) * inverse[k]))
+            b = b * bins[k] + c
+        where[i] = b
+        head[b + 1] += 1
+    for b in range(head.shape[0] - 1):
+        head[b + 1] += head[b]
+    fill = head.copy()
+    members = np.empty(n_all, dtype=np.int64)
+    for i in range(n_all):
+        members[fill[where[i]]] = i
+        fill[where[i]] += 1
+    first = np.zeros(n + 1, dtype=np.int64)
+    out = np.empty(max(16, 64 * n), dtype=np.int32)
+    rc2 = cutoff * cutoff
+    total = 0
+    for i in range(n):
+        b = where[i]
+        bz = b % bins[2]
+        by = (b // bins[2]) % bins[1]
+        bx = b // (bins[2] * bins[1])
+        for cx in range(max(0, bx - 1), min(bins[0], bx + 2)):
+            for cy in range(max(0, by - 1), min(bins[1], by + 2)):
+                row = (cx * bins[1] + cy) * bins[2]
+                start, stop = head[row + max(0, bz - 1)], head[row + min(bins[2], bz + 2)]
+                if total + stop - start > out.shape[0]:
+                    bigger = np.empty(2 * out.shape[0] + stop - start, dtype=np.int32)
+                    bigger[:total] = out[:total]
+                    out = bigger
+                for m in range(start, stop):
+                    j = members[m]
+                    dx, dy, dz = x[j, 0] - x[i, 0], x[j, 1] - x[i, 1], x[j, 2] - x[i, 2]
+                    if dx * dx + dy * dy + dz * dz < rc2 and j != i:
+                        out[total] = j
+                        total += 1
+        first[i + 1] = total
+    return first, out[:total].copy()
+
+
+def build_neighbors(atoms: Atoms, cutoff: float) -> Neighbors:
+    """All neighbours within ``cutoff`` (Angstrom), periodic images included.
+
+    Raises
+    ------
+    AceError
+        If positions or cell are not finite, or a periodic cell has no volume.
+    """
+    positions = np.ascontiguousarray(atoms.positions, dtype=float)
+    cell, pbc = np.array(atoms.cell), np.asarray(atoms.pbc)
+    if not np.isfinite(positions).all() or not np.isfinite(cell).all():
+        raise AceError("positions or cell are not finite; check the structure")
+    n = len(positions)
+    if n == 0:
+        raise AceError("the structure has no atoms")
+    owner, x = np.arange(n), positions
+    if pbc.any():
+        full = complete_cell(cell)
+        volume = abs(np.linalg.det(full))
+        if volume < 1e-10 or not all(np.linalg.norm(cell[k]) > 0 for k in range(3) if pbc[k]):
+            raise AceError("the cell of a periodic structure has no volume; set a cell or pbc=False")
+        inverse = np.linalg.inv(full)
+        frac = positions @ inverse
+        wrapped = np.where(pbc, frac - np.floor(frac), frac)
+        reach = cutoff * np.linalg.norm(inverse, axis=0)
+        images = np.where(pbc, np.ceil(reach).astype(np.int64) + 1, 0).astype(np.int64)
+        ghost_owner, shift = _ghosts(wrapped, full, -reach - 1e-12, 1.0 + reach + 1e-12, images)
+        home = positions + (wrapped - frac) @ full  # wrapping only shifts the frame of the ghosts
+        x = np.concatenate([home, home[ghost_owner] + shift])
+        owner = np.concatenate([owner, ghost_owner])
+    first, neighbors = _search(x, n, float(cutoff))
+    return Neighbors(x, owner, first, neighbors)
