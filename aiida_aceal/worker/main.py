@@ -6,6 +6,9 @@ Every subcommand lives in a module ``aiida_aceal.worker.<module>`` with a click 
 from __future__ import annotations
 
 import importlib
+import os
+import sys
+import threading
 
 import click
 
@@ -33,8 +36,32 @@ class LazyGroup(click.Group):
             return None
         return importlib.import_module(f"aiida_aceal.worker.{COMMANDS[name]}").command
 
+    def invoke(self, ctx: click.Context):
+        """Bad input (``AceError``) ends any command with one line on stderr and exit code 2."""
+        try:
+            return super().invoke(ctx)
+        except ValueError as error:
+            from aiida_aceal.ace.errors import AceError
+
+            if not isinstance(error, AceError):
+                raise
+            refusal = click.ClickException(str(error))
+            refusal.exit_code = 2
+            raise refusal from error
+
+
+def _out_of_time(seconds: float) -> None:
+    print(f"Error: the time limit of {seconds:g} s is reached", file=sys.stderr, flush=True)
+    # the main thread may sit in a kernel for long: no unwinding, output files appear only when complete
+    os._exit(3)
+
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="aiida-aceal")
-def main() -> None:
+@click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), help="End with exit code 3 after SECONDS.")
+def main(time_limit: float | None) -> None:
     """Evaluate, fit, grade, select, explore and label with ACE potentials, on files."""
+    if time_limit is not None:
+        timer = threading.Timer(time_limit, _out_of_time, (time_limit,))
+        timer.daemon = True
+        timer.start()
