@@ -15,6 +15,7 @@ _WHERE = {
     "AceResult": "model",
     "BasisFunction": "potential",
     "Bond": "potential",
+    "LinearSystem": "design",
     "ProjectionRows": "model",
     "Species": "potential",
     "build_potential": "build",

@@ -14,6 +14,7 @@ from ase import Atoms
 from threadpoolctl import ThreadpoolController
 
 from .compile import CompiledSpecies, compile_species, with_coefficients
+from .design import LinearSystem, design_arrays, design_rows
 from .errors import AceError
 from .kernels import evaluate_atoms
 from .neighbors import build_neighbors
@@ -236,6 +237,27 @@ class AceModel:
             )  # fmt: skip
             total += virial.sum(0)
         return -fold(forces, nb.owner, n), total
+
+    def linear_system(self, atoms: Atoms, forces: bool = True, virial: bool = False) -> LinearSystem:
+        """Design matrix of one structure for one density; see `LinearSystem` for columns and shapes.
+
+        Core repulsion and core cutoffs are not part of it. Single-threaded: call it from several threads.
+        """
+        nb = build_neighbors(atoms, self.cutoff)
+        own = self.species_of(atoms)
+        n = len(atoms)
+        sizes = [s.arrays.n_functions for s in self.species]
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        E = np.zeros(offsets[-1])
+        F = np.zeros((3 * n if forces else 1, offsets[-1]))
+        V = np.zeros((6 if virial else 1, offsets[-1]))
+        for s in np.unique(own):
+            compiled = self.species[s]
+            design_rows(
+                compiled.arrays, design_arrays(compiled), np.flatnonzero(own == s), own[nb.owner], nb.positions,
+                nb.owner, nb.first, nb.neighbors, int(offsets[s]), forces, virial, E, F, V,
+            )  # fmt: skip
+        return LinearSystem(E, F if forces else None, V if virial else None)
 
     # --- neighbour lists ----------------------------------------------------------------------------------------------
     def compute(
