@@ -334,12 +334,17 @@ def test_core_repulsion_without_effect_warns():
         ({"coefs_init": "one"}, "'zero'"),
         ({"number_of_functions_per_element": 0}, "at least 1"),
         ({"potential": {}}, "section"),
-        ({"nradmax_by_orders": [4, 2, 400]}, "more than"),
     ],
 )
 def test_bad_descriptions(change, message):
     with pytest.raises(AceError, match=message):
         build_potential({**COPPER, **change})
+
+
+def test_far_too_large_basis(monkeypatch):
+    monkeypatch.setattr("aiida_aceal.ace.build.MAX_FUNCTIONS_PER_ELEMENT", 1000)
+    with pytest.raises(AceError, match="more than 1000 functions"):
+        build_potential({**COPPER, "nradmax_by_orders": [4, 2, 40]})
 
 
 def test_missing_parts():
