@@ -1,0 +1,131 @@
+"""Parser that all CalcJobs of ``aceal-worker`` share."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aiida import orm
+from aiida.engine import ExitCode
+from aiida.parsers import Parser
+
+from aiida_aceal.ace.errors import AceError
+from aiida_aceal.calculations.worker_base import ERROR_FILE, REPORT_FILE
+from aiida_aceal.data.dataset import ConfigurationsData
+from aiida_aceal.worker.files import read_configurations
+
+_MEMORY_WORDS = ("MemoryError", "oom-kill", "Out of memory", "out of memory", "Cannot allocate memory", "bad_alloc")
+_TIME_WORDS = ("the time limit of", "DUE TO TIME LIMIT", "exceeded limit", "CPU time limit exceeded", "TERM_RUNLIMIT")
+
+
+class AceWorkerParser(Parser):
+    """Reads the report, turns what the worker said on stderr into an exit code, leaves the rest to subclasses.
+
+    What was written before a failure is parsed and attached all the same; the failure decides the exit code.
+    """
+
+    def parse(self, **kwargs: Any) -> ExitCode | None:
+        """Parse ``retrieved`` and the temporary folder."""
+        self.temporary = Path(kwargs["retrieved_temporary_folder"]) if "retrieved_temporary_folder" in kwargs else None
+        failure = self.find_failure()
+        report, report_failure = self.read_report()
+        if report is not None:
+            self.out("report", orm.Dict(clean(report)))
+        result = self.parse_files(report or {})
+        return failure or result or report_failure
+
+    def parse_files(self, report: Mapping[str, Any]) -> ExitCode | None:
+        """Attach the outputs of the subclass; returns its exit code or ``None``."""
+        return None
+
+    # --- what went wrong ---------------------------------------------------------------------------------------
+
+    def text(self, name: str | None) -> str:
+        """Content of a retrieved text file, empty if there is none."""
+        try:
+            return self.retrieved.base.repository.get_object_content(name, mode="rb").decode("utf-8", "replace")
+        except (FileNotFoundError, OSError, TypeError, ValueError):
+            return ""
+
+    def find_failure(self) -> ExitCode | None:
+        """Exit code for what the worker or the scheduler said, ``None`` if they said nothing bad."""
+        errors = self.text(ERROR_FILE)
+        scheduler = self.text(self.node.get_option("scheduler_stderr"))
+        both = errors + "\n" + scheduler
+        last = last_error_line(errors)
+        if self.node.exit_status == 120 or any(word in both for word in _TIME_WORDS):
+            return self.exit(
+                "ERROR_OUT_OF_WALLTIME",
+                last or "the scheduler ended the job; ask for more time or give it less to do",
+            )
+        if self.node.exit_status == 110 or any(word in both for word in _MEMORY_WORDS):
+            return self.exit("ERROR_OUT_OF_MEMORY", last or "ask for more memory or lower the `memory` setting")
+        for line in errors.splitlines():
+            if line.startswith("Error: "):
+                return self.exit("ERROR_BAD_INPUT", errors[errors.index("Error: ") + 7 :].strip())
+        if "Traceback (most recent call last)" in errors:
+            return self.exit("ERROR_WORKER_FAILED", last)
+        for word in ("Killed", "Segmentation fault", "Aborted", "command not found", "No such file or directory"):
+            if word in both:
+                return self.exit("ERROR_WORKER_FAILED", next(x for x in both.splitlines() if word in x).strip())
+        return None
+
+    def exit(self, label: str, message: str) -> ExitCode:
+        """Exit code of the process with its message filled in."""
+        return getattr(self.exit_codes, label).format(message=message)
+
+    def read_report(self) -> tuple[dict | None, ExitCode | None]:
+        """Content of ``report.json`` or the reason why there is none."""
+        text = self.text(REPORT_FILE)
+        if not text:
+            return None, self.exit("ERROR_OUTPUT_MISSING", REPORT_FILE)
+        try:
+            report = json.loads(text)
+        except json.JSONDecodeError as error:
+            return None, self.exit("ERROR_OUTPUT_TRUNCATED", f"{REPORT_FILE}: {error}")
+        if not isinstance(report, dict):
+            return None, self.exit("ERROR_OUTPUT_TRUNCATED", f"{REPORT_FILE} holds no mapping")
+        return report, None
+
+    # --- files -------------------------------------------------------------------------------------------------
+
+    def path(self, name: str) -> Path | None:
+        """A temporarily retrieved file, ``None`` if it is not there."""
+        if self.temporary is None:
+            return None
+        path = self.temporary / name
+        return path if path.is_file() else None
+
+    def attach_configurations(
+        self, port: str, name: str, source: str, required: bool = True, may_be_empty: bool = False
+    ) -> ExitCode | None:
+        """Read extended XYZ and attach it as ``ConfigurationsData``; nothing is attached if it is empty."""
+        path = self.path(name)
+        if path is None or (path.stat().st_size == 0 and not may_be_empty):
+            return self.exit("ERROR_OUTPUT_MISSING", name) if required else None
+        if path.stat().st_size == 0:
+            return None
+        try:
+            self.out(port, ConfigurationsData.from_atoms(read_configurations(path), source=source))
+        except AceError as error:
+            label = "ERROR_NOT_FINITE" if "finite" in str(error) or " nan" in str(error) else "ERROR_OUTPUT_TRUNCATED"
+            return self.exit(label, str(error).replace(str(path), name))
+        return None
+
+
+def last_error_line(text: str) -> str:
+    """The last line that is not blank."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def clean(value: Any) -> Any:
+    """Copy of a JSON value fit for the data base, which knows no nan or inf: they become ``None``."""
+    if isinstance(value, dict):
+        return {str(k): clean(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [clean(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
