@@ -146,7 +146,11 @@ class AcePotential:
     # --- reading and writing ------------------------------------------------------------------------------------
     @classmethod
     def read(cls, path: str | Path) -> AcePotential:
-        """Read a B-basis ``.yaml``. For C-tilde ``.yace`` files see `aiida_aceal.ace.yace`."""
+        """Read a B-basis ``.yaml``; a ``.yace`` gives a `aiida_aceal.ace.yace.CTildePotential` (for evaluation only)."""
+        if Path(path).suffix == ".yace":
+            from .yace import CTildePotential
+
+            return CTildePotential.read(path)
         from .yaml_io import read_potential
 
         return read_potential(path)

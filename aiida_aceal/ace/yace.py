@@ -13,14 +13,18 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
 
 from .coupling import coupling_terms
 from .errors import AceError
+from .graph import Products, collect_products
 from .potential import AcePotential, Bond, Species
+
+if TYPE_CHECKING:
+    from .compile import CompiledSpecies
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +47,8 @@ class CTildePotential:
     """A potential in C-tilde form.
 
     ``functions`` maps each element to its functions in file order; ``energies`` are the E0 of the file, eV per atom.
-    It has energies, forces and virial, but no projections and hence no extrapolation grade.
+    `AceModel` takes it as it takes an `AcePotential`: energies (without E0), forces and virial, but there are no
+    projections and hence no extrapolation grade.
     """
 
     elements: tuple[str, ...]
@@ -89,19 +94,32 @@ class CTildePotential:
         new = {**self.reference_energies, **energies}
         return replace(self, energies=tuple(float(new[el]) for el in self.elements))
 
-    def density_terms(self, element: str) -> list[tuple]:
-        """Contributions to the densities of an element, in the form `graph.collect_products` takes.
-
-        Returns
-        -------
-        list of (mus, ns - 1, ls, ms [q, r], weights [q])
-            Entry ``P * k + p`` holds the products of function k with their weights in density p.
-        """
+    def products(self, element: str) -> Products:
+        """Products A of an element with their weights in its densities: its P densities are the "functions"."""
         terms = []
+        P = self.species[element].n_density
         for f in self.functions[element]:
             ns = [n - 1 for n in f.ns]
-            terms.extend((f.mus, ns, f.ls, f.ms, f.ctildes[:, p]) for p in range(f.ctildes.shape[1]))
-        return terms
+            terms.extend((f.mus, ns, f.ls, f.ms, f.ctildes[:, p]) for p in range(P))
+        merged = collect_products(terms)
+
+        def by_density(matrix: list[tuple[int, int, float]]) -> list[tuple[int, int, float]]:
+            total: dict[tuple[int, int], float] = {}
+            for v, e, w in matrix:
+                total[v % P, e] = total.get((v % P, e), 0.0) + w
+            return [(p, e, w) for (p, e), w in total.items()]
+
+        return merged._replace(
+            n_functions=P, rank1_matrix=by_density(merged.rank1_matrix), matrix=by_density(merged.matrix)
+        )
+
+    def compile_species(self, element: str) -> CompiledSpecies:
+        """Kernel arrays of one element for `AceModel` (whose "projections" are then the densities rho_p)."""
+        from .compile import compile_products  # compiled kernels are loaded only for evaluation
+
+        bonds = [self.bonds.get((element, other)) for other in self.elements]
+        identity = np.eye(self.species[element].n_density)
+        return compile_products(element, self.elements, self.species[element], bonds, self.products(element), identity)
 
 
 # --- conversion -------------------------------------------------------------------------------------------------------

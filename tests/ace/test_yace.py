@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.build import bulk
 
-from aiida_aceal.ace import AceError, AcePotential
+from aiida_aceal.ace import AceError, AceModel, AcePotential
 from aiida_aceal.ace.build import build_potential
 from aiida_aceal.ace.coupling import coupling_terms
-from aiida_aceal.ace.graph import collect_products
 from aiida_aceal.ace.yace import CTildePotential, parse_yace, potential_to_yace, to_ctilde
 
 CASES = (
@@ -81,20 +83,56 @@ def test_densities_agree_with_the_b_basis(potential):
         assert len(ctilde.functions[el]) < potential.n_functions[el]  # several lint are one function
 
 
-def test_density_terms_are_the_same_sums(potential):
+def test_products_are_the_same_sums(potential):
     base = random_atomic_base(potential, np.random.default_rng(2))
     ctilde = to_ctilde(potential)
     for el in potential.elements:
-        P = ctilde.n_densities[el]
-        products = collect_products(ctilde.density_terms(el))
-        total = np.zeros(P)
-        for v, e, w in products.rank1_matrix:
+        products = ctilde.products(el)
+        assert products.n_functions == ctilde.n_densities[el]
+        total = np.zeros(products.n_functions)
+        for p, e, w in products.rank1_matrix:
             mu, n = products.rank1[e]
-            total[v % P] += w * base[mu, n + 1, 0][0].real
-        for v, e, w in products.matrix:
+            total[p] += w * base[mu, n + 1, 0][0].real
+        for p, e, w in products.matrix:
             mus, ns, ls, ms = zip(*products.factors[e])
-            total[v % P] += w * real_product(base, mus, [n + 1 for n in ns], ls, ms)
+            total[p] += w * real_product(base, mus, [n + 1 for n in ns], ls, ms)
         np.testing.assert_allclose(total, densities(ctilde, el, base), rtol=1e-11)
+
+
+@pytest.mark.parametrize("inner", [{}, {"r_in": 1.8, "delta_in": 0.6, "core-repulsion": [20.0, 1.0]}])
+def test_evaluation_agrees_with_the_b_basis(potential, inner):
+    radial = {
+        pair: replace(b, r_in=inner.get("r_in", 0.0), delta_in=inner.get("delta_in", 0.0),
+                      core_repulsion=tuple(inner.get("core-repulsion", (0.0, 0.0))))
+        for pair, b in potential.bonds.items()
+    }  # fmt: skip
+    pot = replace(potential, bonds=radial)
+    atoms = bulk("Al", a=3.6, cubic=True) * (2, 1, 1)
+    atoms.symbols[[1, 2, 6]] = "Ni"
+    atoms.rattle(0.15, seed=1)
+    one = AceModel(pot, threads=1).evaluate(atoms)
+    two = AceModel(parse_yace(potential_to_yace(pot)), threads=1).evaluate(atoms)
+    scale = np.abs(one.forces).max()
+    np.testing.assert_allclose(two.energies, one.energies, rtol=1e-10)
+    np.testing.assert_allclose(two.forces, one.forces, atol=1e-10 * scale)
+    np.testing.assert_allclose(two.virial, one.virial, atol=1e-9 * scale)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_reference_energies_and_forces(reference_dir, case):
+    folder = reference_dir / "cases" / case
+    model = AceModel(AcePotential.read(folder / "pot.yace"), threads=1)
+    data = np.load(folder / "reference.npz", allow_pickle=False)
+    names = sorted({key.split("/")[0] for key in data.files})
+    for name in names[:6]:
+        atoms = Atoms(
+            data[f"{name}/numbers"], data[f"{name}/positions"], cell=data[f"{name}/cell"], pbc=data[f"{name}/pbc"]
+        )
+        result = model.evaluate(atoms)
+        energies, forces = data[f"{name}/energies"], data[f"{name}/forces"]
+        # the reference engine interpolates its radial functions (1e-9 at kinks)
+        np.testing.assert_allclose(result.energies, energies, atol=1e-8 * max(1.0, np.abs(energies).max()))
+        np.testing.assert_allclose(result.forces, forces, atol=1e-7 * max(1.0, np.abs(forces).max()))
 
 
 def test_round_trip_is_exact(potential):
@@ -123,6 +161,7 @@ def test_files(potential, tmp_path):
     other = CTildePotential.read(tmp_path / "other.yace")
     assert other.reference_energies == {"Al": -0.1, "Ni": -2.5}
     assert other.to_yace().replace("-2.5]", "0.33333333333333331]") == path.read_text()
+    assert AcePotential.read(path).to_yace() == path.read_text()
     with pytest.raises(AceError, match=r"missing\.yace: cannot be read"):
         CTildePotential.read(tmp_path / "missing.yace")
 
