@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,12 +26,12 @@ _ENVIRONMENTS = "environments.json"
 class ActiveSetData(SinglefileData):
     """Inverse active sets, one square matrix per element, in the ``.asi`` format (``numpy.savez``, not compressed).
 
-    ``ActiveSetData(file=path or open file, report=dict, potential=AcePotentialData, environments=...)``
+    ``ActiveSetData(file=path or open file, report=dict, potential=AcePotentialData, structures=hashes)``
 
-    Attributes: ``elements``, ``sizes`` (rows per element), ``kind`` (``linear`` or ``full``), ``rank``,
-    ``log_volume``, ``tolerance_reached`` (per element, if the report holds them), ``n_clusters`` (1 unless local),
-    ``basis_hash`` and ``potential_hash`` of the potential it was made for. The whole report and the list of
-    environments are files in the repository.
+    Attributes: ``elements``, ``sizes`` (rows per element), ``kind`` (``linear`` or ``full``); as far as the report
+    has them ``rank``, ``log_volume``, ``max_gamma``, ``n_environments``, ``floor_rows`` per element and
+    ``tolerance``, ``tolerance_reached``, ``converged``; ``basis_hash`` and ``potential_hash`` of the potential it was
+    made for. The whole report and the list of environments are files in the repository.
     """
 
     DEFAULT_FILENAME = "active_set.asi"
@@ -40,17 +41,17 @@ class ActiveSetData(SinglefileData):
         file: str | Path | BinaryIO | None = None,
         report: Mapping[str, Any] | None = None,
         potential: AcePotentialData | None = None,
-        environments: Mapping[str, Sequence[Sequence[Any]]] | None = None,
+        structures: Sequence[str] | None = None,
         filename: str | None = None,
         **kwargs: Any,
     ) -> None:
         """Make an unstored node.
 
         :param file: path of an ``.asi`` or an open binary file.
-        :param report: what the builder reported (``ActiveSet.report()``).
+        :param report: what the builder reported (``ActiveSet.report()``); default: what the file says of itself.
         :param potential: the potential it was made for; its elements and sizes are checked.
-        :param environments: element -> list of [content hash of the configuration, index of the atom] (``None`` as
-            hash: a row of the floor that stands for no environment).
+        :param structures: content hash of each structure that the report counts, so that the environments can be
+            found again in the graph; default: the identifiers in the report.
         :raises AceError: no such file, no ``.asi``, or it does not fit the potential.
         """
         super().__init__(**kwargs)
@@ -59,11 +60,21 @@ class ActiveSetData(SinglefileData):
         self.set_file(file, filename=filename)
         if potential is not None:
             self._set_potential(potential)
-        report = dict(report or {})
-        self.base.repository.put_object_from_filelike(io.BytesIO(json.dumps(_plain(report)).encode()), _REPORT)
-        text = json.dumps(_plain(dict(environments or {})))
-        self.base.repository.put_object_from_filelike(io.BytesIO(text.encode()), _ENVIRONMENTS)
+        report = dict(report) if report is not None else _own_report(self, potential)
+        for name, content in ((_REPORT, report), (_ENVIRONMENTS, _environments(report, structures))):
+            text = json.dumps(_plain(content)).encode()
+            self.base.repository.put_object_from_filelike(io.BytesIO(text), name)
         self.base.attributes.set_many(_digest(report, self.elements))
+
+    @classmethod
+    def from_active_set(
+        cls, active_set: Any, potential: AcePotentialData, structures: Sequence[str] | None = None
+    ) -> ActiveSetData:
+        """Unstored node of an ``ActiveSet`` in memory."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / cls.DEFAULT_FILENAME
+            active_set.save(path)
+            return cls(file=path, report=active_set.report(), potential=potential, structures=structures)
 
     def set_file(self, file: str | Path | BinaryIO, filename: str | None = None, **kwargs: Any) -> None:
         """Store an ``.asi`` after checking that its arrays are what ML-PACE can read."""
@@ -76,7 +87,7 @@ class ActiveSetData(SinglefileData):
             source, content = str(getattr(file, "name", "active set")), file.read()
         sizes = _check_asi(content, source)
         super().set_file(io.BytesIO(content), filename=filename or self.DEFAULT_FILENAME)
-        self.base.attributes.set_many({"elements": sorted(sizes), "sizes": sizes, "n_clusters": 1})
+        self.base.attributes.set_many({"elements": sorted(sizes), "sizes": sizes})
 
     def _set_potential(self, potential: AcePotentialData) -> None:
         self.base.attributes.set_many(
@@ -223,22 +234,46 @@ def _check_asi(content: bytes, source: str) -> dict[str, int]:
     return {name: int(values.shape[0]) for name, values in arrays.items()}
 
 
+def _own_report(node: ActiveSetData, potential: AcePotentialData | None) -> dict[str, Any]:
+    """What the file says of itself; nothing but sizes and volume if another code wrote it."""
+    from aiida_aceal.uncertainty import ActiveSet
+
+    with node.as_path() as path:
+        return ActiveSet.load(path, potential=None if potential is None else potential.get_potential()).report()
+
+
+def _environments(report: Mapping[str, Any], structures: Sequence[str] | None) -> dict[str, list]:
+    """element -> [[content hash or None, atom], ...] of the active rows."""
+    result = {}
+    for element, facts in dict(report.get("elements") or {}).items():
+        places = facts.get("active_environments") or []
+        names = list(facts.get("identifiers") or [])
+        names += [""] * (len(places) - len(names))
+        rows = []
+        for (structure, atom), name in zip(places, names):
+            if structures is not None and 0 <= structure < len(structures):
+                name = structures[structure]
+            rows.append([name or None, int(atom)])
+        result[element] = rows
+    return result
+
+
 def _digest(report: Mapping[str, Any], elements: Sequence[str]) -> dict[str, Any]:
-    """The queryable part of a report; numbers per element may stand under ``elements`` or directly."""
+    """The queryable part of a report."""
     result: dict[str, Any] = {}
-    inner = report.get("elements") if isinstance(report.get("elements"), Mapping) else {}
-    for name in ("rank", "log_volume", "tolerance_reached", "max_gamma", "n_environments"):
-        values = report.get(name)
-        if isinstance(values, Mapping):
-            result[name] = {el: _number(values.get(el)) for el in elements}
-        else:
-            found = {el: _number(inner[el][name]) for el in elements if name in inner.get(el, {})}
-            if found:
-                result[name] = found
+    facts = dict(report.get("elements") or {})
+    names = {"rank": "rank", "log_volume": "log_volume", "max_gamma": "max_gamma", "floor_rows": "floor_rows"}
+    for name, key in {**names, "n_environments": "environments"}.items():
+        found = {element: _number(facts[element][key]) for element in elements if key in facts.get(element, {})}
+        if found:
+            result[name] = found
+    for name in ("tolerance", "tolerance_reached"):
+        if name in report:
+            result[name] = _number(report[name])
+    if isinstance(report.get("converged"), bool):
+        result["converged"] = report["converged"]
     if report.get("kind") in ("linear", "full"):
         result["kind"] = report["kind"]
-    if isinstance(report.get("n_clusters"), int):
-        result["n_clusters"] = report["n_clusters"]
     return result
 
 

@@ -92,17 +92,20 @@ def test_active_set(cu_potential):
     potential = cu_potential().store()
     size = potential.n_functions["Cu"]
     inverse = np.random.default_rng(0).normal(size=(size, size))
-    report = {"kind": "linear", "rank": {"Cu": size - 1}, "log_volume": {"Cu": -np.inf}, "passes": 3}
-    environments = {"Cu": [["a" * 32, 3], [None, -1]]}
-    node = ActiveSetData(file=asi(Cu=inverse), report=report, potential=potential, environments=environments).store()
+    places = [[0, 3], [1, 2], [-1, -1]]
+    facts = {"rank": size - 1, "log_volume": -np.inf, "environments": 80, "active_environments": places}
+    report = {"kind": "linear", "passes": 3, "tolerance_reached": 1.001, "elements": {"Cu": facts}}
+    node = ActiveSetData(file=asi(Cu=inverse), report=report, potential=potential, structures=["aa", "bb"]).store()
     node = orm.load_node(node.pk)
     assert node.elements == ["Cu"]
     assert node.sizes == {"Cu": size}
     assert node.kind == "linear"
     assert node.rank == {"Cu": size - 1}
     assert node.log_volume == {"Cu": None}
+    assert node.base.attributes.get("tolerance_reached") == 1.001
+    assert node.base.attributes.get("n_environments") == {"Cu": 80}
     assert node.report["passes"] == 3
-    assert node.environments == environments
+    assert node.environments == {"Cu": [["aa", 3], ["bb", 2], [None, -1]]}
     assert np.array_equal(node.get_inverses()["Cu"], inverse)
     with node.as_file() as path:
         assert path.read_bytes() == node.content
