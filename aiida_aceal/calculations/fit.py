@@ -1,0 +1,105 @@
+"""``aceal.fit``: fit the coefficients of a potential to labelled configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from aiida.common.folders import Folder
+from aiida.engine import CalcJobProcessSpec
+
+from aiida_aceal.ace.errors import AceError
+from aiida_aceal.calculations.worker_base import (
+    POTENTIAL_FILE,
+    REPORT_FILE,
+    AceWorkerCalculation,
+    check_labels,
+    dataset_port,
+    potential_port,
+    seed_port,
+    settings_port,
+    write_union,
+)
+from aiida_aceal.data.potential import AcePotentialData
+
+SETTINGS_FILE = "settings.yaml"
+DATASET_FILE = "dataset.extxyz"
+VALIDATION_FILE = "validation.extxyz"
+FITTED_FILE = "fitted.yaml"
+
+#: keys of the worker's settings file that the CalcJob fills
+FILLED = ("potential", "data", "validation", "output", "report", "seed")
+
+
+class AceFitCalculation(AceWorkerCalculation):
+    """Fit a potential; the start potential gives the basis and, for nonlinear fits, the first coefficients.
+
+    ``settings`` are those of :class:`aiida_aceal.fitting.FitSettings`: ``method``, ``weights``, ``regularization``,
+    ``reference_energies``, ...
+    """
+
+    _SUBCOMMAND = "fit"
+    _PARSER = "aceal.fit"
+    _OUTPUTS = (FITTED_FILE,)
+
+    @classmethod
+    def define(cls, spec: CalcJobProcessSpec) -> None:
+        """Ports."""
+        super().define(spec)
+        potential_port(spec)
+        dataset_port(spec)
+        dataset_port(spec, "validation", required=False, text="Sets for validation only; never fitted.")
+        settings_port(spec, "Settings of the fit: method, weights, regularization, reference_energies, ...")
+        seed_port(spec, required=False)
+        spec.output("potential", valid_type=AcePotentialData, required=False, help="The fitted potential.")
+
+    @classmethod
+    def check_settings(cls, inputs: Mapping[str, Any]) -> str | None:
+        """What the fit itself would refuse, found before anything runs."""
+        from aiida_aceal.fitting.settings import FitSettings
+
+        if inputs.get("settings") is None:
+            return None
+        settings = inputs["settings"].get_dict()
+        for key in FILLED:
+            if key in settings:
+                return f"settings: '{key}' is filled by the CalcJob; use its input of that name"
+        try:
+            FitSettings.read(settings)
+        except AceError as error:
+            return str(error)
+        return None
+
+    @classmethod
+    def validate_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
+        """Also refuse sets without the labels that the fit needs."""
+        message = super().validate_inputs(inputs)
+        if message:
+            return message
+        if not inputs.get("dataset"):
+            return "dataset: give at least one set of configurations"
+        weights = (inputs["settings"].get_dict() if inputs.get("settings") is not None else {}).get("weights") or {}
+        needed = ["energy"]
+        if weights.get("missing_forces") != "skip" and weights.get("kappa") != 0:
+            needed.append("forces")
+        return check_labels(inputs, *needed)
+
+    def write_inputs(self, folder: Folder) -> list[str]:
+        """Data files and the settings file."""
+        write_union(folder, DATASET_FILE, self.inputs.dataset)
+        settings: dict[str, Any] = {
+            **self.settings(),
+            "potential": POTENTIAL_FILE,
+            "data": [DATASET_FILE],
+            "output": FITTED_FILE,
+            "report": REPORT_FILE,
+        }
+        if self.inputs.get("validation"):
+            write_union(folder, VALIDATION_FILE, self.inputs.validation)
+            settings["validation"] = [VALIDATION_FILE]
+        if "seed" in self.inputs:
+            settings["seed"] = self.inputs.seed.value
+        with folder.open(SETTINGS_FILE, "w", encoding="utf-8") as handle:
+            yaml.safe_dump(settings, handle, sort_keys=True)
+        return [SETTINGS_FILE]
