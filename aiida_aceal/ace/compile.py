@@ -12,7 +12,7 @@ from .errors import AceError
 from .graph import Graph, Products, b_basis_products, build_graph
 from .kernels import DENSITY, DISTANCE, ZBL, SpeciesArrays
 from .potential import AcePotential, Bond, Species
-from .radial import core_repulsion, has_core, kinks, nuclear_charges, radial_functions
+from .radial import core_range, core_repulsion, kinks, nuclear_charges, radial_functions
 from .tables import DEGREE, Table, build_table
 
 _INNER = {"distance": DISTANCE, "density": DENSITY, "zbl": ZBL}
@@ -32,7 +32,7 @@ class CompiledSpecies:
 
 def compile_species(pot: AcePotential, element: str) -> CompiledSpecies:
     """Compile one central element of a B-basis potential."""
-    bonds = [pot.bonds[element, other] if (element, other) in pot.bonds else None for other in pot.elements]
+    bonds = [pot.bonds.get((element, other), None) for other in pot.elements]
     return compile_products(
         element,
         pot.elements,
@@ -74,9 +74,7 @@ def compile_products(
 
 def with_coefficients(compiled: CompiledSpecies, coefficients: np.ndarray) -> CompiledSpecies:
     """Same basis, other coefficients [P, K]: nothing but two small arrays is made anew."""
-    new = _weights(
-        compiled.products, coefficients, len(compiled.arrays.emb_w), compiled.top_order, compiled.graph
-    )
+    new = _weights(compiled.products, coefficients, len(compiled.arrays.emb_w), compiled.top_order, compiled.graph)
     return CompiledSpecies(
         compiled.element,
         compiled.arrays._replace(r1_weight=new["r1_weight"], top_weight=new["top_weight"]),
@@ -104,11 +102,9 @@ def _channels_and_tables(element, elements, bonds, products: Products, graph: Gr
         wanted += sorted({("R", n, l) for mu, n, l, _ in graph.leaves if mu == s})
         for kind, n, l in wanted:
             vector = np.eye(bond.nradbase)[n] if kind == "g" else bond.radcoefficients[n, l]
-            for c, known in enumerate(vectors):  # equal radial functions share a channel
-                if np.array_equal(known, vector):
-                    break
-            else:
-                c = len(vectors)
+            equal = (c for c, known in enumerate(vectors) if np.array_equal(known, vector))
+            c = next(equal, len(vectors))  # equal radial functions share a channel
+            if c == len(vectors):
                 vectors.append(vector)
             channels[s, kind, n, l] = c
         tables.append(_radial_table(bond, np.array(vectors)) if vectors else None)
@@ -141,15 +137,17 @@ def _stack(tables: Sequence[Table | None], channels: int) -> tuple[np.ndarray, .
             block[:, :, : t.coefficients.shape[2]] = t.coefficients
             parts.append(block)
         total += len(parts[-1])
+    parts.append(np.zeros((1, DEGREE + 1, channels)))  # the bin of empty places
     return start, inverse, offset, np.concatenate(parts)
 
 
 def _radial_arrays(element, elements, bonds, tables) -> dict:
     C = max([t.coefficients.shape[2] for t in tables if t is not None], default=1)
+    C = (C + 7) // 8 * 8  # full vectors
     start, inverse, offset, table = _stack(tables, C)
     cores: list[Table | None] = []
     for other, bond in zip(elements, bonds):
-        if bond is None or not has_core(bond):
+        if bond is None or core_range(bond) == 0.0:
             cores.append(None)
             continue
         z_i, z_j = nuclear_charges(element, other)
@@ -168,7 +166,7 @@ def _radial_arrays(element, elements, bonds, tables) -> dict:
         "seg_inverse": inverse,
         "seg_offset": offset,
         "table": table,
-        "has_core": np.array([c is not None for c in cores], dtype=np.int64),
+        "core_cut": np.array([core_range(b) if b is not None else 0.0 for b in bonds]),
         "core_start": core_start,
         "core_inverse": core_inverse,
         "core_offset": core_offset,

@@ -7,7 +7,7 @@ they arise, until L = 0; for odd rank the last l couples with the last intermedi
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from itertools import product
 from math import factorial, sqrt
 
@@ -16,7 +16,7 @@ import numpy as np
 from .errors import AceError
 
 
-@lru_cache(maxsize=None)
+@cache
 def clebsch_gordan(l1: int, m1: int, l2: int, m2: int, L: int, M: int) -> float:
     """Ordinary Clebsch-Gordan coefficient <l1 m1 l2 m2 | L M> (Racah's closed form, integers until the last step)."""
     if m1 + m2 != M or not abs(l1 - l2) <= L <= l1 + l2 or abs(m1) > l1 or abs(m2) > l2 or abs(M) > L:
@@ -74,7 +74,7 @@ def coupling_tree(rank: int) -> list[tuple[int, int]]:
     return pairs
 
 
-@lru_cache(maxsize=None)
+@cache
 def _coupling(ls: tuple[int, ...], lint: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     rank = len(ls)
     if rank == 1:

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 
 from .compile import CompiledSpecies
-from .kernels import _FAST, _angular, _gather, _radial
+from .neighborhood import FAST, angular, gather, places, radial
 
 
 class LinearSystem(NamedTuple):
@@ -65,7 +65,7 @@ def design_arrays(compiled: CompiledSpecies) -> DesignArrays:
     )
 
 
-@njit(cache=True, fastmath=_FAST)
+@njit(cache=True, fastmath=FAST)
 def _jacobian(sp, da, re, im, JT, row):
     """JT [n1 + 2 leaves, K]: dB_v/dA; row [K]: B itself (rank-1 part is added by the caller)."""
     n1, nl = sp.r1_channel.shape[0], sp.n_leaves
@@ -105,7 +105,7 @@ def _jacobian(sp, da, re, im, JT, row):
                 JT[k + nl, da.v[c]] += da.w[c] * dim
 
 
-@njit(cache=True, fastmath=_FAST)
+@njit(cache=True, fastmath=FAST)
 def _base_and_slopes(sp, s, k0, k1, geo, R, dR, q, cm, sm, a1, re, im, dA):
     """Atomic base functions of neighbours k0..k1 and dA [3 J, n1 + 2 leaves], their derivatives by neighbour."""
     n1, nl = sp.r1_channel.shape[0], sp.n_leaves
@@ -155,28 +155,26 @@ def design_rows(sp, da, atoms, species, x, owner, first, neighbors, offset, want
     lmax = 0
     for s in range(S):
         lmax = max(lmax, sp.lmax[s])
-    jmax = 8
-    for i in atoms:
-        jmax = max(jmax, first[i + 1] - first[i])
-    jidx, jsp = np.empty(jmax, dtype=np.int64), np.empty(jmax, dtype=np.int64)
+    jmax = places(first, atoms, S)
+    jidx = np.empty(jmax, dtype=np.int64)
     seg = np.zeros(S + 1, dtype=np.int64)
     geo = np.empty((5, jmax))
     R, dR = np.empty((C, jmax)), np.empty((C, jmax))
     q, cm, sm = np.empty((LM, jmax)), np.empty((lmax + 1, jmax)), np.empty((lmax + 1, jmax))
-    value, slope = np.empty((8, C)), np.empty((8, C))
+    at, z, scale = np.empty(8, dtype=np.int64), np.empty(8), np.empty(8)
     a1, re, im = np.empty(n1), np.empty(nl), np.empty(nl)
     JT, row = np.empty((D, K)), np.empty(K)
     dA = np.zeros((3 * jmax, D))
     for i in atoms:
-        n = _gather(sp, i, species, x, first, neighbors, jidx, jsp, geo, seg)
-        _angular(n, lmax, geo, q, cm, sm)
+        n = gather(sp, i, species, x, first, neighbors, jidx, geo, seg)
+        angular(n, lmax, geo, q, cm, sm)
         a1[:] = 0.0
         re[:] = 0.0
         im[:] = 0.0
         dA[: 3 * n] = 0.0
         for s in range(S):
             if seg[s] < seg[s + 1]:
-                _radial(sp, s, seg[s], seg[s + 1], geo, R, dR, value, slope)
+                radial(sp, s, seg[s], seg[s + 1], jidx, geo, R, dR, at, z, scale)
                 _base_and_slopes(sp, s, seg[s], seg[s + 1], geo, R, dR, q, cm, sm, a1, re, im, dA)
         JT[:] = 0.0
         row[:] = 0.0
@@ -190,6 +188,8 @@ def design_rows(sp, da, atoms, species, x, owner, first, neighbors, offset, want
             continue
         G = np.dot(dA[: 3 * n], JT)
         for k in range(n):
+            if jidx[k] < 0:
+                continue
             j = owner[jidx[k]]
             for d in range(3):
                 if want_forces:

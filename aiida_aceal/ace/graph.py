@@ -53,7 +53,9 @@ def _canonical(factors: Sequence[Factor]) -> tuple[tuple[Factor, ...], bool]:
     return (ordered, False) if ordered >= other else (other, True)
 
 
-def collect_products(terms: Sequence[tuple[Sequence[int], Sequence[int], Sequence[int], np.ndarray, np.ndarray]]) -> Products:
+def collect_products(
+    terms: Sequence[tuple[Sequence[int], Sequence[int], Sequence[int], np.ndarray, np.ndarray]],
+) -> Products:
     """Merge equal products of a list of functions.
 
     ``terms``: per function (neighbour species indices, n - 1, l, ms [q, r], weights [q]). The conjugate of a product

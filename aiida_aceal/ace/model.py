@@ -163,9 +163,7 @@ class AceModel:
         nb = build_neighbors(atoms, self.cutoff)
         species = self.species_of(atoms)[nb.owner]
         n = len(atoms)
-        raw = self.compute(
-            species, nb.positions, nb.first, nb.neighbors, n, forces or stress, gamma, projections
-        )
+        raw = self.compute(species, nb.positions, nb.first, nb.neighbors, n, forces or stress, gamma, projections)
         result = AceResult(float(raw.energies.sum()), raw.energies, projections=raw.projections, gamma=raw.gamma)
         if forces or stress:
             result.forces = fold(raw.forces, nb.owner, n)

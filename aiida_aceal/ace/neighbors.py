@@ -60,7 +60,7 @@ def _ghosts(frac, cell, lo, hi, images):
 
 @njit(nogil=True, cache=True)
 def _search(x, n, cutoff):
-    """Neighbours of the first n points among all points within the cutoff, by linked cells."""
+    """Neighbours of the first n points among all points within the cutoff, by linked cells; and a clashing pair."""
     n_all = x.shape[0]
     low, high = x[0].copy(), x[0].copy()
     for i in range(n_all):
@@ -96,6 +96,7 @@ def _search(x, n, cutoff):
     out = np.empty(max(16, 64 * n), dtype=np.int32)
     rc2 = cutoff * cutoff
     total = 0
+    clash_i, clash_j = -1, -1
     for i in range(n):
         b = where[i]
         bz = b % bins[2]
@@ -112,11 +113,14 @@ def _search(x, n, cutoff):
                 for m in range(start, stop):
                     j = members[m]
                     dx, dy, dz = x[j, 0] - x[i, 0], x[j, 1] - x[i, 1], x[j, 2] - x[i, 2]
-                    if dx * dx + dy * dy + dz * dz < rc2 and j != i:
+                    r2 = dx * dx + dy * dy + dz * dz
+                    if r2 < rc2 and j != i:
                         out[total] = j
                         total += 1
+                        if r2 < 1e-16:
+                            clash_i, clash_j = i, j
         first[i + 1] = total
-    return first, out[:total].copy()
+    return first, out[:total].copy(), clash_i, clash_j
 
 
 def build_neighbors(atoms: Atoms, cutoff: float) -> Neighbors:
@@ -125,7 +129,7 @@ def build_neighbors(atoms: Atoms, cutoff: float) -> Neighbors:
     Raises
     ------
     AceError
-        If positions or cell are not finite, or a periodic cell has no volume.
+        If positions or cell are not finite, a periodic cell has no volume, or two atoms are at the same place.
     """
     positions = np.ascontiguousarray(atoms.positions, dtype=float)
     cell, pbc = np.array(atoms.cell), np.asarray(atoms.pbc)
@@ -149,5 +153,7 @@ def build_neighbors(atoms: Atoms, cutoff: float) -> Neighbors:
         home = positions + (wrapped - frac) @ full  # wrapping only shifts the frame of the ghosts
         x = np.concatenate([home, home[ghost_owner] + shift])
         owner = np.concatenate([owner, ghost_owner])
-    first, neighbors = _search(x, n, float(cutoff))
+    first, neighbors, i, j = _search(x, n, float(cutoff))
+    if i >= 0:
+        raise AceError(f"atoms {i} and {owner[j]} (or an image of it) are at the same place; remove one of them")
     return Neighbors(x, owner, first, neighbors)

@@ -133,7 +133,7 @@ class AcePotential:
             raise AceError(f"{where}: nr and nl must have {f.rank} entries each")
         if len(f.coefficients) != self.species[f.mu0].n_density:
             raise AceError(
-                f"{where}: {len(f.coefficients)} coefficients, but {f.mu0} has ndensityi={self.species[f.mu0].n_density}"
+                f"{where}: {len(f.coefficients)} coefficients, {f.mu0} has ndensityi={self.species[f.mu0].n_density}"
             )
         for mu, n, l in zip(f.mus, f.ns, f.ls):
             bond = self.bonds.get((f.mu0, mu))
@@ -141,7 +141,9 @@ class AcePotential:
                 raise AceError(f"{where}: the pair {f.mu0} {mu} has no radial data; add a speciesblock '{f.mu0} {mu}'")
             n_limit = bond.nradbase if f.rank == 1 else bond.nradmax
             if not 1 <= n <= n_limit or not 0 <= l <= (0 if f.rank == 1 else bond.lmax):
-                raise AceError(f"{where}: n={n}, l={l} lies outside n <= {n_limit}, l <= {bond.lmax} of its radial data")
+                raise AceError(
+                    f"{where}: n={n}, l={l} lies outside n <= {n_limit}, l <= {bond.lmax} of its radial data"
+                )
 
     # --- reading and writing ------------------------------------------------------------------------------------
     @classmethod
@@ -227,7 +229,9 @@ class AcePotential:
     def reference_energies(self) -> dict[str, float]:
         """Energy of each free atom, eV, as kept in ``metadata`` (a ``.yaml`` has no place of its own for E0)."""
         return {
-            el: float(self.metadata[_REFERENCE_KEY + el]) for el in self.elements if _REFERENCE_KEY + el in self.metadata
+            el: float(self.metadata[_REFERENCE_KEY + el])
+            for el in self.elements
+            if _REFERENCE_KEY + el in self.metadata
         }
 
     # --- changed copies -------------------------------------------------------------------------------------------

@@ -120,7 +120,9 @@ def radial_basis(bond: Bond, r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     elif bond.radbase == "ChebLinear":
         g, dg = _cheb(r, K, c, None)
     else:
-        raise AceError(f"radial type {bond.radbase!r} cannot be evaluated; use SBessel, ChebExpCos, ChebPow, ChebLinear")
+        raise AceError(
+            f"radial type {bond.radbase!r} cannot be evaluated; use SBessel, ChebExpCos, ChebPow, ChebLinear"
+        )
     if bond.inner_cutoff_type == "distance" and (bond.r_in > 0.0 or bond.delta_in > 0.0):
         s, ds = switch(r, bond.r_in, bond.delta_in)
         g, dg = g * (1.0 - s)[:, None], dg * (1.0 - s)[:, None] - g * ds[:, None]
@@ -133,11 +135,15 @@ def radial_functions(bond: Bond, r: np.ndarray) -> tuple[np.ndarray, np.ndarray,
     return g, dg, np.einsum("nlk,mk->mnl", bond.radcoefficients, g), np.einsum("nlk,mk->mnl", bond.radcoefficients, dg)
 
 
-def has_core(bond: Bond) -> bool:
-    """Whether the bond has a core repulsion at all."""
-    if bond.core_repulsion[0] == 0.0:
-        return False
-    return bond.inner_cutoff_type != "distance" or bond.r_in > 0.0
+def core_range(bond: Bond) -> float:
+    """Distance beyond which the bond has no core energy, Angstrom; 0 if it has none at all."""
+    prefactor, lam = bond.core_repulsion
+    if prefactor == 0.0:
+        return 0.0
+    if bond.inner_cutoff_type == "zbl":
+        return bond.rcut
+    reach = bond.rcut if lam == 0.0 else min(bond.rcut, np.sqrt(50.0 / abs(lam)))
+    return min(reach, bond.r_in) if bond.inner_cutoff_type == "distance" else float(reach)
 
 
 def core_repulsion(bond: Bond, r: np.ndarray, z_i: int = 0, z_j: int = 0) -> tuple[np.ndarray, np.ndarray]:

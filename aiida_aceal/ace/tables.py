@@ -6,6 +6,7 @@ between these points agree with the exact function to the stated tolerance, so t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -83,7 +84,7 @@ def build_table(
     dscale = np.abs(slope).max(0) + 1e-300
     start, inverse, offset, parts = [], [], [], []
     total = 0
-    for a, b in zip(edges[:-1], edges[1:]):
+    for a, b in itertools.pairwise(edges):
         bins = max(1, int(np.ceil((b - a) / width)))
         best = np.inf
         while True:

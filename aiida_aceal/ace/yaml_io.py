@@ -166,7 +166,9 @@ def _function(name: str, item: dict) -> BasisFunction:
     rank = len(members) - 1
     ns, ls = tuple(map(int, item["nr"])), tuple(map(int, item["nl"]))
     if set(members) != set(name.split()) or members[0] != name.split()[0]:
-        raise AceError(f"speciesblock {name!r} holds a function of type {item['type']!r}, which belongs to another block")
+        raise AceError(
+            f"speciesblock {name!r} holds a function of type {item['type']!r}, which belongs to another block"
+        )
     if rank == 2 and len(ls) == 1:
         ls = ls * 2
     where = f"speciesblock {name!r}, function nr={list(ns)} nl={list(ls)}"
@@ -210,7 +212,9 @@ def format_potential(pot: AcePotential) -> str:
         out.append(f"  - speciesblock: {name}\n")
         if len(members) == 1:
             s = pot.species[name]
-            out.append(f"    ndensityi: {s.n_density}\n    npoti: {s.embedding}\n    parameters: {_list(s.parameters)}\n")
+            out.append(
+                f"    ndensityi: {s.n_density}\n    npoti: {s.embedding}\n    parameters: {_list(s.parameters)}\n"
+            )
             out.append(f"    rho_core_cut: {_num(s.rho_core_cut)}\n    drho_core_cut: {_num(s.drho_core_cut)}\n")
         if len(members) <= 2:
             out.append(_format_bond(pot.bonds[members[0], members[-1]]))
