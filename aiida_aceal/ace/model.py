@@ -160,7 +160,7 @@ class AceModel:
         AceError
             For unknown elements, non-finite positions, or ``gamma`` without an active set.
         """
-        nb = build_neighbors(atoms, self.cutoff)
+        nb = build_neighbors(atoms, self.cutoff, self._pool, self.threads)
         species = self.species_of(atoms)[nb.owner]
         n = len(atoms)
         raw = self.compute(species, nb.positions, nb.first, nb.neighbors, n, forces or stress, gamma, projections)

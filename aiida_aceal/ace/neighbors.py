@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from typing import NamedTuple
 
 import numpy as np
@@ -58,9 +59,17 @@ def _ghosts(frac, cell, lo, hi, images):
     return owner, position
 
 
+class _Cells(NamedTuple):
+    """Linked cells: ``where`` [n_all] cell of each point, members of cell b: ``members[head[b]:head[b + 1]]``."""
+
+    bins: np.ndarray
+    where: np.ndarray
+    head: np.ndarray
+    members: np.ndarray
+
+
 @njit(nogil=True, cache=True)
-def _search(x, n, cutoff):
-    """Neighbours of the first n points among all points within the cutoff, by linked cells; and a clashing pair."""
+def _sort_into_cells(x, cutoff):
     n_all = x.shape[0]
     low, high = x[0].copy(), x[0].copy()
     for i in range(n_all):
@@ -70,7 +79,7 @@ def _search(x, n, cutoff):
     bins = np.empty(3, dtype=np.int64)
     for k in range(3):
         bins[k] = max(1, min(512, int((high[k] - low[k]) / cutoff)))
-    while bins[0] * bins[1] * bins[2] > 8 * n_all + 64:  # nearly empty space: coarser bins
+    while bins[0] * bins[1] * bins[2] > 8 * n_all + 64:  # nearly empty space: coarser cells
         for k in range(3):
             bins[k] = max(1, bins[k] // 2)
     inverse = np.empty(3)
@@ -92,16 +101,24 @@ def _search(x, n, cutoff):
     for i in range(n_all):
         members[fill[where[i]]] = i
         fill[where[i]] += 1
-    first = np.zeros(n + 1, dtype=np.int64)
-    out = np.empty(max(16, 64 * n), dtype=np.int32)
+    return bins, where, head, members
+
+
+@njit(nogil=True, cache=True)
+def _search(x, cells, begin, end, cutoff):
+    """Neighbours of the points begin..end among all points: counts [end - begin], indices, a clashing pair or -1."""
+    bins, where, head, members = cells
+    counts = np.zeros(end - begin, dtype=np.int64)
+    out = np.empty(max(16, 64 * (end - begin)), dtype=np.int32)
     rc2 = cutoff * cutoff
     total = 0
     clash_i, clash_j = -1, -1
-    for i in range(n):
+    for i in range(begin, end):
         b = where[i]
         bz = b % bins[2]
         by = (b // bins[2]) % bins[1]
         bx = b // (bins[2] * bins[1])
+        before = total
         for cx in range(max(0, bx - 1), min(bins[0], bx + 2)):
             for cy in range(max(0, by - 1), min(bins[1], by + 2)):
                 row = (cx * bins[1] + cy) * bins[2]
@@ -115,16 +132,27 @@ def _search(x, n, cutoff):
                     dx, dy, dz = x[j, 0] - x[i, 0], x[j, 1] - x[i, 1], x[j, 2] - x[i, 2]
                     r2 = dx * dx + dy * dy + dz * dz
                     if r2 < rc2 and j != i:
+                        if r2 < 1e-10:
+                            clash_i, clash_j = i, j
                         out[total] = j
                         total += 1
-                        if r2 < 1e-16:
-                            clash_i, clash_j = i, j
-        first[i + 1] = total
-    return first, out[:total].copy(), clash_i, clash_j
+        counts[i - begin] = total - before
+    return counts, out[:total].copy(), clash_i, clash_j
 
 
-def build_neighbors(atoms: Atoms, cutoff: float) -> Neighbors:
-    """All neighbours within ``cutoff`` (Angstrom), periodic images included.
+def _neighbors_of(x: np.ndarray, n: int, cutoff: float, pool: Executor | None, threads: int) -> tuple:
+    cells = _Cells(*_sort_into_cells(x, cutoff))
+    edges = np.linspace(0, n, (threads if pool is not None and n > 500 else 1) + 1).astype(int)
+    mapper = map if len(edges) == 2 else pool.map
+    parts = list(mapper(lambda k: _search(x, cells, edges[k], edges[k + 1], cutoff), range(len(edges) - 1)))
+    first = np.zeros(n + 1, dtype=np.int64)
+    np.cumsum(np.concatenate([part[0] for part in parts]), out=first[1:])
+    clash = next(((i, j) for _, _, i, j in parts if i >= 0), None)
+    return first, parts[0][1] if len(parts) == 1 else np.concatenate([part[1] for part in parts]), clash
+
+
+def build_neighbors(atoms: Atoms, cutoff: float, pool: Executor | None = None, threads: int = 1) -> Neighbors:
+    """All neighbours within ``cutoff`` (Angstrom), periodic images included; large searches are shared by ``pool``.
 
     Raises
     ------
@@ -153,7 +181,8 @@ def build_neighbors(atoms: Atoms, cutoff: float) -> Neighbors:
         home = positions + (wrapped - frac) @ full  # wrapping only shifts the frame of the ghosts
         x = np.concatenate([home, home[ghost_owner] + shift])
         owner = np.concatenate([owner, ghost_owner])
-    first, neighbors, i, j = _search(x, n, float(cutoff))
-    if i >= 0:
+    first, neighbors, clash = _neighbors_of(x, n, float(cutoff), pool, threads)
+    if clash:
+        i, j = clash
         raise AceError(f"atoms {i} and {owner[j]} (or an image of it) are at the same place; remove one of them")
     return Neighbors(x, owner, first, neighbors)
