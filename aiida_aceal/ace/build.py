@@ -48,8 +48,8 @@ def build_potential(description: Mapping, seed: int = 0) -> AcePotential:
 
     Notes
     -----
-    ``number_of_functions_per_element`` keeps, for each central element, the functions of smallest power rank
-    p = rank + sum(n) + sum(l), ties in the order of the projections.
+    ``number_of_functions_per_element`` is shared out evenly: each block keeps its limit * elements // blocks functions
+    of smallest power rank p = rank + sum(n) + sum(l), ties in file order; radial data keep their full size.
     """
     wanted = read_description(description)
     by_block: dict[tuple[str, ...], list[BasisFunction]] = {}
@@ -73,12 +73,12 @@ def build_potential(description: Mapping, seed: int = 0) -> AcePotential:
     if not any(by_block.values()):
         raise AceError("the description gives no function at all; raise nradmax_by_orders")
     bonds = _bonds(wanted, by_block)
-    if wanted.function_limit is not None:
-        _truncate(by_block, wanted)
-    _randomise(by_block, wanted, np.random.default_rng(seed))
     # every element and every pair has a block of its own: they carry the embedding and the radial data
     names = sorted({(el,) for el in wanted.elements} | set(bonds) | {b for b, fs in by_block.items() if fs})
     names = [name for name in names if len(name) != 2 or name[0] != name[1]]
+    if wanted.function_limit is not None:
+        _truncate(by_block, wanted, len(names))
+    _randomise(by_block, wanted, np.random.default_rng(seed))
     return AcePotential(
         elements=wanted.elements,
         species=wanted.species,
@@ -153,14 +153,22 @@ def _bonds(wanted: Description, by_block: Mapping[tuple[str, ...], list[BasisFun
     return bonds
 
 
-def _truncate(by_block: dict[tuple[str, ...], list[BasisFunction]], wanted: Description) -> None:
-    for central in wanted.elements:
-        mine = [f for block, functions in by_block.items() if block[0] == central for f in functions]
-        mine.sort(key=lambda f: (f.rank + sum(f.ns) + sum(f.ls), f.rank, f.mus, f.ns, f.ls, f.lint))
-        kept = {id(f) for f in mine[: wanted.function_limit]}
-        for block in by_block:
-            if block[0] == central:
-                by_block[block] = [f for f in by_block[block] if id(f) in kept]
+def _truncate(by_block: dict[tuple[str, ...], list[BasisFunction]], wanted: Description, n_blocks: int) -> None:
+    """Keep the functions of smallest power rank of each block, as pacemaker shares the limit out."""
+    quota = wanted.function_limit * len(wanted.elements) // n_blocks
+    if quota == 0:
+        raise AceError(
+            f"number_of_functions_per_element={wanted.function_limit} leaves no function for each of the {n_blocks} "
+            f"blocks; give at least {-(-n_blocks // len(wanted.elements))}"
+        )
+    for block, functions in by_block.items():
+        ranks = [_power_rank(f) for f in functions]
+        kept = sorted(range(len(functions)), key=ranks.__getitem__)[:quota]  # stable: ties in file order
+        by_block[block] = [functions[k] for k in sorted(kept)]
+
+
+def _power_rank(f: BasisFunction) -> int:
+    return f.rank + sum(f.ns) + sum(f.ls)
 
 
 def _randomise(

@@ -252,20 +252,25 @@ def test_specific_keywords_win_key_by_key():
 
 
 def test_function_limit_keeps_the_smallest_power_ranks():
-    full = build_potential({**COPPER, "elements": ["Al", "Cu"]})
-    cut = build_potential({**COPPER, "elements": ["Al", "Cu"], "number_of_functions_per_element": 30})
-    assert cut.n_functions == {"Al": 30, "Cu": 30}
+    two = {**COPPER, "elements": ["Al", "Cu"]}
+    full, cut = build_potential(two), build_potential({**two, "number_of_functions_per_element": 20})
+    assert cut.n_functions == {"Al": 20, "Cu": 20}
 
     def power(f):
         return f.rank + sum(f.ns) + sum(f.ls)
 
-    kept = set(plain(cut.functions("Al")))
-    dropped = [f for f in full.functions("Al") if (f.mus, f.ns, f.ls, f.lint) not in kept]
-    assert max(map(power, cut.functions("Al"))) <= min(map(power, dropped))
-    inside = {**COPPER, "elements": ["Al", "Cu"]}
-    orders = {key: inside.pop(key) for key in ("nradmax_by_orders", "lmax_by_orders")}
-    inside["functions"] = {"number_of_functions_per_element": 30, "ALL": orders}
-    assert build_potential(inside).to_yaml() == cut.to_yaml()
+    for name, functions in cut.blocks.items():
+        assert len(functions) == 10  # four blocks share 40 functions
+        dropped = [f for f in full.blocks[name] if f not in functions]
+        assert max(map(power, functions)) <= min(map(power, dropped))
+        assert list(functions) == [f for f in full.blocks[name] if f in functions]
+    orders = {key: two.pop(key) for key in ("nradmax_by_orders", "lmax_by_orders")}
+    two["functions"] = {"number_of_functions_per_element": 20, "ALL": orders}
+    assert build_potential(two).to_yaml() == cut.to_yaml()
+    large = {**COPPER, "number_of_functions_per_element": 10**6}
+    assert build_potential(large).to_yaml() == build_potential(COPPER).to_yaml()
+    with pytest.raises(AceError, match="at least 2"):
+        build_potential({**COPPER, "elements": ["Al", "Cu"], "number_of_functions_per_element": 1})
 
 
 def test_random_start_follows_the_seed():
