@@ -1,0 +1,387 @@
+"""Active sets: the inverse matrices behind the extrapolation grade, their files and what they say of themselves.
+
+``gamma = max_j |(B A^-1)_j|`` for the projections B of an environment and the active rows A of its element
+(Lysogorskiy et al., Phys. Rev. Materials 7, 043801 (2023), Sec. III.B). For the linear grade a row is B itself; for
+the full (nonlinear) one it is dE/dc for all coefficients of all densities, density after density.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from aiida_aceal.ace.errors import AceError
+
+from .maxvol import FLOOR_ROW, Team, check_rows, largest_coefficients, row_blocks
+
+KINDS = ("linear", "full")
+#: Environment label of an active row whose origin is not known (read from a file without our comment).
+UNKNOWN_ROW = -2
+_FORMAT = "aceal-active-set-1"
+_COMMENT_LIMIT = 65535  # of a zip archive
+
+
+class _Potential(Protocol):
+    elements: tuple[str, ...]
+    n_functions: dict[str, int]
+    n_densities: dict[str, int]
+
+
+class Grader(Protocol):
+    """What gives grades: an :class:`ActiveSet`, a :class:`~.local.LocalActiveSet` or anything of this shape."""
+
+    kind: str
+
+    def grade(self, element: str, rows: np.ndarray) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class ElementActiveSet:
+    """Active rows of one element.
+
+    :ivar inverse: [M, M] inverse of the active rows; rows are functions, columns active environments.
+    :ivar environments: [M, 2] int64 (structure, atom) of each active row; (-1, -1) a floor row, (-2, -2) unknown.
+    :ivar rank: number of active rows that are real environments.
+    :ivar log_volume: ``log |det A|``.
+    :ivar tolerance_reached: largest gamma of the environments the set was built from; NaN if unknown.
+    :ivar n_environments: number of environments the set was built from; -1 if unknown.
+    :ivar identifiers: [M] identity of the structure of each row ("" if it has none).
+    :ivar swaps: swaps made.
+    """
+
+    inverse: np.ndarray = field(repr=False)
+    environments: np.ndarray = field(repr=False)
+    rank: int
+    log_volume: float
+    tolerance_reached: float = float("nan")
+    n_environments: int = -1
+    identifiers: tuple[str, ...] = field(default=(), repr=False)
+    swaps: int = 0
+
+    @property
+    def floor_rows(self) -> np.ndarray:
+        """[M] bool, which active rows are floor rows."""
+        return self.environments[:, 0] == FLOOR_ROW
+
+    def active_rows(self) -> np.ndarray:
+        """[M, M] the active rows (environments, functions), by inversion."""
+        return np.linalg.inv(self.inverse)
+
+
+class ActiveSet:
+    """Active rows of all elements of a potential.
+
+    :param sets: element -> :class:`ElementActiveSet`.
+    :param kind: "linear" or "full".
+    :param tolerance: MaxVol tolerance asked for (NaN if unknown).
+    :param floor: size of floor rows relative to the functions' scale (NaN if unknown).
+    :param extra: further facts for the report (plain JSON values), e.g. excluded outliers.
+    """
+
+    def __init__(
+        self,
+        sets: dict[str, ElementActiveSet],
+        kind: str = "linear",
+        *,
+        tolerance: float = float("nan"),
+        floor: float = float("nan"),
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        if kind not in KINDS:
+            raise AceError(f"kind = {kind!r} is unknown: choose {' or '.join(KINDS)}")
+        if not sets:
+            raise AceError("an active set needs at least one element")
+        self.sets = dict(sets)
+        self.kind = kind
+        self.tolerance = tolerance
+        self.floor = floor
+        self.extra = dict(extra or {})
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{el} {s.rank}/{len(s.inverse)}" for el, s in self.sets.items())
+        return f"<ActiveSet {self.kind}: {parts}>"
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        return tuple(self.sets)
+
+    @property
+    def inverses(self) -> dict[str, np.ndarray]:
+        return {el: s.inverse for el, s in self.sets.items()}
+
+    @property
+    def environments(self) -> dict[str, np.ndarray]:
+        return {el: s.environments for el, s in self.sets.items()}
+
+    @property
+    def log_volume(self) -> dict[str, float]:
+        return {el: s.log_volume for el, s in self.sets.items()}
+
+    @property
+    def rank(self) -> dict[str, int]:
+        return {el: s.rank for el, s in self.sets.items()}
+
+    @property
+    def tolerance_reached(self) -> float:
+        """Largest gamma of all environments the set was built from."""
+        return max((s.tolerance_reached for s in self.sets.values()), default=float("nan"))
+
+    @property
+    def converged(self) -> bool:
+        return bool(self.tolerance_reached <= self.tolerance)
+
+    def grade(self, element: str, rows: np.ndarray) -> np.ndarray:
+        """Extrapolation grade of environments of one element.
+
+        :param rows: [N, M] projections (linear) or dE/dc (full).
+        :return: [N] gamma; 0 for an atom without neighbours.
+        :raises AceError: unknown element or wrong number of columns.
+        """
+        inverse = self._of(element).inverse
+        rows = np.ascontiguousarray(rows, dtype=np.float64)
+        if rows.ndim != 2 or rows.shape[1] != len(inverse):
+            raise AceError(
+                f"{self.kind} active set of {element} has {len(inverse)} functions, the rows have shape {rows.shape}: "
+                "it belongs to another potential or kind"
+            )
+        gamma = np.empty(len(rows))
+        with Team() as team:
+            for block in row_blocks(*rows.shape):
+                gamma[block] = largest_coefficients(rows[block] @ inverse, team)
+        return gamma
+
+    def _of(self, element: str) -> ElementActiveSet:
+        if element not in self.sets:
+            raise AceError(f"the active set holds {', '.join(self.elements)}, not {element}")
+        return self.sets[element]
+
+    def check(self, potential: _Potential, source: str = "active set") -> None:
+        """AceError unless elements and sizes are those of the potential."""
+        missing = [el for el in potential.elements if el not in self.sets]
+        alien = [el for el in self.sets if el not in potential.elements]
+        if missing or alien:
+            raise AceError(
+                f"{source} holds {', '.join(self.elements)}, the potential {', '.join(potential.elements)}: "
+                "use the active set of this potential"
+            )
+        for el, s in self.sets.items():
+            expected = potential.n_functions[el] * (potential.n_densities[el] if self.kind == "full" else 1)
+            if len(s.inverse) != expected:
+                raise AceError(
+                    f"{source}: {el} has {len(s.inverse)} rows, the potential needs {expected} for a {self.kind} set: "
+                    "use the active set of this potential"
+                )
+
+    def report(self) -> dict[str, Any]:
+        """Plain JSON facts: per element environments, functions, rank, volume, max gamma, contributing structures."""
+        elements = {}
+        for el, s in self.sets.items():
+            structures, counts = np.unique(s.environments[s.environments[:, 0] >= 0, 0], return_counts=True)
+            elements[el] = {
+                "environments": s.n_environments,
+                "functions": len(s.inverse),
+                "rank": s.rank,
+                "floor_rows": int(s.floor_rows.sum()),
+                "log_volume": s.log_volume,
+                "max_gamma": _finite(s.tolerance_reached),
+                "swaps": s.swaps,
+                "structures": {str(i): int(n) for i, n in zip(structures, counts)},
+                "active_environments": s.environments.tolist(),
+                "identifiers": list(s.identifiers),
+            }
+        return {
+            "kind": self.kind,
+            "tolerance": _finite(self.tolerance),
+            "tolerance_reached": _finite(self.tolerance_reached),
+            "converged": self.converged,
+            "floor": _finite(self.floor),
+            "elements": elements,
+            **self.extra,
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write the ``.asi`` that ML-PACE reads: an uncompressed zip of C-ordered float64 square inverses.
+
+        What we know beyond the numbers (kind, rank, environments) goes into the comment of the zip archive, which
+        other readers skip.
+        """
+        path = Path(path)
+        with path.open("wb") as handle:
+            np.savez(handle, **{el: np.ascontiguousarray(s.inverse, dtype=np.float64) for el, s in self.sets.items()})
+        report = self.report()
+        comment = _comment(report)
+        if len(comment) > _COMMENT_LIMIT:
+            for facts in report["elements"].values():
+                facts["identifiers"] = []
+            comment = _comment(report)
+        if len(comment) > _COMMENT_LIMIT:
+            for facts in report["elements"].values():
+                places = np.flatnonzero(np.array(facts.pop("active_environments"))[:, 0] == FLOOR_ROW)
+                facts["floor_places"] = places.tolist()
+                facts["structures"] = {}
+            comment = _comment(report)
+        if len(comment) <= _COMMENT_LIMIT:
+            with zipfile.ZipFile(path, "a") as archive:
+                archive.comment = comment
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        potential: _Potential | None = None,
+        kind: str | None = None,
+        report: dict[str, Any] | None = None,
+    ) -> ActiveSet:
+        """Read an ``.asi`` of this package, python-ace or pacemaker.
+
+        :param potential: checks elements and sizes against it and tells linear from full sets.
+        :param kind: insist on this kind.
+        :param report: facts to use instead of the file's own comment (as given by :meth:`report`).
+        :raises AceError: no such file, not an .asi, another potential's set, or another kind.
+        """
+        path = Path(path)
+        inverses, comment = _read(path)
+        report = report if report is not None else comment
+        known = report.get("kind")
+        found = _kind_from_sizes(path, inverses, potential, known)
+        if kind is not None and kind != found:
+            raise AceError(f"{path} holds a {found} active set, but a {kind} one is asked for")
+        sets = {el: _element(path, el, x, report.get("elements", {}).get(el, {})) for el, x in inverses.items()}
+        standard = {"kind", "tolerance", "tolerance_reached", "converged", "floor", "elements", "format"}
+        result = cls(
+            sets,
+            found,
+            tolerance=_number(report.get("tolerance")),
+            floor=_number(report.get("floor")),
+            extra={key: value for key, value in report.items() if key not in standard},
+        )
+        if potential is not None:
+            result.check(potential, str(path))
+        return result
+
+
+def _finite(value: float) -> float | None:
+    """JSON knows no NaN."""
+    return float(value) if np.isfinite(value) else None
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _comment(report: dict[str, Any]) -> bytes:
+    return json.dumps({"format": _FORMAT, **report}, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    if not path.is_file():
+        raise AceError(f"{path}: no such active set file")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            comment = archive.comment
+        with np.load(path, allow_pickle=False) as data:
+            inverses = {el: np.ascontiguousarray(data[el], dtype=np.float64) for el in sorted(data.files)}
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
+        raise AceError(
+            f"{path} is no .asi active set ({error}): it must be a zip of one square array per element"
+        ) from None
+    if not inverses:
+        raise AceError(f"{path} holds no element")
+    for el, x in inverses.items():
+        if x.ndim != 2 or x.shape[0] != x.shape[1] or x.shape[0] == 0:
+            raise AceError(f"{path}: the array of {el} has shape {x.shape}, it must be square")
+        if not np.isfinite(x).all():
+            raise AceError(f"{path}: the array of {el} holds NaN or infinity: rebuild the active set")
+    try:
+        facts = json.loads(comment.decode()) if comment else {}
+    except ValueError:
+        facts = {}
+    return inverses, facts if isinstance(facts, dict) and facts.get("format") == _FORMAT else {}
+
+
+def _kind_from_sizes(
+    path: Path, inverses: dict[str, np.ndarray], potential: _Potential | None, known: str | None
+) -> str:
+    """Linear or full, from the sizes; where they cannot tell (one density) from the file's own word, else linear."""
+    if potential is None:
+        return known or "linear"
+    kinds = set()
+    for el, x in inverses.items():
+        if el not in potential.elements:
+            raise AceError(f"{path} holds {el}, which the potential does not: use the active set of this potential")
+        n, p = potential.n_functions[el], potential.n_densities[el]
+        if len(x) not in (n, n * p):
+            raise AceError(
+                f"{path}: {el} has {len(x)} rows, the potential {n} functions and {p} densities "
+                f"(linear {n}, full {n * p}): use the active set of this potential"
+            )
+        if p > 1:
+            kinds.add("linear" if len(x) == n else "full")
+    if len(kinds) == 2:
+        raise AceError(f"{path} mixes linear and full sets: rebuild the active set with one kind for all elements")
+    return kinds.pop() if kinds else known or "linear"
+
+
+def _element(path: Path, element: str, inverse: np.ndarray, facts: dict[str, Any]) -> ElementActiveSet:
+    m = len(inverse)
+    environments = np.full((m, 2), UNKNOWN_ROW, dtype=np.int64)
+    stored = facts.get("active_environments")
+    if stored is not None and len(stored) == m:
+        environments = np.array(stored, dtype=np.int64).reshape(m, 2)
+    elif "floor_places" in facts:
+        environments[np.array(facts["floor_places"], dtype=np.int64)] = FLOOR_ROW
+    sign, log_inverse = np.linalg.slogdet(inverse)
+    if sign == 0:
+        # a pseudo-inverse of another code: usable for grades, but blind to unseen directions
+        log_inverse = np.inf
+    return ElementActiveSet(
+        inverse=inverse,
+        environments=environments,
+        rank=int(facts.get("rank", np.linalg.matrix_rank(inverse) if sign == 0 else m)),
+        log_volume=float(-log_inverse),
+        tolerance_reached=_number(facts.get("max_gamma")),
+        n_environments=int(facts.get("environments", -1)),
+        identifiers=tuple(facts.get("identifiers", ())),
+        swaps=int(facts.get("swaps", 0)),
+    )
+
+
+def from_rows(
+    rows: dict[str, np.ndarray],
+    kind: str = "linear",
+    environments: dict[str, np.ndarray] | None = None,
+    **options: Any,
+) -> ActiveSet:
+    """Active set of rows that are all in memory.
+
+    :param rows: element -> [N, M].
+    :param environments: element -> [N, 2] (structure, atom) of each row (default: (row, 0)).
+    :param options: as for :func:`~.maxvol.maxvol`.
+    """
+    from .maxvol import FLOOR, TOLERANCE, maxvol
+
+    sets = {}
+    for el, r in rows.items():
+        r = check_rows(r)
+        result = maxvol(r, **options)
+        labels = np.column_stack([np.arange(len(r)), np.zeros(len(r))]).astype(np.int64)
+        if environments is not None:
+            labels = np.asarray(environments[el], dtype=np.int64)
+        chosen = np.full((r.shape[1], 2), FLOOR_ROW, dtype=np.int64)
+        real = result.indices >= 0
+        chosen[real] = labels[result.indices[real]]
+        sets[el] = ElementActiveSet(
+            inverse=result.inverse,
+            environments=chosen,
+            rank=result.rank,
+            log_volume=result.log_volume,
+            tolerance_reached=result.tolerance_reached,
+            n_environments=len(r),
+            swaps=result.swaps,
+        )
+    return ActiveSet(sets, kind, tolerance=options.get("tolerance", TOLERANCE), floor=options.get("floor", FLOOR))

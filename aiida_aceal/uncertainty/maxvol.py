@@ -1,0 +1,376 @@
+"""MaxVol: the K rows of a tall matrix whose square submatrix has the largest |determinant|.
+
+Method: Goreinov, Oseledets, Savostyanov, Tyrtyshnikov, Zamarashkin, "How to find a good submatrix" (2010): start
+from the pivots of an LU factorisation, then put the row with the largest coefficient ``|c_ij|`` of
+``C = rows A^-1`` in place of row j of ``A`` until no coefficient is larger than the tolerance. Each swap multiplies
+``|det A|`` by ``|c_ij|``. What is ours: swaps are found within a small working set of rows with large coefficients,
+and all other rows follow by one low-rank matrix product per round instead of one rank-1 update per swap.
+
+Columns are equilibrated first (coefficients do not depend on the scale of a column, rounding errors do), and
+directions that no row spans are filled with *floor rows*: row ``floor * scale[v]`` along function v. A new row with
+a component ``d`` along an unseen direction has a coefficient of about ``d / (floor * scale[v])``: large, not zero.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.linalg import blas, lapack
+from threadpoolctl import threadpool_limits
+
+from aiida_aceal.ace.errors import AceError
+
+from . import kernels
+from .threads import thread_count
+
+#: Label of an active row that is no environment but stands for an unseen direction.
+FLOOR_ROW = -1
+#: Labels of rows that were active before and stayed: ``PREVIOUS_ROW - place``.
+PREVIOUS_ROW = -2
+#: Size of floor rows relative to the largest value of each function.
+FLOOR = 1.0e-4
+#: A direction is unseen if all rows have less than this part of the function's scale left along it.
+RANK_TOLERANCE = 1.0e-9
+TOLERANCE = 1.001
+
+_INNER_ROWS = 128
+#: A swap that gains less than this is rounding noise and could be undone for ever.
+_LEAST_GAIN = 1.0 + 1.0e-9
+
+
+@dataclass(frozen=True)
+class MaxVolResult:
+    """Outcome of :func:`maxvol`.
+
+    :ivar indices: [K] int64, the chosen rows; ``FLOOR_ROW`` (-1) for a floor row; ``-2 - p`` for place p of the
+        ``active`` rows handed in.
+    :ivar active: [K, K] the chosen rows themselves (rows environments, columns functions).
+    :ivar inverse: [K, K] their inverse: ``coefficients = rows @ inverse``; ``gamma = max_j |coefficients|``.
+    :ivar log_volume: ``log |det active|``.
+    :ivar rank: number of chosen rows that are no floor rows.
+    :ivar tolerance: the tolerance asked for.
+    :ivar tolerance_reached: the largest ``|coefficient|`` of any row handed in, measured with ``inverse``.
+    :ivar swaps: number of swaps after the start.
+    :ivar scale: [K] column scales used, the unit of the floor rows.
+    """
+
+    indices: np.ndarray
+    active: np.ndarray = field(repr=False)
+    inverse: np.ndarray = field(repr=False)
+    log_volume: float
+    rank: int
+    tolerance: float
+    tolerance_reached: float
+    swaps: int
+    scale: np.ndarray = field(repr=False)
+
+    @property
+    def converged(self) -> bool:
+        """Whether no row handed in has a coefficient above the tolerance asked for."""
+        return bool(self.tolerance_reached <= self.tolerance)
+
+
+def maxvol(
+    rows: np.ndarray,
+    tolerance: float = TOLERANCE,
+    *,
+    active: np.ndarray | None = None,
+    active_floor: np.ndarray | None = None,
+    scale: np.ndarray | None = None,
+    floor: float = FLOOR,
+    rank_tolerance: float = RANK_TOLERANCE,
+    max_swaps: int | None = None,
+    threads: int | None = None,
+) -> MaxVolResult:
+    """Choose K of N rows (plus ``active`` rows) with locally maximal volume.
+
+    :param rows: [N, K] float64, any N >= 0 and rank; not changed.
+    :param tolerance: largest ``|coefficient|`` left, >= 1 (1.001 to 1.01 in the field).
+    :param active: [K, K] rows of an earlier active set to start from; swaps happen only where a row of ``rows``
+        exceeds the tolerance.
+    :param active_floor: [K] bool, which of ``active`` are floor rows.
+    :param scale: [K] natural size of each function; columns are scaled by the larger of it and their own maximum.
+    :param floor: size of floor rows relative to the scale.
+    :param rank_tolerance: smallest part of a column's scale that counts as seen.
+    :param max_swaps: stop after this many swaps (default: no limit); the result says what was reached.
+    :param threads: default: OMP_NUM_THREADS, else the cores available.
+    :raises AceError: wrong shape, non-finite values, tolerance below 1.
+    """
+    rows = check_rows(rows)
+    _check_numbers(tolerance, floor, rank_tolerance)
+    k = rows.shape[1]
+    scale = column_scale(rows if active is None else np.vstack([rows, _real_rows(active, active_floor)]), scale)
+    limit = np.iinfo(np.int64).max if max_swaps is None else int(max_swaps)
+    with Team(threads) as team:
+        if active is None:
+            state, swaps = _from_lu(rows, scale, tolerance, rank_tolerance, limit, team)
+        else:
+            state, swaps = ActiveRows.from_active(active, active_floor, scale, rank_tolerance), 0
+        reached = np.inf
+        while True:
+            gamma = state.grade(rows, team)
+            reached = float(gamma.max(initial=0.0))
+            if reached <= tolerance or swaps >= limit:
+                break
+            worst = np.flatnonzero(gamma > tolerance)
+            if worst.size > 4 * k:
+                worst = np.sort(worst[np.argsort(-gamma[worst], kind="stable")[: 4 * k]])
+            made = state.absorb(rows[worst], worst, tolerance, limit - swaps)
+            if made == 0:
+                break
+            swaps += made
+    final = state.finish(floor)
+    if state.rank < k:
+        with Team(threads) as team:
+            reached = float(final.grade(rows, team).max(initial=0.0))
+    return MaxVolResult(
+        indices=final.labels,
+        active=final.rows * scale,
+        inverse=final.inverse / scale[:, None],
+        log_volume=float(np.linalg.slogdet(final.rows)[1] + np.log(scale).sum()),
+        rank=final.rank,
+        tolerance=float(tolerance),
+        tolerance_reached=reached,
+        swaps=int(swaps),
+        scale=scale,
+    )
+
+
+def check_rows(rows: np.ndarray) -> np.ndarray:
+    """The rows as C-contiguous float64 [N, K]; AceError if they are not finite or K = 0."""
+    rows = np.ascontiguousarray(rows, dtype=np.float64)
+    if rows.ndim != 2 or rows.shape[1] == 0:
+        raise AceError(f"rows must have shape [environments, functions] with functions > 0, not {rows.shape}")
+    bad = ~np.isfinite(rows.sum(axis=1))
+    if bad.any():
+        bad &= ~np.isfinite(rows).all(axis=1)
+        if bad.any():
+            raise AceError(
+                f"row {int(np.flatnonzero(bad)[0])} holds NaN or infinity: check that environment's positions"
+            )
+    return rows
+
+
+def _check_numbers(tolerance: float, floor: float, rank_tolerance: float) -> None:
+    if not tolerance >= 1.0:
+        raise AceError(f"tolerance = {tolerance} is below 1: coefficients of the active rows themselves are 1")
+    if not 0.0 < floor <= 1.0:
+        raise AceError(f"floor = {floor} must lie in (0, 1]: it is relative to the size of each function")
+    if not 0.0 < rank_tolerance <= floor:
+        raise AceError(f"rank_tolerance = {rank_tolerance} must lie in (0, floor = {floor}]")
+
+
+def _real_rows(active: np.ndarray, is_floor: np.ndarray | None) -> np.ndarray:
+    return active if is_floor is None else active[~np.asarray(is_floor, bool)]
+
+
+def column_scale(rows: np.ndarray, natural: np.ndarray | None = None) -> np.ndarray:
+    """[K] size of each function: the larger of its largest value and ``natural``.
+
+    Functions that are zero everywhere get the geometric mean of the others, for want of anything better.
+    """
+    largest = np.zeros(rows.shape[1])
+    kernels.column_maxima(np.ascontiguousarray(rows), largest)
+    if natural is not None:
+        natural = np.asarray(natural, dtype=np.float64)
+        if natural.shape != largest.shape or not np.isfinite(natural).all() or (natural < 0).any():
+            raise AceError(f"scale must hold {largest.size} finite numbers >= 0, one for each function")
+        largest = np.maximum(largest, natural)
+    seen = largest > np.finfo(float).tiny
+    if not seen.all():
+        largest[~seen] = np.exp(np.log(largest[seen]).mean()) if seen.any() else 1.0
+    return largest
+
+
+class Team:
+    """Python threads over row blocks; BLAS held to the same number of threads."""
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.threads = thread_count(threads)
+
+    def __enter__(self) -> Team:
+        self._limits = threadpool_limits(self.threads, user_api="blas")
+        self._pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+        self._limits.restore_original_limits()
+
+    def each(self, function, n: int, smallest: int = 512) -> None:
+        """``function(begin, end)`` on blocks of [0, n)."""
+        parts = max(1, min(self.threads, n // smallest))
+        edges = [n * p // parts for p in range(parts + 1)]
+        if parts == 1 or self._pool is None:
+            function(0, n)
+            return
+        for done in [self._pool.submit(function, a, b) for a, b in itertools.pairwise(edges)]:
+            done.result()
+
+
+def row_blocks(n: int, k: int, megabytes: float = 64.0) -> Iterator[slice]:
+    """Slices of [0, n) whose [rows, k] float64 block stays below ``megabytes``."""
+    step = max(1, int(megabytes * 2**20 / (8 * k)))
+    for begin in range(0, n, step):
+        yield slice(begin, min(n, begin + step))
+
+
+def largest_coefficients(c: np.ndarray, team: Team) -> np.ndarray:
+    """[n] ``max_j |c[i, j]|``."""
+    out = np.empty(len(c))
+    team.each(lambda a, b: kernels.row_maxima(c[a:b], out[a:b]), len(c))
+    return out
+
+
+class ActiveRows:
+    """K active rows in scaled units, their labels and inverse; the mutable state of a search."""
+
+    def __init__(self, rows: np.ndarray, labels: np.ndarray, scale: np.ndarray) -> None:
+        self.rows = rows
+        self.labels = labels
+        self.scale = scale
+        self.invert()
+
+    @classmethod
+    def from_active(
+        cls, active: np.ndarray, is_floor: np.ndarray | None, scale: np.ndarray, rank_tolerance: float
+    ) -> ActiveRows:
+        active = check_rows(active)
+        k = active.shape[1]
+        if active.shape != (k, k):
+            raise AceError(f"active rows must be square, not {active.shape}")
+        labels = PREVIOUS_ROW - np.arange(k, dtype=np.int64)
+        rows = active / scale
+        if is_floor is not None:
+            places = np.flatnonzero(is_floor)
+            labels[places] = FLOOR_ROW
+            rows[places] *= (rank_tolerance / np.abs(rows[places]).max(axis=1))[:, None]
+        return cls(rows, labels, scale)
+
+    @property
+    def rank(self) -> int:
+        return int((self.labels != FLOOR_ROW).sum())
+
+    def invert(self) -> None:
+        lu, pivots, info = lapack.dgetrf(self.rows)
+        if info == 0:
+            self.inverse, info = lapack.dgetri(lu, pivots)
+        if info != 0 or not np.isfinite(self.inverse).all():
+            raise AceError("the active rows are singular: rebuild the active set from its environments")
+        self.inverse = np.ascontiguousarray(self.inverse)
+
+    def coefficients(self, rows: np.ndarray) -> np.ndarray:
+        """``rows A^-1`` for rows [n, K] in their own units."""
+        return rows @ (self.inverse / self.scale[:, None])
+
+    def grade(self, rows: np.ndarray, team: Team) -> np.ndarray:
+        """[n] largest ``|coefficient|``, block by block."""
+        gamma = np.empty(len(rows))
+        x = self.inverse / self.scale[:, None]
+        for block in row_blocks(*rows.shape):
+            gamma[block] = largest_coefficients(rows[block] @ x, team)
+        return gamma
+
+    def absorb(self, rows: np.ndarray, labels: np.ndarray, tolerance: float, limit: int | None = None) -> int:
+        """Swap rows in until none of them exceeds the tolerance; number of swaps."""
+        limit = np.iinfo(np.int64).max if limit is None else int(limit)
+        owner, swaps = improve(self.coefficients(rows), tolerance, limit)
+        places = np.flatnonzero(owner >= 0)
+        if places.size:
+            self.rows[places] = rows[owner[places]] / self.scale
+            self.labels[places] = labels[owner[places]]
+            self.invert()
+        return swaps
+
+    def finish(self, floor: float) -> ActiveRows:
+        """The same set with its floor rows at their stated size."""
+        rows = self.rows.copy()
+        places = np.flatnonzero(self.labels == FLOOR_ROW)
+        if places.size:
+            function = np.abs(rows[places]).argmax(axis=1)
+            rows[places] = 0.0
+            rows[places, function] = floor
+        return ActiveRows(rows, self.labels.copy(), self.scale)
+
+
+def improve(c: np.ndarray, tolerance: float, limit: int, inner: int = _INNER_ROWS) -> tuple[np.ndarray, int]:
+    """Swaps within the rows of ``c`` [n, K] (overwritten) until all coefficients are within the tolerance.
+
+    :return: owner [K] (row of ``c`` now in each place, -1 where nothing changed), number of swaps.
+    """
+    n, k = c.shape
+    tolerance = max(tolerance, _LEAST_GAIN)
+    owner = np.full(k, -1, dtype=np.int64)
+    total = 0
+    if n <= inner:
+        swaps, _ = kernels.swap_rows(c, owner, tolerance, 0.0, limit)
+        return owner, int(swaps)
+    largest = np.empty(n)
+    while total < limit:
+        kernels.row_maxima(c, largest)
+        candidates = np.flatnonzero(largest > tolerance)
+        if candidates.size == 0:
+            break
+        if candidates.size > inner:
+            part = np.argpartition(-largest[candidates], inner)[:inner]
+            candidates = np.sort(candidates[part])
+        small = c[candidates]
+        local = np.full(k, -1, dtype=np.int64)
+        swaps, _ = kernels.swap_rows(small, local, tolerance, 0.0, limit - total)
+        total += int(swaps)
+        places = np.flatnonzero(local >= 0)
+        if places.size == 0:
+            break
+        chosen = candidates[local[places]]
+        owner[places] = chosen
+        replace_places(c, places, chosen)
+    return owner, total
+
+
+def replace_places(c: np.ndarray, places: np.ndarray, chosen: np.ndarray) -> None:
+    """Update ``c`` [n, K] in place for rows ``chosen`` [s] of it put into ``places`` [s] (Woodbury identity).
+
+    ``C' = C - C[:, J] (C[I, J])^-1 (C[I, :] - E_J)`` with I the chosen rows and J their places.
+    """
+    block = c[chosen]
+    core = np.ascontiguousarray(block[:, places])
+    block[np.arange(len(places)), places] -= 1.0
+    step = np.linalg.solve(core, block)
+    columns = np.empty((len(c), len(places)))
+    kernels.take_columns(c, places.astype(np.int64), columns)
+    # c.T is Fortran-ordered: updated in place, no copy of the tall matrix
+    blas.dgemm(-1.0, step.T, columns.T, beta=1.0, c=c.T, overwrite_c=1)
+
+
+def _from_lu(
+    rows: np.ndarray, scale: np.ndarray, tolerance: float, rank_tolerance: float, limit: int, team: Team
+) -> tuple[ActiveRows, int]:
+    """Start from the pivots of an LU factorisation of all rows and K floor rows, then swap."""
+    n, k = rows.shape
+    work = np.zeros((n + k, k), order="F")
+    np.divide(rows, scale, out=work[:n])
+    np.fill_diagonal(work[n:], rank_tolerance)
+    lu, pivots, _ = lapack.dgetrf(work, overwrite_a=1)
+    order = np.arange(n + k, dtype=np.int64)
+    for i, p in enumerate(pivots):
+        order[i], order[p] = order[p], order[i]
+    top = np.tril(lu[:k], -1)
+    np.fill_diagonal(top, 1.0)
+    lu[:k] = top
+    c = blas.dtrsm(1.0, np.asfortranarray(top), lu, side=1, lower=1, diag=1, overwrite_b=1)
+    real = np.flatnonzero(order < n)
+    c = np.ascontiguousarray(c[real])
+    labels = np.where(order[:k] < n, order[:k], FLOOR_ROW)
+    owner, swaps = improve(c, tolerance, limit)
+    places = np.flatnonzero(owner >= 0)
+    labels[places] = order[real[owner[places]]]
+    start = np.zeros((k, k))
+    is_row = labels >= 0
+    start[is_row] = rows[labels[is_row]] / scale
+    start[~is_row, order[:k][~is_row] - n] = rank_tolerance
+    return ActiveRows(start, labels, scale), swaps
