@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import yaml
+from aiida.common.datastructures import CalcInfo
 from aiida.common.folders import Folder
 from aiida.engine import CalcJobProcessSpec
 
@@ -19,24 +20,28 @@ from aiida_aceal.calculations.worker_base import (
     potential_port,
     seed_port,
     settings_port,
+    write_set,
     write_union,
 )
+from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.potential import AcePotentialData
 
 SETTINGS_FILE = "settings.yaml"
 DATASET_FILE = "dataset.extxyz"
 VALIDATION_FILE = "validation.extxyz"
 FITTED_FILE = "fitted.yaml"
+TEXT_REPORT_FILE = "report.txt"
 
 #: keys of the worker's settings file that the CalcJob fills
-FILLED = ("potential", "data", "validation", "output", "report", "seed")
+FILLED = ("potential", "data", "validation", "output", "report", "text_report", "seed", "threads")
 
 
 class AceFitCalculation(AceWorkerCalculation):
     """Fit a potential; the start potential gives the basis and, for nonlinear fits, the first coefficients.
 
-    ``settings`` are those of :class:`aiida_aceal.fitting.FitSettings`: ``method``, ``weights``, ``regularization``,
-    ``reference_energies``, ...
+    ``settings`` are those of :class:`aiida_aceal.fitting.FitSettings` (``method``, ``weights``, ``regularization``,
+    ``reference_energies``, ...) and ``validation_fraction``. A readable report is kept as ``report.txt`` in
+    ``retrieved``.
     """
 
     _SUBCOMMAND = "fit"
@@ -49,7 +54,9 @@ class AceFitCalculation(AceWorkerCalculation):
         super().define(spec)
         potential_port(spec)
         dataset_port(spec)
-        dataset_port(spec, "validation", required=False, text="Sets for validation only; never fitted.")
+        spec.input(
+            "validation", valid_type=ConfigurationsData, required=False, help="For validation only; never fitted."
+        )
         settings_port(spec, "Settings of the fit: method, weights, regularization, reference_energies, ...")
         seed_port(spec, required=False)
         spec.output("potential", valid_type=AcePotentialData, required=False, help="The fitted potential.")
@@ -65,6 +72,11 @@ class AceFitCalculation(AceWorkerCalculation):
         for key in FILLED:
             if key in settings:
                 return f"settings: '{key}' is filled by the CalcJob; use its input of that name"
+        fraction = settings.pop("validation_fraction", None)
+        if fraction is not None and not (isinstance(fraction, (int, float)) and 0 < fraction < 1):
+            return f"settings: `validation_fraction` must lie between 0 and 1, it is {fraction!r}"
+        if fraction is not None and inputs.get("validation") is not None:
+            return "settings: give `validation_fraction` or the input `validation`, not both"
         try:
             FitSettings.read(settings)
         except AceError as error:
@@ -94,12 +106,19 @@ class AceFitCalculation(AceWorkerCalculation):
             "data": [DATASET_FILE],
             "output": FITTED_FILE,
             "report": REPORT_FILE,
+            "text_report": TEXT_REPORT_FILE,
         }
-        if self.inputs.get("validation"):
-            write_union(folder, VALIDATION_FILE, self.inputs.validation)
+        if "validation" in self.inputs:
+            write_set(folder, VALIDATION_FILE, self.inputs.validation)
             settings["validation"] = [VALIDATION_FILE]
         if "seed" in self.inputs:
             settings["seed"] = self.inputs.seed.value
         with folder.open(SETTINGS_FILE, "w", encoding="utf-8") as handle:
             yaml.safe_dump(settings, handle, sort_keys=True)
         return [SETTINGS_FILE]
+
+    def prepare_for_submission(self, folder: Folder) -> CalcInfo:
+        """Also keep the readable report."""
+        calcinfo = super().prepare_for_submission(folder)
+        calcinfo.retrieve_list.append(TEXT_REPORT_FILE)
+        return calcinfo

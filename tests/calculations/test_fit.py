@@ -1,0 +1,93 @@
+"""``aceal.fit`` through AiiDA with the real worker."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from aiida.engine import run_get_node
+from aiida.plugins import CalculationFactory
+
+from aiida_aceal.ace import AceModel
+from aiida_aceal.calculations.worker_base import union, union_hashes
+from aiida_aceal.worker.files import get_labels
+
+
+@pytest.fixture
+def run_fit(aceal_worker_code, cu_potential, cu_configurations, job_metadata):
+    def run(**inputs):
+        base = {
+            "code": aceal_worker_code,
+            "potential": cu_potential(scale=0.0),
+            "dataset": {"g0": cu_configurations(12)},
+            "metadata": job_metadata(),
+        }
+        return run_get_node(CalculationFactory("aceal.fit"), **{**base, **inputs})
+
+    return run
+
+
+def test_fit(run_fit, cu_configurations):
+    first, second = cu_configurations(12), cu_configurations(6, seed=1)
+    results, node = run_fit(
+        # two sets share configurations: each counts once
+        dataset={"g0": first, "g1": first.select([2, 5]).extend(second)},
+        validation=cu_configurations(4, seed=2),
+        settings={"reference_energies": "fit"},
+        seed=3,
+    )
+    assert node.is_finished_ok, node.exit_message
+    potential = results["potential"]
+    assert potential.is_fitted
+    assert potential.base.attributes.get("basis_hash") == node.inputs.potential.base.attributes.get("basis_hash")
+    free = potential.reference_energies
+    model = AceModel(potential.get_potential(), threads=1)
+    hold_out = cu_configurations(4, seed=2).to_atoms()
+    ours = [model.evaluate(atoms) for atoms in hold_out]
+    force_errors = [result.forces - get_labels(atoms)[1] for result, atoms in zip(ours, hold_out)]
+    spread = np.std([get_labels(atoms)[1] for atoms in hold_out])
+    assert np.sqrt(np.mean(np.square(force_errors))) < 0.7 * spread
+    energy_errors = [
+        (result.energy + free["Cu"] * len(atoms) - get_labels(atoms)[0]) / len(atoms)
+        for result, atoms in zip(ours, hold_out)
+    ]
+    assert np.max(np.abs(energy_errors)) < 0.1
+    assert len(union_hashes(node.inputs.dataset)) == 18
+    report = results["report"].get_dict()
+    assert report
+    assert "report.txt" in results["retrieved"].base.repository.list_object_names()
+
+
+def test_union_counts_each_once(cu_configurations):
+    first, second = cu_configurations(3), cu_configurations(2, seed=1)
+    nodes = {"b": second.extend(first), "a": first}
+    assert [(node.uuid, indices) for node, indices in union(nodes)] == [
+        (first.uuid, [0, 1, 2]),
+        (nodes["b"].uuid, [0, 1]),
+    ]
+    assert union_hashes(nodes) == first.hashes + second.hashes
+
+
+def test_refused_at_submission(run_fit, cu_configurations, cu_potential):
+    with pytest.raises(ValueError, match=r"dataset\.g0: 12 of 12 configurations have no energy"):
+        run_fit(dataset={"g0": cu_configurations(12, labelled=False)})
+    with pytest.raises(ValueError, match="dataset: give at least one set"):
+        run_fit(dataset={})
+    with pytest.raises(ValueError, match=r"did you mean 'kappa'"):
+        run_fit(settings={"weights": {"kapa": 0.1}})
+    with pytest.raises(ValueError, match="'output' is filled by the CalcJob"):
+        run_fit(settings={"output": "x.yaml"})
+    with pytest.raises(ValueError, match=r"dataset\.g0 has Cu, the potential knows only Al"):
+        run_fit(potential=cu_potential(elements=("Al",)))
+    with pytest.raises(ValueError, match="the seed must not be negative"):
+        run_fit(seed=-1)
+    with pytest.raises(ValueError, match="not both"):
+        run_fit(settings={"validation_fraction": 0.2}, validation=cu_configurations(1))
+
+
+def test_spoiled_potential(run_fit, job_metadata):
+    _, node = run_fit(metadata=job_metadata(append_text="sed -i 's/c: \\[[^]]*\\]/c: [.nan]/' fitted.yaml"))
+    assert node.exit_status == 305, node.exit_message
+    _, node = run_fit(metadata=job_metadata(append_text="head -c 300 fitted.yaml > f; mv f fitted.yaml"))
+    assert node.exit_status == 304, node.exit_message
+    _, node = run_fit(metadata=job_metadata(append_text="rm fitted.yaml"))
+    assert node.exit_status == 303
