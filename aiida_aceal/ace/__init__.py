@@ -15,6 +15,7 @@ _WHERE = {
     "AceResult": "model",
     "BasisFunction": "potential",
     "Bond": "potential",
+    "CTildePotential": "yace",
     "LinearSystem": "design",
     "ProjectionRows": "model",
     "Species": "potential",

@@ -362,6 +362,25 @@ def test_missing_parts():
         build_potential({**COPPER, "elements": "Al Cu", "bonds": {"BINARY": {"inner_cutoff_type": "density"}}})
 
 
+def test_couplings_are_those_the_engines_accept():
+    """The checks of the reference engine on its input files (FORMATS 2.1)."""
+    pot = build_potential(
+        {**COPPER, "nradmax_by_orders": [2, 2, 2, 2, 2, 2, 2, 1], "lmax_by_orders": [0, 3, 3, 3, 2, 2, 1, 1]}
+    )
+    assert {f.rank for f in pot.functions("Cu")} == set(range(1, 9))
+    for f in pot.functions("Cu"):
+        assert len(f.lint) == max(f.rank - 2, 0)
+        assert sum(f.ls) % 2 == 0
+        if f.rank == 1:
+            assert f.ls == (0,)
+        elif f.rank == 2:
+            assert f.ls[0] == f.ls[1]
+        elif f.rank in (3, 5, 7):
+            assert f.lint[-1] == f.ls[-1]
+        if f.rank in (4, 6, 7, 8):
+            assert f.lint[-1] == f.lint[-2]
+
+
 def test_projection_order_is_ascending():
     pot = build_potential({**COPPER, "nradmax_by_orders": [2, 2, 2, 2], "lmax_by_orders": [0, 2, 2, 2]})
     keys = [(f.rank, f.mus, f.ns, f.ls) for f in pot.functions("Cu")]
