@@ -13,7 +13,7 @@ from .graph import Graph, Products, b_basis_products, build_graph
 from .kernels import DENSITY, DISTANCE, ZBL, SpeciesArrays
 from .potential import AcePotential, Bond, Species
 from .radial import core_range, core_repulsion, kinks, nuclear_charges, radial_functions
-from .tables import DEGREE, Table, build_table
+from .tables import DEGREE, Table, build_table, hermite_table, times_distance
 
 _INNER = {"distance": DISTANCE, "density": DENSITY, "zbl": ZBL}
 _EMBEDDING = {"FinnisSinclair": 0, "FinnisSinclairShiftedScaled": 1}
@@ -30,8 +30,8 @@ class CompiledSpecies:
     top_order: np.ndarray  # product index of each top in kernel order
 
 
-def compile_species(pot: AcePotential, element: str) -> CompiledSpecies:
-    """Compile one central element of a B-basis potential."""
+def compile_species(pot: AcePotential, element: str, spacing: float | None = None) -> CompiledSpecies:
+    """Compile one central element of a B-basis potential; ``spacing``: see `compile_products`."""
     bonds = [pot.bonds.get((element, other), None) for other in pot.elements]
     return compile_products(
         element,
@@ -40,6 +40,7 @@ def compile_species(pot: AcePotential, element: str) -> CompiledSpecies:
         bonds,
         b_basis_products(pot, element),
         pot.coefficients(element),
+        spacing=spacing,
     )
 
 
@@ -51,12 +52,16 @@ def compile_products(
     products: Products,
     coefficients: np.ndarray,
     e0: float = 0.0,
+    spacing: float | None = None,
 ) -> CompiledSpecies:
-    """Compile a list of products: ``coefficients`` [P, K] are those of the functions of ``products``."""
+    """Compile a list of products: ``coefficients`` [P, K] are those of the functions of ``products``.
+
+    ``spacing`` (Angstrom) asks for cubic tables of that width, as the reference engines use, in place of exact ones.
+    """
     graph = build_graph(products)
-    channels, tables = _channels_and_tables(element, elements, bonds, products, graph)
+    channels, tables = _channels_and_tables(bonds, products, graph, spacing)
     arrays = SpeciesArrays(
-        **_radial_arrays(element, elements, bonds, tables),
+        **_radial_arrays(element, elements, bonds, tables, spacing),
         **_base_arrays(len(elements), products, graph, channels),
         **_graph_arrays(products, graph),
         **_weights(products, coefficients, species.n_density, _top_order(graph), graph),
@@ -89,7 +94,7 @@ def _top_order(graph: Graph) -> np.ndarray:
 
 
 # --- radial -----------------------------------------------------------------------------------------------------------
-def _channels_and_tables(element, elements, bonds, products: Products, graph: Graph):
+def _channels_and_tables(bonds: Sequence[Bond | None], products: Products, graph: Graph, spacing: float | None):
     """Distinct radial functions of each neighbour species and their tables."""
     channels: dict[tuple, int] = {}  # (species, kind, n, l) -> channel of that species
     tables: list[Table | None] = []
@@ -107,16 +112,16 @@ def _channels_and_tables(element, elements, bonds, products: Products, graph: Gr
             if c == len(vectors):
                 vectors.append(vector)
             channels[s, kind, n, l] = c
-        tables.append(_radial_table(bond, np.array(vectors)) if vectors else None)
+        tables.append(_radial_table(bond, np.array(vectors), spacing) if vectors else None)
     return channels, tables
 
 
-def _radial_table(bond: Bond, vectors: np.ndarray) -> Table:
+def _radial_table(bond: Bond, vectors: np.ndarray, spacing: float | None) -> Table:
     def function(r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         g, dg, _, _ = radial_functions(bond, r)
         return g @ vectors.T, dg @ vectors.T
 
-    return build_table(function, kinks(bond))
+    return build_table(function, kinks(bond)) if spacing is None else hermite_table(function, bond.rcut, spacing)
 
 
 def _stack(tables: Sequence[Table | None], channels: int) -> tuple[np.ndarray, ...]:
@@ -141,7 +146,30 @@ def _stack(tables: Sequence[Table | None], channels: int) -> tuple[np.ndarray, .
     return start, inverse, offset, np.concatenate(parts)
 
 
-def _radial_arrays(element, elements, bonds, tables) -> dict:
+def _core_table(bond: Bond, z_i: int, z_j: int, spacing: float | None) -> Table:
+    """Table of r V(r), V the core energy of the bond."""
+
+    def function(r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        value, slope = core_repulsion(bond, r, z_i, z_j)
+        return value[:, None], slope[:, None]
+
+    def divided(r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        value, slope = function(r)
+        r = np.maximum(r, 1e-6)[:, None]  # the engines' first bin is never used: they refuse such distances
+        return value / r, (slope - value / r) / r
+
+    if spacing is None:
+        return build_table(function, kinks(bond), width=0.05)
+    return times_distance(hermite_table(divided, bond.rcut, spacing))
+
+
+def _radial_arrays(
+    element: str,
+    elements: Sequence[str],
+    bonds: Sequence[Bond | None],
+    tables: Sequence[Table | None],
+    spacing: float | None,
+) -> dict:
     C = max([t.coefficients.shape[2] for t in tables if t is not None], default=1)
     C = (C + 7) // 8 * 8  # full vectors
     start, inverse, offset, table = _stack(tables, C)
@@ -154,11 +182,7 @@ def _radial_arrays(element, elements, bonds, tables) -> dict:
         if bond.inner_cutoff_type == "zbl" and not (z_i and z_j):
             raise AceError(f"zbl core repulsion needs chemical elements, found the pair {element} {other}")
 
-        def function(r: np.ndarray, bond=bond, z_i=z_i, z_j=z_j) -> tuple[np.ndarray, np.ndarray]:
-            value, slope = core_repulsion(bond, r, z_i, z_j)
-            return value[:, None], slope[:, None]
-
-        cores.append(build_table(function, kinks(bond), width=0.05))
+        cores.append(_core_table(bond, z_i, z_j, spacing))
     core_start, core_inverse, core_offset, core_table = _stack(cores, 1)
     return {
         "rcut": np.array([b.rcut if b is not None else 0.0 for b in bonds]),

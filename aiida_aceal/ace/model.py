@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from ase import Atoms
@@ -90,9 +90,23 @@ class AceModel:
         Number of threads; default: ``OMP_NUM_THREADS`` or all cores.
     chunk
         Atoms of one task; bounds the memory of projections during grading.
+    tables
+        ``exact``: radial functions to 1e-13. ``pacemaker``: the cubic tables of pacemaker and ML-PACE (bins of
+        ``deltaSplineBins``), for comparison with these engines to the last digits.
+
+    Raises
+    ------
+    AceError
+        If the file is no potential, or a radial type cannot be evaluated.
     """
 
-    def __init__(self, potential: AcePotential | str | Path, threads: int | None = None, chunk: int = 256) -> None:
+    def __init__(
+        self,
+        potential: AcePotential | str | Path,
+        threads: int | None = None,
+        chunk: int = 256,
+        tables: Literal["exact", "pacemaker"] = "exact",
+    ) -> None:
         if isinstance(potential, (str, Path)):
             potential = AcePotential.read(potential)
         self.potential = potential
@@ -101,16 +115,18 @@ class AceModel:
         self.threads = threads or default_threads()
         self.chunk = chunk
         self.active_set: Grader | None = None
-        self.species: list[CompiledSpecies] = self._compile(potential)
+        self.species: list[CompiledSpecies] = self._compile(
+            potential, potential.delta_spline_bins if tables == "pacemaker" else None
+        )
         self._index = {el: i for i, el in enumerate(self.elements)}
         self._pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
         self._blas = ThreadpoolController().select(user_api="blas")
 
     @staticmethod
-    def _compile(potential) -> list[CompiledSpecies]:
+    def _compile(potential: AcePotential, spacing: float | None) -> list[CompiledSpecies]:
         if hasattr(potential, "compile_species"):  # C-tilde potentials bring their own products
             return [potential.compile_species(el) for el in potential.elements]
-        return [compile_species(potential, el) for el in potential.elements]
+        return [compile_species(potential, el, spacing) for el in potential.elements]
 
     @property
     def n_functions(self) -> dict[str, int]:
