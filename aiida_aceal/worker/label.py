@@ -106,8 +106,9 @@ def command(data, calculator, settings, output, report, workers, timeout, budget
             done = f"{count['done']}/{len(configurations)} configurations, {count['failed']} failed"
             print(f"{done}, {now - began:.1f} s", file=sys.stderr, flush=True)
 
+    left = None if budget is None else max(0.0, budget - (time.perf_counter() - began))
     outcomes = label_batch(
-        configurations, spec, workers, threads, timeout, budget, progress,
+        configurations, spec, workers, threads, timeout, left, progress,
         energy=energy, stress=stress, max_force=max_force,
     )  # fmt: skip
     hashes = [configuration_hash(atoms) for atoms in configurations]
