@@ -1,0 +1,19 @@
+"""Fits of ACE potentials: linear and nonlinear, ensembles, calibration. Names are loaded when first used."""
+
+from importlib import import_module
+
+_WHERE = {
+    "FitResult": "linear",
+    "FitSettings": "settings",
+    "fit": "linear",
+    "fit_linear": "linear",
+    "format_report": "report",
+}
+
+__all__ = list(_WHERE)
+
+
+def __getattr__(name: str):
+    if name in _WHERE:
+        return getattr(import_module(f".{_WHERE[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

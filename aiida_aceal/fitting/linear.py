@@ -1,0 +1,311 @@
+"""Linear ACE: regularised weighted least squares on energies, forces and virials, streamed with bounded memory."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+from ase import Atoms
+from threadpoolctl import threadpool_limits
+
+from aiida_aceal.ace import AceError, AceModel, AcePotential
+from aiida_aceal.ace.model import default_threads
+
+from .labels import LabelledSet, collect_labels, reference_energies, reference_sum
+from .metrics import Predictions, predict
+from .prior import smoothness
+from .settings import FitSettings
+from .solvers import NormalAccumulator, QrAccumulator, Solution, solve
+from .weights import Weights, select_and_weigh
+
+
+@dataclass
+class FitResult:
+    """Outcome of a fit.
+
+    ``metrics`` has ``train`` and, if given, ``validation``: each with ``n_structures``, ``n_atoms`` and for
+    ``energy`` (eV/atom), ``forces`` (components, eV/Angstrom), ``virial`` (eV/atom): ``rmse``, ``mae``, ``max``, ``n``.
+    ``report`` is the machine-readable report (JSON types only), made by `aiida_aceal.fitting.report`.
+    """
+
+    potential: AcePotential
+    metrics: dict
+    report: dict = field(default_factory=dict)
+    solution: Solution | None = None
+    train: Predictions | None = None
+    validation: Predictions | None = None
+
+
+def peak_memory() -> int:
+    """Largest resident memory of this process so far, bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+@dataclass
+class Prepared:
+    """What every fit needs first: checked labels, weights, reference energies, a model."""
+
+    potential: AcePotential
+    model: AceModel
+    train: LabelledSet
+    weights: Weights
+    reference: dict[str, float]
+    validation: LabelledSet | None
+    settings: FitSettings
+
+
+def prepare(
+    potential: AcePotential,
+    train: Sequence[Atoms],
+    settings: FitSettings,
+    validation: Sequence[Atoms] | None,
+    names: Sequence[str] | None = None,
+    validation_names: Sequence[str] | None = None,
+) -> Prepared:
+    """Collect and check labels, weigh them, find reference energies and the core repulsion.
+
+    Raises
+    ------
+    AceError
+        See `collect_labels`, `reference_energies` and `select_and_weigh`.
+    """
+    w = settings.weights
+    wanted = {"forces": w.kappa == "auto" or w.kappa > 0.0, "virial": w.virial > 0.0}
+    data = collect_labels(train, potential.elements, missing_forces=w.missing_forces, names=names, **wanted)
+    held = None
+    if validation:
+        held = collect_labels(validation, potential.elements, True, True, "skip", validation_names, "validation set")
+    reference = reference_energies(data, settings.reference_energies)
+    if settings.repulsion == "auto":
+        from .repulsion import with_automatic_repulsion
+
+        potential = with_automatic_repulsion(potential, data.structures)
+    data, weights = select_and_weigh(data, w, reference)
+    model = AceModel(potential, threads=settings.threads)
+    return Prepared(potential, model, data, weights, reference, held, settings)
+
+
+def fit_linear(
+    potential: AcePotential,
+    train: Sequence[Atoms],
+    settings: FitSettings | Mapping | None = None,
+    validation: Sequence[Atoms] | None = None,
+    names: Sequence[str] | None = None,
+    validation_names: Sequence[str] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> FitResult:
+    """Fit the coefficients of a linear ACE.
+
+    Parameters
+    ----------
+    potential
+        The basis (coefficients are ignored). With several densities only the first one is fitted, whose embedding
+        must be linear; the others get zero coefficients.
+    train, validation
+        Structures with labels in ASE's usual place (``atoms.calc.results``).
+    settings
+        `FitSettings` or a mapping of the same keys.
+    names, validation_names
+        What messages and the report call each structure.
+    progress
+        Called with a line of text now and then.
+
+    Raises
+    ------
+    AceError
+        Bad settings or labels, or a first density whose embedding is not linear.
+    """
+    started, cpu = time.perf_counter(), time.process_time()
+    settings = FitSettings.read(settings)
+    job = prepare(potential, train, settings, validation, names, validation_names)
+    solution = solve_linear(job, progress)
+    built = time.perf_counter() - started
+    fitted, reference = unpack(job, solution.coefficients)
+    result = FitResult(fitted, {}, solution=solution)
+    finish(result, job, reference)
+    from .report import linear_report
+
+    result.report = linear_report(
+        result, job, {"solve": built, "total": time.perf_counter() - started, "cpu": time.process_time() - cpu}
+    )
+    return result
+
+
+def finish(result: FitResult, job: Prepared, reference: Mapping[str, float]) -> None:
+    """Evaluate the fitted potential on the training and validation sets and note the errors in ``result``."""
+    model = AceModel(result.potential, threads=job.settings.threads)
+    result.train = predict(model, job.train, reference)
+    result.metrics["train"] = result.train.metrics()
+    if job.validation is not None:
+        result.validation = predict(model, job.validation, reference)
+        result.metrics["validation"] = result.validation.metrics()
+    for name, part in result.metrics.items():
+        if not np.isfinite(part["energy"]["rmse"]):
+            raise AceError(f"the fitted potential gives no finite energies ({name}); raise regularization.alpha")
+
+
+def solve_linear(job: Prepared, progress: Callable[[str], None] | None = None) -> Solution:
+    """Stream the design matrix into a triangular factor and solve."""
+    scale = first_density_weights(job.potential)
+    penalty = np.concatenate([smoothness(job.potential, job.settings.regularization), np.zeros(n_free(job))])
+    kind = QrAccumulator if job.settings.solver == "qr" else NormalAccumulator
+    accumulator = kind(len(penalty) + 1, buffer_rows=window_rows(job, len(penalty)) // 2)
+    done = 0
+    for rows in design_blocks(job, scale):
+        accumulator.add(rows)
+        done += len(rows)
+        if progress is not None:
+            progress(f"{done} rows of the design matrix")
+    return solve_factor(job, accumulator.factor(), accumulator.rows, penalty)
+
+
+def solve_factor(job: Prepared, R: np.ndarray, rows: int, penalty: np.ndarray) -> Solution:
+    """Solve with the prior scaled by the columns' size on the data."""
+    norms = np.linalg.norm(R[:, :-1], axis=0)
+    # a column much smaller than the rest is noise of a function that hardly occurs: it must not get a huge coefficient
+    norms = np.maximum(norms, 1e-12 * norms.max(initial=1e-300))
+    reg = job.settings.regularization
+    return solve(R, rows, penalty * norms, reg.method, reg.alpha)
+
+
+def first_density_weights(potential: AcePotential) -> np.ndarray:
+    """Factor dE/drho_1 [Ktot] of each column: the embedding weight of the first density.
+
+    Raises
+    ------
+    AceError
+        If the first density of an element is not linear.
+    """
+    columns = []
+    for el in potential.elements:
+        w, m = potential.species[el].parameters[:2]
+        if m != 1.0 or w == 0.0:
+            raise AceError(
+                f"element {el}: the first density has embedding parameters ({w}, {m}), a linear fit needs (w, 1) with "
+                "w not zero; change the embedding to [1, 1, ...] or use method: nonlinear"
+            )
+        columns.append(np.full(potential.n_functions[el], w))
+    return np.concatenate(columns)
+
+
+def n_free(job: Prepared) -> int:
+    """Columns for reference energies that are fitted with the coefficients."""
+    return len(job.potential.elements) if job.settings.reference_energies == "fit" else 0
+
+
+def window_rows(job: Prepared, columns: int) -> int:
+    """Rows of the design matrix held at a time, by the memory bound."""
+    return max(64, int(job.settings.memory_bytes / (4 * 8 * (columns + 1))))
+
+
+def design_blocks(job: Prepared, scale: np.ndarray) -> Iterator[np.ndarray]:
+    """Weighted rows [m, Ktot + n_free + 1] of design matrix and labels, a window of structures at a time."""
+    data, weights = job.train, job.weights
+    columns = len(scale) + n_free(job)
+    limit = window_rows(job, columns)
+    base_energy = reference_sum(data, job.reference)
+    fixed = _fixed_part(job)
+    rows_of = 1 + 6 * (weights.virial > 0) + np.array([0 if f is None else 3 * len(f) for f in data.forces])
+    threads = job.settings.threads or default_threads()
+
+    def one(k: int) -> np.ndarray:
+        w_f = weights.forces[k]
+        with_f, with_v = w_f is not None and bool(w_f.any()), weights.virial[k] > 0.0
+        system = job.model.linear_system(data.structures[k], forces=with_f, virial=with_v)
+        n = data.n_atoms[k]
+        out = np.zeros((1 + 3 * n * with_f + 6 * with_v, columns + 1))
+        e0, f0, v0 = fixed(k)
+        K = len(scale)
+        out[0, :K] = system.energy * scale
+        if columns > K:
+            out[0, K:columns] = data.counts[k]
+        out[0, -1] = data.energies[k] - base_energy[k] - e0
+        out[0] *= np.sqrt(weights.energy[k]) / n
+        if with_f:
+            root = np.repeat(np.sqrt(w_f), 3)
+            out[1 : 1 + 3 * n, :K] = system.forces * scale * root[:, None]
+            out[1 : 1 + 3 * n, -1] = (data.forces[k] - f0).ravel() * root
+        if with_v:
+            root = np.sqrt(weights.virial[k]) / n
+            out[-6:, :K] = system.virial * scale * root
+            out[-6:, -1] = (data.virials[k] - v0) * root
+        return out
+
+    windows: list[list[int]] = [[]]
+    filled = 0
+    for k in range(len(data)):
+        if windows[-1] and filled + rows_of[k] > limit:
+            windows.append([])
+            filled = 0
+        windows[-1].append(k)
+        filled += int(rows_of[k])
+    with ThreadPoolExecutor(threads) as pool:
+        for window in windows:
+            with threadpool_limits(1, user_api="blas"):
+                parts = list(pool.map(one, window))
+            yield np.concatenate(parts)
+
+
+def _fixed_part(job: Prepared) -> Callable[[int], tuple]:
+    """Energy, forces, virial that do not depend on the coefficients: the core repulsion."""
+    from aiida_aceal.ace.radial import core_range
+
+    if not any(core_range(bond) > 0.0 for bond in job.potential.bonds.values()):
+        return lambda k: (0.0, 0.0, 0.0)
+    zero = {el: np.zeros((job.potential.n_densities[el], K)) for el, K in job.potential.n_functions.items()}
+    core = job.model.with_coefficients(zero).single_threaded()
+    limits = {el: s.rho_core_cut - s.drho_core_cut for el, s in job.potential.species.items()}
+    zbl = any(bond.inner_cutoff_type == "zbl" for bond in job.potential.bonds.values())
+
+    def fixed(k: int) -> tuple:
+        atoms = job.train.structures[k]
+        result = core.evaluate(atoms, forces=True, stress=False)
+        # with zbl the core counts only where the ACE is switched off, else where its energy passes rho_core_cut:
+        # there the energy is no linear function of the coefficients
+        for el, e in zip(atoms.get_chemical_symbols(), result.energies):
+            if e > (0.0 if zbl else limits[el]):
+                raise AceError(
+                    f"{job.train.names[k]}: atoms are so close that the core repulsion of the potential switches its "
+                    "ACE off; remove the structure, or set repulsion: auto"
+                )
+        return result.energy, result.forces, result.virial
+
+    return fixed
+
+
+def unpack(job: Prepared, solution: np.ndarray) -> tuple[AcePotential, dict[str, float]]:
+    """The potential with coefficients from a solution vector [Ktot + n_free], and the reference energies."""
+    pot = job.potential
+    if not np.isfinite(solution).all():
+        raise AceError("the fit gives coefficients that are not finite; raise regularization.alpha")
+    coefficients, start = {}, 0
+    for el in pot.elements:
+        K = pot.n_functions[el]
+        c = np.zeros((pot.n_densities[el], K))
+        c[0] = solution[start : start + K]
+        coefficients[el] = c
+        start += K
+    reference = dict(job.reference)
+    if n_free(job):
+        for k, el in enumerate(pot.elements):
+            if el in reference:
+                reference[el] += float(solution[start + k])
+    return pot.with_coefficients(coefficients).with_reference_energies(reference), reference
+
+
+def fit(
+    potential: AcePotential, train: Sequence[Atoms], settings: FitSettings | Mapping | None = None, *args, **kwargs
+):
+    """`fit_linear` or `fit_nonlinear`, by ``settings.method``; same arguments."""
+    settings = FitSettings.read(settings)
+    if settings.method == "nonlinear":
+        from .nonlinear import fit_nonlinear
+
+        return fit_nonlinear(potential, train, settings, *args, **kwargs)
+    return fit_linear(potential, train, settings, *args, **kwargs)

@@ -1,0 +1,104 @@
+"""Report of a fit: a dictionary of JSON types and the same as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .metrics import UNITS
+
+if TYPE_CHECKING:
+    from .linear import FitResult, Prepared
+
+_SHOWN = {"energy": ("E", 1e3, "meV/atom"), "forces": ("F", 1e3, "meV/A"), "virial": ("V", 1e3, "meV/atom")}
+
+
+def common_report(result: FitResult, job: Prepared, seconds: Mapping[str, float]) -> dict:
+    """What reports of all kinds of fits share."""
+    from .linear import peak_memory
+
+    pot = result.potential
+    report = {
+        "method": job.settings.method,
+        "elements": list(pot.elements),
+        "n_functions": dict(pot.n_functions),
+        "n_densities": dict(pot.n_densities),
+        "cutoff": pot.cutoff,
+        "settings": asdict(job.settings),
+        "kappa": job.weights.kappa,
+        "n_dropped": job.weights.dropped,
+        "reference_energies": pot.reference_energies,
+        "units": UNITS,
+        "train": result.metrics["train"],
+        "worst": result.train.worst(job.settings.worst),
+        "seconds": {k: float(v) for k, v in seconds.items()},
+        "peak_memory_bytes": peak_memory(),
+    }
+    if result.validation is not None:
+        report["validation"] = result.metrics["validation"]
+        report["worst_validation"] = result.validation.worst(job.settings.worst)
+    return report
+
+
+def linear_report(result: FitResult, job: Prepared, seconds: Mapping[str, float]) -> dict:
+    """Report of a linear fit."""
+    report = common_report(result, job, seconds)
+    s = result.solution
+    report["regularization"] = {
+        "method": s.method,
+        "alpha": s.alpha,
+        "effective_parameters": s.effective,
+        "noise": s.noise,
+        "log_evidence": s.log_evidence,
+        "n_active": int(np.count_nonzero(s.coefficients)),
+    }
+    return report
+
+
+def metrics_table(parts: Mapping[str, Mapping]) -> str:
+    """One line for each set and kind of label: RMSE, MAE, max."""
+    lines = [f"{'':12s} {'':2s} {'RMSE':>10s} {'MAE':>10s} {'max':>10s}"]
+    for name, part in parts.items():
+        for kind, (symbol, factor, unit) in _SHOWN.items():
+            if part.get(kind):
+                m = part[kind]
+                numbers = " ".join(f"{m[k] * factor:10.3f}" for k in ("rmse", "mae", "max"))
+                lines.append(f"{name:12s} {symbol:2s} {numbers}  {unit}")
+    return "\n".join(lines)
+
+
+def format_report(report: Mapping) -> str:
+    """The report as text for people."""
+    pot = ", ".join(f"{el} {report['n_functions'][el]}" for el in report["elements"])
+    train = report["train"]
+    lines = [
+        f"{report['method']} ACE fit: {pot} functions, cutoff {report['cutoff']:g} A",
+        f"training set: {train['n_structures']} structures, {train['n_atoms']} atoms"
+        + (f" ({report['n_dropped']} left out by the weighting limits)" if report["n_dropped"] else ""),
+    ]
+    if report["reference_energies"]:
+        lines.append(
+            "reference energies: " + ", ".join(f"{el} {e:.6f} eV" for el, e in report["reference_energies"].items())
+        )
+    reg = report.get("regularization")
+    if reg:
+        lines.append(
+            f"regularisation: {reg['method']}, alpha {reg['alpha']:.3g}, "
+            f"{reg['effective_parameters']:.1f} effective parameters, {reg['n_active']} coefficients not zero"
+        )
+    sets = {k: report[k] for k in ("train", "validation") if k in report}
+    lines += ["", metrics_table(sets), ""]
+    for key, title in (("worst", "worst training structures"), ("worst_validation", "worst validation structures")):
+        if report.get(key):
+            lines.append(f"{title}:")
+            lines += [
+                f"  {w['name']:40s} {w['formula']:12s} dE {w['energy_error'] * 1e3:9.2f} meV/atom, "
+                f"max dF {w['max_force_error'] * 1e3:9.1f} meV/A"
+                for w in report[key]
+            ]
+    seconds = ", ".join(f"{k} {v:.1f} s" for k, v in report["seconds"].items())
+    lines += ["", f"time: {seconds}; peak memory {report['peak_memory_bytes'] / 2**20:.0f} MiB"]
+    return "\n".join(lines) + "\n"

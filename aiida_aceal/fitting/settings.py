@@ -1,0 +1,121 @@
+"""Settings of a fit, as they stand in the YAML of ``aceal-worker fit`` and in the Dict node of ``aceal.fit``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+from aiida_aceal.ace.errors import AceError
+
+from .schema import build
+
+_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+
+
+def parse_memory(value: str | int | float) -> int:
+    """Bytes of a size such as ``2GiB``, ``500 MB`` or a plain number of bytes."""
+    match = re.fullmatch(r"\s*([0-9.]+)\s*([a-zA-Z]*)\s*", str(value))
+    if match is None or match.group(2).lower() not in _UNITS:
+        raise AceError(f"memory: {value!r} is no size; write for example 2GiB or 500MB")
+    return int(float(match.group(1)) * _UNITS[match.group(2).lower()])
+
+
+def _positive(where: str, **values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and not value > 0:
+            raise AceError(f"{where}.{name}: must be positive, found {value}")
+
+
+@dataclass(frozen=True)
+class WeightSettings:
+    """How errors enter the loss (pacemaker's meaning; see `aiida_aceal.fitting.weights`).
+
+    ``kappa``: share of forces against energies, or ``auto`` (by the variances of the labels). ``virial``: share of
+    virials on top (0: not used). ``forces: skip`` lets structures without forces train on their energy alone.
+    ``DElow``, ``DEup``, ``DE`` in eV/atom; ``DFup``, ``DF`` in eV/Angstrom: of ``type: energy_based`` only.
+    """
+
+    type: Literal["uniform", "energy_based", "data"] = "uniform"
+    kappa: float | Literal["auto"] = 0.3
+    virial: float = 0.0
+    missing_forces: Literal["error", "skip"] = "error"
+    DElow: float = 1.0
+    DEup: float = 10.0
+    DFup: float = 50.0
+    DE: float = 1.0
+    DF: float = 1.0
+    wlow: float | None = 0.75
+    energy: Literal["lowest", "convex_hull", "cohesive"] = "convex_hull"
+
+    def __post_init__(self) -> None:
+        if self.kappa != "auto" and not 0.0 <= self.kappa <= 1.0:
+            raise AceError(f"weights.kappa: must lie between 0 (energies only) and 1 (forces only), found {self.kappa}")
+        if self.virial < 0.0:
+            raise AceError(f"weights.virial: must not be negative, found {self.virial}")
+        if self.wlow is not None and not 0.0 < self.wlow < 1.0:
+            raise AceError(f"weights.wlow: must lie between 0 and 1, found {self.wlow}")
+        _positive("weights", DElow=self.DElow, DEup=self.DEup, DFup=self.DFup, DE=self.DE, DF=self.DF)
+
+
+@dataclass(frozen=True)
+class RegularizationSettings:
+    """Regularisation of linear fits (see `aiida_aceal.fitting.solvers`).
+
+    ``method``: ``ridge`` (strength ``alpha``, or ``auto``), ``evidence`` (the same as ridge with ``auto``: strength of
+    greatest Bayesian evidence), ``ard`` (one strength for each function; switches needless functions off), ``none``.
+    ``prior``: ``smooth`` penalises rank, n and l with the exponents below; ``flat`` treats all scaled functions alike.
+    """
+
+    method: Literal["ridge", "evidence", "ard", "none"] = "evidence"
+    alpha: float | Literal["auto"] = "auto"
+    prior: Literal["smooth", "flat"] = "smooth"
+    n_power: float = 2.0
+    l_power: float = 2.0
+    rank_power: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.alpha != "auto" and self.alpha < 0.0:
+            raise AceError(f"regularization.alpha: must not be negative, found {self.alpha}")
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """Everything a fit needs beside the potential and the data.
+
+    ``reference_energies``: ``fit`` (least squares, beside the ACE), ``isolated`` (one-atom structures of the data),
+    ``none`` (labels are already relative to free atoms) or a mapping element -> eV. ``solver`` ``qr`` is the exact
+    one, ``normal`` is faster for thousands of functions. ``memory`` bounds the working arrays of the fit.
+    ``repulsion: auto`` sets the core repulsion from the shortest distance of each pair in the data.
+    """
+
+    method: Literal["linear", "nonlinear"] = "linear"
+    weights: WeightSettings = field(default_factory=WeightSettings)
+    regularization: RegularizationSettings = field(default_factory=RegularizationSettings)
+    reference_energies: Literal["fit", "isolated", "none"] | dict[str, float] = "fit"
+    repulsion: Literal["keep", "auto"] = "keep"
+    solver: Literal["qr", "normal"] = "qr"
+    memory: str | int = "1GiB"
+    threads: int | None = None
+    worst: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        parse_memory(self.memory)
+        if self.threads is not None:
+            _positive("settings", threads=self.threads)
+
+    @classmethod
+    def read(cls, data: object, where: str = "settings") -> FitSettings:
+        """From a mapping, another instance or None (all defaults).
+
+        Raises
+        ------
+        AceError
+            Unknown key (the nearest known one is named) or a value out of range.
+        """
+        return build(cls, data, where)
+
+    @property
+    def memory_bytes(self) -> int:
+        return parse_memory(self.memory)

@@ -1,0 +1,242 @@
+"""Regularised least squares on a triangular factor: ridge, Bayesian evidence, automatic relevance determination.
+
+All work on R (and Q^T y) of the weighted design matrix X = Q R, so their cost does not depend on the number of rows.
+With penalties d_k (the prior) the problem is min |R c - b|^2 + alpha sum_k (d_k c_k)^2; columns with d_k = 0 are free.
+Evidence: D. J. C. MacKay, Neural Comput. 4, 415 (1992); ARD: M. E. Tipping, J. Mach. Learn. Res. 1, 211 (2001).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import cho_solve, cholesky, qr, solve_triangular
+from scipy.optimize import minimize_scalar
+
+from aiida_aceal.ace.errors import AceError
+
+_FREE = 1e-3  # penalty of "free" columns relative to the others: keeps undetermined ones at zero
+
+
+class QrAccumulator:
+    """R of a tall matrix [X | y] that arrives in blocks of rows; memory: a few times columns^2.
+
+    ``columns`` counts the y column. Blocks are stacked under the present R and factored again (TSQR).
+    """
+
+    def __init__(self, columns: int, buffer_rows: int | None = None) -> None:
+        self.columns = columns
+        self.rows = 0
+        capacity = columns + max(buffer_rows or 0, 2 * columns, 512)
+        self._buffer = np.zeros((capacity, columns), order="F")
+        self._fill = 0
+
+    def add(self, block: np.ndarray) -> None:
+        """Add rows [m, columns], already multiplied by the roots of their weights."""
+        self.rows += len(block)
+        start = 0
+        while start < len(block):
+            take = min(len(block) - start, len(self._buffer) - self._fill)
+            self._buffer[self._fill : self._fill + take] = block[start : start + take]
+            self._fill += take
+            start += take
+            if self._fill == len(self._buffer):
+                self._reduce()
+
+    def _reduce(self) -> None:
+        (R,) = qr(self._buffer[: self._fill], mode="r", check_finite=False)
+        m = min(self._fill, self.columns)
+        self._buffer[:m] = R[:m]
+        self._fill = m
+
+    def factor(self) -> np.ndarray:
+        """R [columns, columns], upper triangular (zero rows where there were fewer rows than columns)."""
+        self._reduce()
+        R = np.zeros((self.columns, self.columns))
+        R[: self._fill] = self._buffer[: self._fill]
+        return R
+
+
+class NormalAccumulator:
+    """As `QrAccumulator`, from X^T X: faster, but half of the digits are lost."""
+
+    def __init__(self, columns: int, buffer_rows: int | None = None) -> None:
+        self.columns, self.rows = columns, 0
+        self._gram = np.zeros((columns, columns))
+
+    def add(self, block: np.ndarray) -> None:
+        self.rows += len(block)
+        self._gram += block.T @ block
+
+    def factor(self) -> np.ndarray:
+        scale = np.sqrt(np.diag(self._gram))
+        scale[scale == 0.0] = 1.0
+        values, vectors = np.linalg.eigh(self._gram / np.outer(scale, scale))
+        root = np.sqrt(np.clip(values, 0.0, None))[:, None] * vectors.T * scale
+        (R,) = qr(root, mode="r")
+        return R
+
+
+@dataclass
+class Solution:
+    """Coefficients [K] and how they were found.
+
+    ``effective`` is the effective number of parameters, ``noise`` the estimated standard deviation of a row of unit
+    weight, ``covariance_root`` [K, K] with posterior covariance = root root^T (noise included).
+    """
+
+    coefficients: np.ndarray
+    method: str
+    alpha: float
+    effective: float
+    noise: float
+    log_evidence: float | None = None
+    active: np.ndarray | None = None
+    covariance_root: np.ndarray | None = None
+
+
+def _split(R: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    return R[:-1, :-1], R[:-1, -1], float(R[-1, -1] ** 2)
+
+
+def solve(
+    R: np.ndarray, rows: int, penalty: np.ndarray, method: str = "evidence", alpha: float | str = "auto"
+) -> Solution:
+    """Solve from the factor R [K + 1, K + 1] of [X | y].
+
+    Parameters
+    ----------
+    rows
+        Number of rows of X (for the noise estimate).
+    penalty
+        d [K] >= 0: prior scale of each column is 1 / d; 0 marks free columns.
+    method
+        ``none``, ``ridge``, ``evidence`` or ``ard``.
+    alpha
+        Strength relative to the mean square of the scaled columns; ``auto``: by evidence.
+
+    Raises
+    ------
+    AceError
+        If R is not finite.
+    """
+    if not np.isfinite(R).all():
+        raise AceError("the design matrix is not finite; look for atoms on top of each other or infinite labels")
+    A, b, rest = _split(R)
+    penalty = np.asarray(penalty, dtype=float)
+    penalised = penalty > 0.0
+    d = np.where(penalised, penalty, 1.0)
+    if not penalised.all():
+        norms = np.linalg.norm(A, axis=0)
+        d[~penalised] = np.maximum(norms[~penalised], 1e-300)
+    A = A / d
+    free = np.where(penalised, 1.0, _FREE)
+    if method == "none":
+        y, rank = _least_norm(A, b)
+        chi2 = rest + float(((A @ y - b) ** 2).sum())
+        solution = Solution(y / d, "none", 0.0, float(rank), np.sqrt(chi2 / max(rows - rank, 1)))
+    elif method == "ard":
+        solution = _ard(A, b, rest, rows, d, free)
+    else:
+        solution = _ridge(A / free, b, rest, rows, d * free, alpha, method, _unit(A, penalised))
+    # columns without any data: rounding must not leave traces
+    solution.coefficients[~A.any(axis=0)] = 0.0
+    return solution
+
+
+def _least_norm(A: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, int]:
+    U, s, Vt = np.linalg.svd(A)
+    keep = s > s[0] * 1e-12 if len(s) else np.zeros(0, dtype=bool)
+    return Vt[keep].T @ ((U.T @ b)[keep] / s[keep]), int(keep.sum())
+
+
+def _unit(A: np.ndarray, penalised: np.ndarray) -> float:
+    """Mean square of the scaled columns: the unit of alpha."""
+    return float(np.mean((A[:, penalised] ** 2).sum(0))) if penalised.any() else 1.0
+
+
+def _ridge(A, b, rest, rows, d, alpha, method, unit) -> Solution:
+    U, s, Vt = np.linalg.svd(A)
+    beta = U.T @ b
+    unit = unit or 1.0
+
+    def chi2(lam: float) -> float:
+        # |r|^2 + lam |c|^2, the quantity profiled over the noise
+        return rest + float((beta**2 * lam / (s**2 + lam)).sum())
+
+    def minus_log_evidence(t: float) -> float:
+        lam = unit * 10.0**t
+        return 0.5 * rows * np.log(max(chi2(lam), 1e-300)) - 0.5 * float(np.log(lam / (s**2 + lam)).sum())
+
+    best = None
+    if alpha == "auto":
+        grid = np.arange(-16.0, 4.01, 0.5)
+        values = [minus_log_evidence(t) for t in grid]
+        k = int(np.argmin(values))
+        low, high = grid[max(k - 1, 0)], grid[min(k + 1, len(grid) - 1)]
+        found = minimize_scalar(minus_log_evidence, bounds=(low, high), method="bounded", options={"xatol": 1e-3})
+        t = float(found.x) if found.fun < values[k] else float(grid[k])
+        alpha, best = 10.0**t, -minus_log_evidence(t)
+    lam = unit * float(alpha)
+    filt = s / (s**2 + lam) if lam > 0.0 else np.where(s > s.max(initial=0.0) * 1e-14, 1.0 / np.where(s > 0, s, 1), 0.0)
+    y = Vt.T @ (filt * beta)
+    effective = float((filt * s).sum())
+    residual = rest + float((((1.0 - filt * s) * beta) ** 2).sum())
+    noise = np.sqrt(residual / max(rows - effective, 1.0))
+    root = (Vt.T * (noise / np.sqrt(s**2 + max(lam, 1e-300)))) / d[:, None]
+    return Solution(y / d, method, float(alpha), effective, float(noise), best, np.ones(len(d), dtype=bool), root)
+
+
+def _lower(A: np.ndarray, gram: np.ndarray, lam: np.ndarray) -> np.ndarray:
+    """Lower Cholesky factor of A^T A + diag(lam); by QR where rounding has spoilt the product."""
+    try:
+        return np.tril(cholesky(gram + np.diag(lam), lower=True, check_finite=False))
+    except np.linalg.LinAlgError:
+        (R,) = qr(np.vstack([A, np.diag(np.sqrt(lam))]), mode="r")
+        R = R[: len(lam)]
+        sign = np.where(np.diag(R) < 0.0, -1.0, 1.0)
+        R = sign[:, None] * R
+        R[np.diag_indices(len(R))] = np.maximum(np.diag(R), 1e-150)
+        return R.T
+
+
+def _ard(A, b, rest, rows, d, free, iterations: int = 300, tolerance: float = 1e-3) -> Solution:
+    """Fixed-point updates of one precision for each column; columns whose precision diverges are switched off."""
+    unit = _unit(A, free == 1.0) or 1.0
+    start = _ridge(A / free, b, rest, rows, np.ones(len(d)), "auto", "evidence", unit)
+    gram, proj = A.T @ A, A.T @ b
+    noise2 = start.noise**2
+    lam = unit * start.alpha * free**2  # precision times noise variance
+    limit = 1e6 * np.maximum(np.diag(gram), 1e-300)
+    active = np.diag(gram) > 0.0
+    fixed = free < 1.0
+    y = np.zeros(len(d))
+    for _ in range(iterations):
+        k = np.flatnonzero(active)
+        L = _lower(A[:, k], gram[np.ix_(k, k)], lam[k])
+        new = cho_solve((L, True), proj[k], check_finite=False)
+        L1 = solve_triangular(L, np.eye(len(k)), lower=True, check_finite=False)
+        well = 1.0 - lam[k] * (L1**2).sum(0)  # how well determined each coefficient is by the data
+        residual = rest + float(((A[:, k] @ new - b) ** 2).sum())
+        noise2 = residual / max(rows - float(well.sum()), 1.0)
+        updated = np.clip(well, 1e-12, None) * noise2 / np.maximum(new**2, 1e-300)
+        updated = np.where(fixed[k], lam[k], np.minimum(updated, limit[k] * 2.0))
+        change = np.abs(np.log(updated / lam[k])).max(initial=0.0)
+        y[:] = 0.0
+        y[k] = new
+        lam[k] = updated
+        off = k[(updated > limit[k]) & ~fixed[k]]
+        active[off] = False
+        y[off] = 0.0
+        if change < tolerance and len(off) == 0:
+            break
+    k = np.flatnonzero(active)
+    L = _lower(A[:, k], gram[np.ix_(k, k)], lam[k])
+    y[k] = cho_solve((L, True), proj[k])
+    root = np.zeros((len(d), len(d)))
+    inverse = solve_triangular(L, np.eye(len(k)), lower=True)
+    root[np.ix_(k, k)] = inverse.T * np.sqrt(noise2)
+    effective = float((1.0 - lam[k] * (inverse**2).sum(0)).sum())
+    return Solution(
+        y / d, "ard", start.alpha, effective, float(np.sqrt(noise2)), start.log_evidence, active, root / d[:, None]
+    )

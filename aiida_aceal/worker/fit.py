@@ -1,0 +1,142 @@
+"""``aceal-worker fit``: a potential from a basis and labelled configurations, by a YAML of settings."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+#: keys of the settings file that are not settings of the fit itself
+FILE_KEYS = (
+    "potential", "data", "validation", "validation_fraction", "output", "report", "text_report", "parity_plot",
+    "energy_key", "forces_key", "stress_key",
+)  # fmt: skip
+
+
+@click.command()
+@click.argument("settings", type=click.Path(path_type=Path))
+@click.option("--report", "report_file", type=click.Path(path_type=Path), help="JSON report (overrides the file's).")
+def command(settings: Path, report_file: Path | None) -> None:
+    """Fit a potential as the YAML file SETTINGS says; paths in it are relative to the working directory.
+
+    \b
+    potential: basis.yaml         basis, or fitted potential to go on from; or a description (elements, cutoff, ...)
+    data: [train.extxyz]          labelled configurations; also one name
+    validation: [held.extxyz]     optional; or validation_fraction: 0.1
+    output: potential.yaml
+    report: report.json           optional; text_report: report.txt, parity_plot: parity.png
+    method: linear                or nonlinear
+    weights: {...}  regularization: {...}  reference_energies: fit | isolated | none | {Cu: -3.2}  seed: 0
+    """
+    from aiida_aceal.ace import AceError
+
+    plan = read_plan(settings)
+    if report_file is not None:
+        plan["report"] = str(report_file)
+    result = run(plan)
+    potential_file = Path(plan["output"])
+    partial = potential_file.with_name(potential_file.name + ".part")
+    partial.write_text(result.potential.to_yaml(), encoding="utf-8")
+    partial.replace(potential_file)
+    from aiida_aceal.fitting import format_report
+
+    text = format_report(result.report)
+    if plan["report"]:
+        Path(plan["report"]).write_text(json.dumps(result.report, indent=1, allow_nan=False), encoding="utf-8")
+    if plan["text_report"]:
+        Path(plan["text_report"]).write_text(text, encoding="utf-8")
+    if plan["parity_plot"]:
+        from aiida_aceal.fitting.plots import parity_plot
+
+        try:
+            parity_plot(result, plan["parity_plot"])
+        except ValueError as error:
+            raise AceError(f"{settings}: parity_plot: {error}") from error
+    click.echo(text, nl=False)
+
+
+def read_plan(path: Path) -> dict:
+    """Checked settings of the file: the keys of ``FILE_KEYS`` and ``fit`` (a `FitSettings`).
+
+    :raises AceError: missing or malformed file, unknown key, missing key.
+    """
+    import yaml
+
+    from aiida_aceal.ace import AceError
+    from aiida_aceal.fitting import FitSettings
+    from aiida_aceal.fitting.schema import unknown_key
+
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (OSError, UnicodeDecodeError) as error:
+        raise AceError(f"{path}: cannot be read ({error})") from error
+    except yaml.YAMLError as error:
+        raise AceError(f"{path}: is not valid YAML ({error})") from error
+    if not isinstance(data, dict):
+        raise AceError(f"{path}: expected a mapping of settings; see aceal-worker fit --help")
+    own = {f for f in FitSettings.__dataclass_fields__}
+    for key in data:
+        if key not in own and key not in FILE_KEYS:
+            raise unknown_key(key, (*own, *FILE_KEYS), str(path))
+    for key in ("potential", "data", "output"):
+        if not data.get(key):
+            raise AceError(f"{path}: the key '{key}' is missing")
+    plan = {key: data.get(key) for key in FILE_KEYS}
+    for key in ("data", "validation"):
+        value = plan[key] or []
+        plan[key] = [value] if isinstance(value, str) else list(value)
+        if not all(isinstance(v, str) for v in plan[key]):
+            raise AceError(f"{path}: {key} must be a file name or a list of them, found {value!r}")
+    fraction = plan["validation_fraction"]
+    if fraction is not None and (not isinstance(fraction, (int, float)) or not 0 < fraction < 1):
+        raise AceError(f"{path}: validation_fraction must lie between 0 and 1, found {fraction!r}")
+    if fraction is not None and plan["validation"]:
+        raise AceError(f"{path}: give validation files or validation_fraction, not both")
+    for key in ("output", "report", "text_report", "parity_plot", "energy_key", "forces_key", "stress_key"):
+        if plan[key] is not None and not isinstance(plan[key], str):
+            raise AceError(f"{path}: {key} must be text, found {plan[key]!r}")
+    plan["fit"] = FitSettings.read({k: v for k, v in data.items() if k in own}, str(path))
+    return plan
+
+
+def run(plan: dict):
+    """Fit as the plan of `read_plan` says; returns a `FitResult`."""
+    import numpy as np
+
+    from aiida_aceal.ace import AcePotential, build_potential
+    from aiida_aceal.fitting import fit
+
+    start = plan["potential"]
+    fit_settings = plan["fit"]
+    if isinstance(start, dict):
+        potential = build_potential(start, seed=fit_settings.seed)
+    else:
+        potential = AcePotential.read(start)
+    train, names = _read(plan, plan["data"])
+    held, held_names = _read(plan, plan["validation"]) if plan["validation"] else (None, None)
+    if plan["validation_fraction"] is not None:
+        count = max(1, round(plan["validation_fraction"] * len(train)))
+        order = np.random.default_rng(fit_settings.seed).permutation(len(train))
+        out = set(order[:count].tolist()) if count < len(train) else set()
+        held, held_names = [train[k] for k in sorted(out)], [names[k] for k in sorted(out)]
+        rest = [k for k in range(len(train)) if k not in out]
+        train, names = [train[k] for k in rest], [names[k] for k in rest]
+    return fit(
+        potential, train, fit_settings, held, names, held_names,
+        progress=lambda line: print(line, file=sys.stderr, flush=True),
+    )  # fmt: skip
+
+
+def _read(plan: dict, files: list[str]) -> tuple[list, list[str]]:
+    from aiida_aceal.worker.files import read_configurations
+
+    frames, names = [], []
+    for file in files:
+        new = read_configurations(
+            file, energy_key=plan["energy_key"], forces_key=plan["forces_key"], stress_key=plan["stress_key"]
+        )
+        frames += new
+        names += [f"{file}, structure {k}" for k in range(len(new))]
+    return frames, names
