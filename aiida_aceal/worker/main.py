@@ -22,6 +22,7 @@ COMMANDS = {
     "explore": "explore",
     "extract": "extract",
     "label": "label",
+    "sample": "sample",
 }
 
 
