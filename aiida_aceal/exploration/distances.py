@@ -90,7 +90,7 @@ def short_pairs(atoms: Atoms, limits: Mapping[Pair, float]) -> tuple[np.ndarray,
         empty = np.zeros(0, dtype=np.int64)
         return empty, empty, np.zeros((0, 3)), np.zeros(0)
     table = limit_matrix(atoms.numbers, limits)
-    if not atoms.pbc.any():
+    if not atoms.pbc.any() and len(atoms) <= 100:
         delta = atoms.positions[None, :, :] - atoms.positions[:, None, :]
         distance = np.linalg.norm(delta, axis=2)
         np.fill_diagonal(distance, np.inf)

@@ -1,0 +1,215 @@
+"""Active exploration (seed 001, Sec. V.C): structures made to be unknown, without refitting the potential.
+
+A reference structure is drawn at random, its atoms are moved until the largest grade reaches the target, the find
+enters the active set, and so on. Attempts run in rounds of ``batch``; those of a round see the same active set and may
+run in parallel, and their finds are merged in the order of the attempts, graded anew. So the result depends on
+``seed`` and ``batch``, never on the number of workers or on which of them was faster.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from aiida_aceal.ace import AceModel, AcePotential
+from aiida_aceal.ace.errors import AceError
+from aiida_aceal.uncertainty import update_active_set
+
+from .geometry import Constraints
+from .objective import Grader
+from .search import SearchResult, SearchSettings, search
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ActiveSettings:
+    """When active exploration stops, and how it searches.
+
+    :param count: structures wanted
+    :param attempts: searches at most
+    :param gamma_lo: a structure below this grade is no find
+    :param gamma_hi: a structure above this grade is no find either (None: no limit)
+    :param patience: stop after this many searches in a row without a find: nothing is left to be found
+    :param batch: searches of one round (part of the result, unlike ``workers``)
+    :param workers: processes
+    """
+
+    count: int = 20
+    attempts: int = 100
+    gamma_lo: float = 2.0
+    gamma_hi: float | None = None
+    patience: int = 10
+    batch: int = 1
+    workers: int = 1
+    search: SearchSettings = field(default_factory=SearchSettings)
+    constraints: Constraints = field(default_factory=Constraints)
+
+    def __post_init__(self) -> None:
+        for name in ("count", "attempts", "patience", "batch", "workers"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise AceError(f"{name}: {value!r} is not a positive whole number")
+        if not 1 <= self.gamma_lo <= self.search.target_gamma:
+            raise AceError(
+                f"gamma_lo: {self.gamma_lo} must lie between 1 (interpolation below it) and "
+                f"target_gamma {self.search.target_gamma}"
+            )
+        if self.gamma_hi is not None and self.gamma_hi <= self.gamma_lo:
+            raise AceError(f"gamma_hi: {self.gamma_hi} must be above gamma_lo {self.gamma_lo}")
+
+
+@dataclass
+class ActiveResult:
+    """``candidates`` in the order found (array ``gamma``, info ``gamma_max``, ``source``, ``kind``), the active set
+    with all of them, and a ``report`` of plain numbers and text."""
+
+    candidates: list[Atoms]
+    active_set: Any
+    report: dict[str, Any]
+
+
+def explore_active(
+    potential: AcePotential,
+    active_set: Any,
+    references: Sequence[Atoms],
+    settings: ActiveSettings | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> ActiveResult:
+    """Find up to ``settings.count`` structures that ``active_set`` does not cover.
+
+    :param references: structures the searches start from (of the size and elements to be explored)
+    :raises AceError: no references, elements that the potential does not know, impossible constraints
+    """
+    settings = settings or ActiveSettings()
+    if not references:
+        raise AceError("active exploration: no structures to start from")
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise AceError(f"seed: {seed!r} is not a whole number, 0 or larger")
+    say = progress or (lambda text: None)
+    model = AceModel(potential, threads=1)
+    for atoms in references:
+        Grader(model, active_set).check_elements(atoms)
+    state = _State(model, active_set, settings, say)
+    seeds = np.random.SeedSequence(int(seed)).spawn(settings.attempts)
+    with ExitStack() as stack:
+        run = _runner(stack, potential, model, settings)
+        while (status := state.status()) is None:
+            numbers = range(state.attempts, min(state.attempts + settings.batch, settings.attempts))
+            tasks = []
+            for number in numbers:
+                rng = np.random.default_rng(seeds[number])
+                origin = int(rng.integers(len(references)))
+                tasks.append((state.active_set, references[origin], rng, settings, origin))
+            for result, task in zip(run(tasks), tasks):
+                state.take(result, references[task[4]], task[4])
+                if state.status() is not None:
+                    break
+    return ActiveResult(state.candidates, state.active_set, state.report(status))
+
+
+class _State:
+    """What the rounds change: active set, finds, counters."""
+
+    def __init__(self, model: AceModel, active_set: Any, settings: ActiveSettings, say: Progress) -> None:
+        self.model, self.active_set, self.settings, self.say = model, active_set, settings, say
+        self.candidates: list[Atoms] = []
+        self.attempts = self.idle = self.evaluations = self.reached = self.overtaken = 0
+        self.history: list[dict[str, Any]] = []
+        self.begin = time.perf_counter()
+
+    def status(self) -> str | None:
+        """Why to stop, or None."""
+        if len(self.candidates) >= self.settings.count:
+            return "count_reached"
+        if self.attempts >= self.settings.attempts:
+            return "attempts_used"
+        return "nothing_found" if self.idle >= self.settings.patience else None
+
+    def take(self, result: SearchResult, origin: Atoms, index: int) -> None:
+        """Judge the result of one search under the present active set, and learn from it."""
+        self.attempts += 1
+        self.evaluations += result.evaluations
+        settings = self.settings
+        gamma = None if result.atoms is None else Grader(self.model, self.active_set).gamma(result.atoms)
+        top = 0.0 if gamma is None else float(gamma.max(initial=0.0))
+        high = float("inf") if settings.gamma_hi is None else settings.gamma_hi
+        found = gamma is not None and settings.gamma_lo < top < high and bool(np.isfinite(gamma).all())
+        self.history.append({"attempt": self.attempts - 1, "origin": index, "gamma": top, "found": found})
+        if not found:
+            # a find of this round has covered it: the search itself was a success
+            covered = result.gamma > settings.gamma_lo >= top
+            self.overtaken += covered
+            self.idle += not covered
+            self.say(f"attempt {self.attempts}: largest gamma {top:.2f}, no find")
+            return
+        self.idle = 0
+        self.reached += result.reached
+        atoms = result.atoms
+        atoms.calc = None
+        atoms.arrays["gamma"] = gamma
+        source = str(origin.info.get("source", f"reference#{index}"))
+        atoms.info = {"gamma_max": top, "source": source, "kind": "active", "attempt": self.attempts - 1}
+        self.candidates.append(atoms)
+        self.active_set = update_active_set(self.active_set, self.model, [atoms])
+        self.say(f"attempt {self.attempts}: find {len(self.candidates)}/{settings.count}, gamma {top:.2f}")
+
+    def report(self, status: str) -> dict[str, Any]:
+        grades = [float(atoms.info["gamma_max"]) for atoms in self.candidates]
+        return {
+            "mode": "active",
+            "status": status,
+            "steps_reached": self.attempts,
+            "steps_total": self.settings.attempts,
+            "n_candidates": len(self.candidates),
+            "max_gamma": max((entry["gamma"] for entry in self.history), default=0.0),
+            "gammas": grades,
+            "n_target_reached": self.reached,
+            "n_overtaken": self.overtaken,
+            "evaluations": self.evaluations,
+            "wall_seconds": time.perf_counter() - self.begin,
+            "history": self.history,
+        }
+
+
+def _attempt(model: AceModel, task: tuple) -> SearchResult:
+    active_set, origin, rng, settings, _ = task
+    return search(Grader(model, active_set), origin, settings.constraints, settings.search, rng)
+
+
+_WORKER: dict[str, AceModel] = {}  # one model for each worker process, set once by its initialiser
+
+
+def _initialise(text: str) -> None:
+    _WORKER["model"] = AceModel(AcePotential.from_yaml(text), threads=1)
+
+
+def _remote_attempt(task: tuple) -> SearchResult:
+    return _attempt(_WORKER["model"], task)
+
+
+def _runner(
+    stack: ExitStack, potential: AcePotential, model: AceModel, settings: ActiveSettings
+) -> Callable[[list[tuple]], Any]:
+    """Runs the tasks of a round, in order: here, or in worker processes."""
+    if min(settings.workers, settings.batch) == 1:
+        return lambda tasks: map(lambda task: _attempt(model, task), tasks)
+    # spawn: a forked process would inherit locks of the threads of the numerical libraries
+    pool = stack.enter_context(
+        ProcessPoolExecutor(
+            min(settings.workers, settings.batch),
+            mp_context=get_context("spawn"),
+            initializer=_initialise,
+            initargs=(potential.to_yaml(),),
+        )
+    )
+    return lambda tasks: pool.map(_remote_attempt, tasks)

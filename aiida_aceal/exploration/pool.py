@@ -1,0 +1,187 @@
+"""Grading a pool of structures larger than memory: chunk by chunk, in parallel, with filters."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from aiida_aceal.ace import AceModel
+from aiida_aceal.ace.errors import AceError
+
+from .distances import DEFAULT_FRACTION
+from .filters import CompositionFilter, DistanceFilter, DuplicateFilter, FilterChain, WindowFilter
+from .objective import Grader
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class PoolSettings:
+    """What is taken from a pool.
+
+    :param gamma_lo: structures whose largest grade is above it ...
+    :param gamma_hi: ... and below it are kept (None: no limit)
+    :param minimum_distance: shortest distance (A), for all or by pair; default from covalent radii
+    :param fraction: that default, as fraction of the sum of the covalent radii
+    :param duplicates: relative tolerance of the duplicate filter, or None for no such filter
+    :param elements: allowed elements (default: those of the potential)
+    :param required: elements that must be there
+    :param atoms: [smallest, largest] number of atoms
+    :param fractions: allowed ranges of atomic fractions, ``{"Ni": [0.2, 0.8]}``
+    :param max_candidates: keep only so many, those of the largest grade
+    :param chunk_atoms: atoms graded together; bounds the memory
+    """
+
+    gamma_lo: float = 2.0
+    gamma_hi: float | None = None
+    minimum_distance: float | Mapping[str, float] | None = None
+    fraction: float = DEFAULT_FRACTION
+    duplicates: float | None = 1e-4
+    elements: Sequence[str] | None = None
+    required: Sequence[str] = ()
+    atoms: Sequence[int] | None = None
+    fractions: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    max_candidates: int | None = None
+    chunk_atoms: int = 20_000
+
+    def __post_init__(self) -> None:
+        self.window  # noqa: B018  (checks)
+        self.composition(())
+        DistanceFilter(self.minimum_distance, self.fraction)
+        if self.duplicates is not None:
+            DuplicateFilter(self.duplicates)
+        for name in ("max_candidates", "chunk_atoms"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise AceError(f"{name}: {value!r} is not a positive whole number")
+
+    @property
+    def window(self) -> WindowFilter:
+        """Filter of grades."""
+        return WindowFilter(self.gamma_lo, float("inf") if self.gamma_hi is None else self.gamma_hi)
+
+    def composition(self, known: Sequence[str]) -> CompositionFilter:
+        """Filter of elements and sizes; ``known``: elements of the potential."""
+        return CompositionFilter(
+            self.elements if self.elements is not None else (known or None),
+            self.required,
+            None if self.atoms is None else tuple(self.atoms),  # type: ignore[arg-type]
+            self.fractions,
+        )
+
+
+class PoolSearch:
+    """Iterates over the candidates of a pool; :meth:`report` says what became of the others.
+
+    :param known: structures already there (the training set): their duplicates are dropped
+    """
+
+    def __init__(
+        self,
+        model: AceModel,
+        active_set: Any,
+        settings: PoolSettings | None = None,
+        known: Iterable[Atoms] = (),
+        progress: Progress | None = None,
+    ) -> None:
+        self.model, self.settings = model, settings or PoolSettings()
+        self.grader = Grader(model.single_threaded(), active_set)
+        self.say = progress or (lambda text: None)
+        settings = self.settings
+        self.before = FilterChain(
+            [
+                settings.composition(tuple(model.potential.elements)),
+                DistanceFilter(settings.minimum_distance, settings.fraction),
+            ]
+        )
+        after: list[Any] = [settings.window]
+        if settings.duplicates is not None:
+            duplicates = DuplicateFilter(settings.duplicates)
+            for atoms in known:
+                duplicates(atoms)
+            after.append(duplicates)
+        self.after = FilterChain(after)
+        self.n_read = self.n_atoms = 0
+        self.max_gamma = 0.0
+        self.n_candidates = 0
+        self._seconds = 0.0
+
+    def __call__(self, frames: Iterable[Atoms]) -> Iterator[Atoms]:
+        """Candidates among ``frames``, in their order (by falling grade with ``max_candidates``).
+
+        Each has the array ``gamma`` and the info ``gamma_max``, ``source`` and ``kind``.
+        """
+        limit = self.settings.max_candidates
+        if limit is None:
+            for atoms in self._stream(frames):
+                self.n_candidates += 1
+                yield atoms
+            return
+        heap: list[tuple[float, int, Atoms]] = []
+        for number, atoms in enumerate(self._stream(frames)):
+            item = (float(atoms.info["gamma_max"]), -number, atoms)
+            if len(heap) < limit:
+                heapq.heappush(heap, item)
+            else:
+                heapq.heappushpop(heap, item)
+        self.n_candidates = len(heap)
+        for _, _, atoms in sorted(heap, key=lambda item: (-item[0], -item[1])):
+            yield atoms
+
+    def _stream(self, frames: Iterable[Atoms]) -> Iterator[Atoms]:
+        begin = time.perf_counter()
+        with ThreadPoolExecutor(self.model.threads) as team, ThreadPoolExecutor(1) as reader:
+            chunks = self._chunks(frames)
+            waiting = reader.submit(next, chunks, None)  # the next chunk is read while this one is graded
+            while (chunk := waiting.result()) is not None:
+                waiting = reader.submit(next, chunks, None)
+                open_ = [atoms for atoms in chunk if self.before.reason(atoms) is None]
+                for atoms, gamma in zip(open_, team.map(self.grader.gamma, open_)):
+                    top = float(gamma.max(initial=0.0)) if np.isfinite(gamma).all() else float("nan")
+                    self.max_gamma = max(self.max_gamma, top) if np.isfinite(top) else self.max_gamma
+                    atoms.arrays["gamma"] = gamma
+                    atoms.info["gamma_max"] = top
+                    if self.after.reason(atoms) is None:
+                        atoms.info["kind"] = "pool"
+                        yield atoms
+                self._seconds = time.perf_counter() - begin
+                self.say(f"{self.n_read} structures read, {self.after.counts['kept']} in the window")
+
+    def _chunks(self, frames: Iterable[Atoms]) -> Iterator[list[Atoms]]:
+        chunk: list[Atoms] = []
+        size = 0
+        for atoms in frames:
+            atoms.info.setdefault("source", f"pool#{self.n_read}")
+            self.n_read += 1
+            self.n_atoms += len(atoms)
+            chunk.append(atoms)
+            size += len(atoms)
+            if size >= self.settings.chunk_atoms:
+                yield chunk
+                chunk, size = [], 0
+        if chunk:
+            yield chunk
+
+    def report(self) -> dict[str, Any]:
+        """Plain numbers: what was read, kept, and dropped for which reason."""
+        dropped = {**self.before.counts, **self.after.counts}
+        dropped.pop("kept", None)
+        return {
+            "mode": "pool",
+            "status": "finished",
+            "steps_reached": self.n_read,
+            "steps_total": self.n_read,
+            "n_atoms": self.n_atoms,
+            "n_candidates": self.n_candidates,
+            "n_in_window": int(self.after.counts["kept"]),
+            "max_gamma": self.max_gamma,
+            "dropped": {name: int(number) for name, number in sorted(dropped.items())},
+            "wall_seconds": self._seconds,
+        }

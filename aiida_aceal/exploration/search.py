@@ -1,0 +1,203 @@
+"""One search: move the free atoms of a structure until its largest grade reaches the target.
+
+The objective is ``T |ln(gamma / T)| + penalties`` (T: target): near T it equals ``|gamma - T|``, far from it the grade,
+which spans many decades in a young active set, cannot outweigh the penalties. Both methods stop at the first structure
+inside the target's window that obeys the constraints; a step across the window is finished by bisection, since gamma
+is continuous along the step.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from scipy.optimize import minimize
+
+from aiida_aceal.ace.errors import AceError
+
+from .geometry import Constraints, Coordinates
+from .objective import Grader
+
+METHODS = ("nelder-mead", "gradient")
+#: penalty (units of gamma at 1000 per A) taken as "constraints obeyed": 0.001 A of violation
+_FEASIBLE = 0.05
+_FLOOR = 1e-12
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How one search runs.
+
+    :param method: ``nelder-mead`` (seed 001, V.C) or ``gradient`` (L-BFGS on the smooth maximum)
+    :param target_gamma: grade to reach
+    :param target_tolerance: half width of the window about it, or None: any grade of at least ``target_gamma``
+    :param max_evaluations: evaluations of one start
+    :param step: size (A) of the first simplex
+    :param shake: standard deviation (A) of the random displacements of each start
+    :param starts: shaken starts of one attempt; the first that reaches the target ends it
+    :param power: p of the smooth maximum
+    """
+
+    method: str = "nelder-mead"
+    target_gamma: float = 15.0
+    target_tolerance: float | None = 1.0
+    max_evaluations: int = 400
+    step: float = 0.3
+    shake: float = 0.1
+    starts: int = 20
+    power: float = 64.0
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise AceError(f"method: '{self.method}' is unknown; write {' or '.join(METHODS)}")
+        if not self.target_gamma > 1:
+            raise AceError(f"target_gamma: {self.target_gamma} must be above 1, where extrapolation begins")
+        if self.target_tolerance is not None and not 0 < self.target_tolerance < self.target_gamma:
+            raise AceError(f"target_tolerance: {self.target_tolerance} must lie between 0 and target_gamma")
+        for name in ("max_evaluations", "starts"):
+            if (
+                isinstance(getattr(self, name), bool)
+                or not isinstance(getattr(self, name), int)
+                or getattr(self, name) < 1
+            ):
+                raise AceError(f"{name}: {getattr(self, name)!r} is not a positive whole number")
+        if not (self.step > 0 and self.shake >= 0 and self.power >= 2):
+            raise AceError("step must be positive, shake zero or larger, power at least 2")
+
+    @property
+    def window(self) -> tuple[float, float]:
+        """Grades that end a search."""
+        if self.target_tolerance is None:
+            return self.target_gamma, float("inf")
+        return self.target_gamma - self.target_tolerance, self.target_gamma + self.target_tolerance
+
+
+@dataclass
+class SearchResult:
+    """Best structure that obeys the constraints (None if there was none), its largest grade, and the effort."""
+
+    atoms: Atoms | None
+    gamma: float
+    reached: bool
+    evaluations: int
+    starts: int
+
+
+class _Done(Exception):
+    """Target reached, or evaluations used up."""
+
+
+class _Run:
+    def __init__(self, grader: Grader, coordinates: Coordinates, settings: SearchSettings) -> None:
+        self.grader, self.coordinates, self.settings = grader, coordinates, settings
+        self.low, self.high = settings.window
+        self.evaluations = 0
+        self.reached = False
+        self.best: tuple[float, np.ndarray, float] | None = None  # distance to the target, x, gamma
+        self.sides: dict[bool, np.ndarray] = {}  # last point above (True) and below (False) the window
+        self.bisections = 0
+
+    def _distance(self, gamma: float) -> float:
+        """|ln(gamma / T)|, zero for any larger grade if the window is open above."""
+        ratio = np.log(max(gamma, _FLOOR) / self.settings.target_gamma)
+        return max(0.0, -ratio) if np.isinf(self.high) else abs(ratio)
+
+    def _note(self, x: np.ndarray, gamma: float, penalty: float) -> None:
+        """Keep the best point; end the run inside the window or when its evaluations are used up."""
+        self.evaluations += 1
+        if penalty <= _FEASIBLE * self.coordinates.constraints.penalty / 1000 and np.isfinite(gamma):
+            distance = self._distance(gamma)
+            inside = self.low <= gamma <= self.high
+            if inside or self.best is None or distance < self.best[0]:
+                self.best = (distance, x.copy(), gamma)
+            if inside:
+                self.reached = True
+                raise _Done
+            self.sides[gamma > self.high] = x.copy()
+        if self.evaluations >= self.settings.max_evaluations:
+            raise _Done
+
+    def _bisect(self) -> None:
+        """Once a step has crossed the window: look for it between the last points below and above."""
+        if len(self.sides) < 2 or self.bisections == 3:
+            return
+        self.bisections += 1
+        below, above = self.sides[False], self.sides[True]
+        while np.abs(above - below).max() > 1e-9:
+            middle = 0.5 * (below + above)
+            atoms = self.coordinates.atoms(middle)
+            penalty, _ = self.coordinates.penalty(middle, atoms)
+            gamma = self.grader.maximum(atoms)
+            self._note(middle, gamma, penalty)
+            if self.low <= gamma <= self.high:
+                break  # the crossing violates a constraint: go on elsewhere
+            below, above = (middle, above) if gamma < self.low else (below, middle)
+        self.sides.clear()
+
+    def value(self, x: np.ndarray) -> float:
+        atoms = self.coordinates.atoms(x)
+        penalty, _ = self.coordinates.penalty(x, atoms)
+        gamma = self.grader.maximum(atoms)
+        self._note(x, gamma, penalty)
+        self._bisect()
+        return self.settings.target_gamma * self._distance(gamma) + penalty
+
+    def value_and_gradient(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        atoms = self.coordinates.atoms(x)
+        penalty, slope = self.coordinates.penalty(x, atoms)
+        smooth = self.grader.smooth_maximum(atoms, power=self.settings.power)
+        self._note(x, float(smooth.gamma.max(initial=0.0)), penalty)
+        self._bisect()
+        T = self.settings.target_gamma
+        if smooth.value <= _FLOOR or not np.isfinite(smooth.value):
+            return T * self._distance(smooth.value) + penalty, slope
+        ratio = np.log(smooth.value / T)
+        gradient = self.coordinates.gradient(x, smooth.gradient, smooth.strain)
+        # below the target S (>= gamma) would stop growing too early: drive it up until gamma itself arrives
+        sign = 1.0 if smooth.gamma.max() > self.high else -1.0
+        return sign * T * ratio + penalty, sign * T / smooth.value * gradient + slope
+
+
+def search(
+    grader: Grader, start: Atoms, constraints: Constraints, settings: SearchSettings, rng: np.random.Generator
+) -> SearchResult:
+    """Search from ``settings.starts`` shaken copies of ``start``, until one reaches the target.
+
+    :raises AceError: elements that the potential does not know, constraints that leave nothing to move
+    """
+    grader.check_elements(start)
+    coordinates = Coordinates(start, constraints)
+    best: SearchResult = SearchResult(None, 0.0, False, 0, 0)
+    closest = np.inf
+    evaluations = starts = 0
+    while starts < settings.starts and not best.reached:
+        starts += 1
+        run = _Run(grader, coordinates, settings)
+        x0 = rng.normal(scale=settings.shake, size=coordinates.size) if settings.shake else np.zeros(coordinates.size)
+        signs = rng.choice([-1.0, 1.0], size=coordinates.size)
+        with suppress(_Done):
+            _optimise(run, x0, signs)
+        evaluations += run.evaluations
+        if run.best is not None and run.best[0] < closest:
+            closest = run.best[0]
+            best = SearchResult(coordinates.atoms(run.best[1]), run.best[2], run.reached, 0, 0)
+    best.evaluations, best.starts = evaluations, starts
+    return best
+
+
+def _optimise(run: _Run, x0: np.ndarray, signs: np.ndarray) -> None:
+    limit = run.settings.max_evaluations
+    if run.settings.method == "gradient":
+        x = x0
+        for _ in range(3):  # a new run rebuilds the curvature after the sign of the objective has changed
+            x = minimize(run.value_and_gradient, x, jac=True, method="L-BFGS-B", options={"maxfun": limit}).x
+        return
+    simplex = np.vstack([x0, x0 + np.diag(run.settings.step * signs)])
+    minimize(
+        run.value,
+        x0,
+        method="Nelder-Mead",
+        options={"initial_simplex": simplex, "maxfev": limit, "maxiter": limit, "adaptive": True},
+    )

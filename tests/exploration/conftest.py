@@ -1,0 +1,82 @@
+"""Small potentials and active sets: enough functions for real grades, few enough for quick tests."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aiida_aceal.ace import AceModel, AcePotential, build_potential
+from aiida_aceal.exploration.initial import generate
+from aiida_aceal.uncertainty.active_set import from_rows
+
+
+def build_active_set(model, structures, kind="linear"):
+    rows = model.projections(structures, kind=kind)
+    return from_rows({el: r.rows for el, r in rows.items()}, kind)
+
+
+CU = {"bulk": "Cu", "crystal": "fcc", "a": 3.61, "cubic": True}
+
+
+def _random_coefficients(potential: AcePotential, seed: int) -> AcePotential:
+    rng = np.random.default_rng(seed)
+    values = {
+        el: rng.normal(scale=0.05, size=(potential.n_densities[el], n)) for el, n in potential.n_functions.items()
+    }
+    return potential.with_coefficients(values)
+
+
+@pytest.fixture(scope="session")
+def copper():
+    """Potential, model and active set of warm solid copper."""
+    potential = build_potential(
+        {"elements": ["Cu"], "cutoff": 4.5, "nradmax_by_orders": [6, 3, 1], "lmax_by_orders": [0, 2, 1]}
+    )
+    train = generate(
+        [
+            {"kind": "rattled", "structure": CU, "supercell": 3, "count": 5, "amplitude": [0.05, 0.18]},
+            {"kind": "strained", "structure": CU, "supercell": 2, "count": 8, "strain": 0.05, "rattle": 0.1},
+        ],
+        seed=0,
+    )
+    model = AceModel(potential, threads=1)
+    return potential, model, build_active_set(model, train), train
+
+
+@pytest.fixture(scope="session")
+def iodide():
+    """Two elements, two densities: potential, model and its linear and full active sets."""
+    potential = _random_coefficients(
+        build_potential(
+            {
+                "elements": ["Cu", "I"],
+                "cutoff": 4.5,
+                "ndensity": 2,
+                "fs_parameters": [1, 1, 1, 0.5],
+                "npot": "FinnisSinclairShiftedScaled",
+                "nradmax_by_orders": [4, 2],
+                "lmax_by_orders": [0, 1],
+            }
+        ),
+        seed=3,
+    )
+    train = generate([{"kind": "random_packed", "composition": {"Cu": 8, "I": 8}, "count": 20}], seed=1)
+    model = AceModel(potential, threads=1)
+    return potential, model, {kind: build_active_set(model, train, kind=kind) for kind in ("linear", "full")}, train
+
+
+@pytest.fixture(scope="session")
+def lithium():
+    """Potential, model and active set of Li2 and Li3, which have not seen four atoms."""
+    potential = build_potential(
+        {"elements": ["Li"], "cutoff": 6.0, "nradmax_by_orders": [6, 3, 1], "lmax_by_orders": [0, 2, 1]}
+    )
+    train = generate(
+        [
+            {"kind": "dimers", "pairs": ["Li"], "count": 30, "distance": [2.0, 5.5]},
+            {"kind": "clusters", "composition": {"Li": 3}, "count": 60},
+        ],
+        seed=0,
+    )
+    model = AceModel(potential, threads=1)
+    return potential, model, build_active_set(model, train), train
