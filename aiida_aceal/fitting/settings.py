@@ -70,9 +70,9 @@ class RegularizationSettings:
     method: Literal["ridge", "evidence", "ard", "none"] = "evidence"
     alpha: float | Literal["auto"] = "auto"
     prior: Literal["smooth", "flat"] = "smooth"
-    n_power: float = 2.0
-    l_power: float = 2.0
-    rank_power: float = 1.0
+    n_power: float = 1.0
+    l_power: float = 1.0
+    rank_power: float = 4.0
 
     def __post_init__(self) -> None:
         if self.alpha != "auto" and self.alpha < 0.0:

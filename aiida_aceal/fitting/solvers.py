@@ -170,7 +170,7 @@ def _ridge(A, b, rest, rows, d, alpha, method, unit) -> Solution:
 
     best = None
     if alpha == "auto":
-        grid = np.arange(-16.0, 4.01, 0.5)
+        grid = np.arange(-22.0, 4.01, 0.5)
         values = [minus_log_evidence(t) for t in grid]
         k = int(np.argmin(values))
         low, high = grid[max(k - 1, 0)], grid[min(k + 1, len(grid) - 1)]
