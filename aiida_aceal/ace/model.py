@@ -206,6 +206,7 @@ class AceModel:
 
     def projections(self, structures: Iterable[Atoms], kind: str = "linear") -> dict[str, ProjectionRows]:
         """Rows of all atoms by element: B_i ("linear") or dE_i/dc ("full", before the core cutoff)."""
+        self._require_basis()
         parts: dict[str, list] = {el: [] for el in self.elements}
         structures = list(structures)
         serial = self.single_threaded()
@@ -226,6 +227,10 @@ class AceModel:
             for el, *columns in result:
                 parts[el].append(columns)
         return {el: self._join(el, columns, kind) for el, columns in parts.items()}
+
+    def _require_basis(self) -> None:
+        if hasattr(self.potential, "compile_species"):
+            raise AceError("a .yace has no B-basis and so no projections and no gamma; use the .yaml it was made from")
 
     def _join(self, element: str, columns: list, kind: str) -> ProjectionRows:
         width = self.n_functions[element] * (self.n_densities[element] if kind == "full" else 1)
@@ -297,6 +302,8 @@ class AceModel:
             int64 [n_local + 1] and int32: neighbours of atom i are ``neighbors[first[i]:first[i + 1]]``; entries
             beyond the cutoff are ignored.
         """
+        if want_gamma or want_projections:
+            self._require_basis()
         if want_gamma and self.active_set is None:
             raise AceError("gamma needs an active set: set model.active_set (an .asi of this potential)")
         kind = getattr(self.active_set, "kind", "linear")
@@ -305,11 +312,13 @@ class AceModel:
         virial = np.zeros((n_local, 6)) if want_forces else None
         gamma = np.zeros(n_local) if want_gamma else None
         projections = np.full((n_local, Kmax), np.nan) if want_projections else None
+        share = -(-n_local // (8 * self.threads)) * 8  # whole vectors of atoms for each thread
+        size = min(self.chunk, max(32, share))
         tasks = [
-            (s, ids[k : k + self.chunk])
+            (s, ids[k : k + size])
             for s in range(len(self.elements))
             for ids in (np.flatnonzero(species[:n_local] == s),)
-            for k in range(0, len(ids), self.chunk)
+            for k in range(0, len(ids), size)
         ]
 
         def run(part: Sequence[tuple[int, np.ndarray]]) -> np.ndarray | None:

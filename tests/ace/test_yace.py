@@ -225,3 +225,15 @@ def test_malformed_files(old, new, message):
     with pytest.raises(AceError, match=message) as caught:
         parse_yace(text.replace(old, new), "some.yace")
     assert str(caught.value).startswith("some.yace")
+
+
+def test_ctilde_has_no_projections() -> None:
+    """Without a B-basis there is no gamma: asking for it is an error, not a wrong number."""
+    pot = build_potential({"elements": ["Cu"], "cutoff": 4.0, "nradmax_by_orders": [3, 1], "lmax_by_orders": [0, 1]})
+    model = AceModel(parse_yace(potential_to_yace(pot)), threads=1)
+    atoms = Atoms("Cu2", [[0, 0, 0], [2.5, 0, 0]])
+    for what in ({"projections": True}, {"gamma": True}):
+        with pytest.raises(AceError, match="no B-basis"):
+            model.evaluate(atoms, **what)
+    with pytest.raises(AceError, match="no B-basis"):
+        model.projections([atoms])
