@@ -1,0 +1,193 @@
+"""Runs a campaign in this process and shows what it does: the present step while it works, a row per generation.
+
+Everything happens in one thread: a coroutine beside the process on the runner's own event loop reads the graph, so no
+data base session is shared between threads. (rich draws its spinner in a thread of its own, from text only.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from aiida_aceal.cli.table import rich_table, text_lines
+
+if TYPE_CHECKING:
+    from aiida.orm import ProcessNode
+
+POLL_SECONDS = 0.3
+
+
+class Display:
+    """What the user sees: a live table on a terminal, plain lines otherwise."""
+
+    def __init__(self, title: str, verbose: bool = False) -> None:
+        from rich.console import Console
+
+        self.console = Console()
+        self.title, self.verbose = title, verbose
+        self.rows: list[dict[str, Any]] = []
+        self.step = "starting"
+        self.began = time.monotonic()
+        self._live: Any = None
+
+    def __enter__(self) -> Display:
+        if self.console.is_terminal:
+            from rich.live import Live
+
+            self._live = Live(console=self.console, get_renderable=self._render, refresh_per_second=4)
+            self._live.__enter__()
+        else:
+            self.console.print(self.title, highlight=False)
+            self._lines([], heading=True)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._live is not None:
+            self.step = ""
+            self._live.refresh()
+            self._live.__exit__(*error)
+
+    def add_row(self, row: dict[str, Any]) -> None:
+        """A generation has ended."""
+        self.rows.append(row)
+        if self._live is None:
+            self._lines([row], heading=False)
+
+    def say(self, message: str) -> None:
+        """A decision of the campaign; always the present step, printed if the user wants to see all."""
+        self.step = message
+        if self.verbose:
+            self.console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim] {message}", highlight=False, soft_wrap=True)
+
+    def _lines(self, rows: list[dict[str, Any]], heading: bool) -> None:
+        for line in text_lines(rows, heading):
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def _render(self) -> Any:
+        from rich.console import Group
+        from rich.spinner import Spinner
+        from rich.text import Text
+
+        parts: list[Any] = [rich_table(self.rows, self.title)] if self.rows else [Text(self.title)]
+        if self.step:
+            seconds = time.monotonic() - self.began
+            parts.append(Spinner("dots", Text(f" {int(seconds // 60)}:{int(seconds % 60):02d}  {self.step}")))
+        return Group(*parts)
+
+
+class _Reports(logging.Handler):
+    """Hands the report lines of processes to the display instead of the console."""
+
+    def __init__(self, display: Display) -> None:
+        super().__init__(level=logging.INFO)
+        self.display = display
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if message.startswith("[") and "]: " in message:
+            message = message.split("]: ", 1)[1]
+        if record.levelno >= logging.ERROR and self.display.verbose:
+            message = f"[red]{record.levelname}[/red] {message}"
+        if record.levelname == "REPORT" or self.display.verbose:
+            self.display.say(message)
+
+
+@contextlib.contextmanager
+def quiet_logging(display: Display) -> Iterator[None]:
+    """AiiDA's console output goes to the display while a campaign runs."""
+    logger = logging.getLogger("aiida")
+    handlers = [h for h in logger.handlers if isinstance(h, logging.StreamHandler)]
+    ours = _Reports(display)
+    for handler in handlers:
+        logger.removeHandler(handler)
+    logger.addHandler(ours)
+    try:
+        yield
+    finally:
+        logger.removeHandler(ours)
+        for handler in handlers:
+            logger.addHandler(handler)
+
+
+def run_watched(builder: Any, look: Callable[[ProcessNode], str | None]) -> ProcessNode:
+    """Run a process in this interpreter, calling ``look`` with its node a few times per second.
+
+    Ctrl-C kills it. If ``look`` returns a text, the process is killed with that reason.
+    """
+    from aiida.engine.utils import loop_scope
+    from aiida.manage import get_manager
+
+    runner = get_manager().get_runner()
+    with loop_scope(runner.loop):
+        process = runner.instantiate_process(builder)
+
+        def interrupt(*_: Any) -> None:
+            if not process.is_killing:
+                process.kill(msg_text="interrupted by the user")
+
+        async def watch() -> None:
+            while not process.has_terminated():
+                reason = look(process.node)
+                if reason and not process.is_killing:
+                    process.kill(msg_text=reason)
+                await asyncio.sleep(POLL_SECONDS)
+
+        task = runner.loop.create_task(watch())
+        before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            with contextlib.suppress(Exception):  # how it ended stands in the node
+                process.execute()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            task.cancel()
+            with contextlib.suppress(BaseException):
+                runner.loop.run_until_complete(task)
+        look(process.node)
+        return process.node
+
+
+class Watcher:
+    """Looks at a campaign: shows finished generations, notices jobs that AiiDA has paused."""
+
+    def __init__(self, display: Display) -> None:
+        self.display = display
+        self.seen: set[int] = set()
+
+    def __call__(self, node: ProcessNode) -> str | None:
+        from aiida.orm import CalcJobNode
+
+        from aiida_aceal.workflows.base import output
+
+        for child in generations(node):
+            if child.is_terminated and child.pk not in self.seen:
+                self.seen.add(child.pk)
+                report = output(child, "generation_report")
+                if report is not None:
+                    self.display.add_row(report.get_dict())
+            elif not child.is_terminated:
+                for job in child.called_descendants:
+                    if isinstance(job, CalcJobNode) and job.paused and not job.is_terminated:
+                        return f"{job.process_label}<{job.pk}> cannot go on: {job.process_status}"
+        return None
+
+
+def generations(node: ProcessNode) -> list[ProcessNode]:
+    """Generations of a campaign in their order; the process itself if it is a generation."""
+    if node.process_label == "GenerationWorkChain":
+        return [node]
+    called = [child for child in node.called if child.process_label == "GenerationWorkChain"]
+    return sorted(called, key=lambda child: child.pk)
+
+
+def rows_of(node: ProcessNode) -> list[dict[str, Any]]:
+    """Rows of all finished generations of a campaign."""
+    from aiida_aceal.workflows.base import output
+
+    reports = [output(child, "generation_report") for child in generations(node)]
+    return [report.get_dict() for report in reports if report is not None]

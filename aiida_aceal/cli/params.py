@@ -1,0 +1,25 @@
+"""Options and arguments that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+PROFILE = click.option(
+    "-p",
+    "--profile",
+    metavar="NAME",
+    help="AiiDA profile [default: 'aceal-demo', a profile of this package's own, made when it is first needed].",
+)
+OUTPUT = click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the report, the potential (.yaml, .yace) and the active set (.asi).",
+)
+CACHE = click.option(
+    "--cache/--no-cache", default=None, help="Take over jobs with the same input from earlier campaigns."
+)
+VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Print every decision of the campaign as it is made.")
+PK = click.argument("pk", metavar="PK")

@@ -1,0 +1,152 @@
+"""The package's own AiiDA profile, this machine as a computer, and the codes; nothing else is ever touched."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aiida_aceal.ace.errors import AceError
+
+if TYPE_CHECKING:
+    from aiida.manage.configuration import Profile
+    from aiida.orm import AbstractCode, Computer
+
+OWN_PROFILE = "aceal-demo"
+COMPUTER = "aceal-localhost"
+#: executable -> plugin that is used if the code is picked in `verdi`
+EXECUTABLES = {"aceal-worker": "aceal.evaluate", "aceal-lmp": "aceal.lammps"}
+
+
+def load(name: str | None, create: bool) -> Profile:
+    """Load a profile; the package's own one is made if it is missing and ``create`` is set.
+
+    :raises click.ClickException: no such profile, with what to do.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "Creating AiiDA configuration folder"
+        from aiida.manage.configuration import get_config, load_profile
+
+        config = get_config(create=True)
+    wanted = name or OWN_PROFILE
+    if wanted not in config.profile_names:
+        if wanted != OWN_PROFILE:
+            known = ", ".join(config.profile_names) or "none yet"
+            raise click.ClickException(f"AiiDA knows no profile '{wanted}' (known: {known}); make it with verdi presto")
+        if not create:
+            raise click.ClickException(
+                f"the profile '{OWN_PROFILE}' does not exist yet: run `aiida-aceal demo`, or name a profile by --profile"
+            )
+        _create(config)
+    try:
+        return load_profile(wanted, allow_switch=True)
+    except Exception as error:  # AiiDA raises many types for a broken or newer storage
+        raise click.ClickException(f"profile '{wanted}' cannot be loaded: {error}") from error
+
+
+def _create(config: Any) -> None:
+    """The own profile: SQLite, no broker, no service; the default profile stays as it is."""
+    from aiida.manage.configuration import create_profile
+
+    default = config.default_profile_name
+    folder = Path(config.dirpath) / "repository" / OWN_PROFILE
+    create_profile(
+        config,
+        name=OWN_PROFILE,
+        email="aceal@localhost",
+        storage_backend="core.sqlite_dos",
+        storage_config={"filepath": str(folder)},
+    )
+    config.set_option("runner.poll.interval", 0, scope=OWN_PROFILE)
+    # a code that does not start shall be an error now, not after five pauses of growing length
+    config.set_option("transport.task_maximum_attempts", 1, scope=OWN_PROFILE)
+    config.set_option("transport.task_retry_initial_interval", 1, scope=OWN_PROFILE)
+    if default is None and config.default_profile_name is not None:
+        config._default_profile = None  # a profile of ours must not become the user's default
+    config.store()
+    # a write-ahead journal makes small transactions four times faster on a busy disk
+    connection = sqlite3.connect(folder / "database.sqlite")
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.close()
+
+
+def local_computer() -> Computer:
+    """This machine: no scheduler, no login shell, no waiting. Made if it is missing."""
+    from aiida.common.exceptions import NotExistent
+    from aiida.manage.configuration import get_config, get_profile
+    from aiida.orm import Computer, load_computer
+
+    try:
+        return load_computer(COMPUTER)
+    except NotExistent:
+        computer = Computer(
+            label=COMPUTER,
+            hostname="localhost",
+            description="This machine, for aiida-aceal",
+            transport_type="core.local",
+            scheduler_type="core.direct",
+            workdir=str(Path(get_config().dirpath) / "scratch" / get_profile().name),
+        ).store()
+        computer.configure(safe_interval=0, use_login_shell=False)
+        computer.set_minimum_job_poll_interval(0.0)
+        computer.set_default_mpiprocs_per_machine(1)
+        return computer
+
+
+def executable(name: str) -> Path:
+    """Where a console script of this installation is.
+
+    :raises click.ClickException: it is not there.
+    """
+    path = Path(sys.executable).parent / name
+    if not path.is_file():
+        raise click.ClickException(f"{path} is missing: install the package into this environment (pip install .)")
+    return path
+
+
+def local_code(name: str) -> AbstractCode:
+    """Code of a console script that stands beside the running Python. Made if it is missing."""
+    from aiida.orm import InstalledCode, QueryBuilder
+
+    computer, path = local_computer(), executable(name)
+    query = QueryBuilder().append(InstalledCode, filters={"attributes.filepath_executable": str(path)}, tag="code")
+    query.append(type(computer), with_node="code", filters={"id": computer.pk})
+    for code in query.all(flat=True):
+        if not code.is_hidden:
+            return code
+    taken = QueryBuilder().append(InstalledCode, filters={"label": {"like": f"{name}%"}}).count()
+    code = InstalledCode(
+        label=name if not taken else f"{name}-{taken + 1}",
+        description=f"{name} of aiida-aceal on this machine",
+        computer=computer,
+        filepath_executable=str(path),
+        default_calc_job_plugin=EXECUTABLES[name],
+    )
+    code.with_mpi = False
+    return code.store()
+
+
+def find_code(label: str | None, default: str | None, where: str) -> AbstractCode:
+    """The code of a label, or the local executable ``default``.
+
+    :raises AceError: no such code.
+    """
+    from aiida.common.exceptions import MultipleObjectsError, NotExistent
+    from aiida.orm import InstalledCode, QueryBuilder, load_code
+
+    if label is None:
+        if default is None:
+            raise AceError(f"{where}: name a code, such as vasp@cluster (verdi code list shows those of the profile)")
+        return local_code(default)
+    try:
+        return load_code(label)
+    except (NotExistent, MultipleObjectsError, ValueError) as error:
+        known = sorted({code.full_label for code in QueryBuilder().append(InstalledCode).all(flat=True)})
+        raise AceError(
+            f"{where}: no code '{label}' in this profile; known: {', '.join(known) or 'none'} "
+            "(make one with verdi code create)"
+        ) from error

@@ -1,0 +1,67 @@
+"""``aiida-aceal status``: how far a campaign is, and what is going on now."""
+
+from __future__ import annotations
+
+import click
+
+from aiida_aceal.cli.params import PK, PROFILE
+
+
+def load_campaign(identifier: str):
+    """The node of a campaign or generation.
+
+    :raises click.ClickException: there is none, or it is something else.
+    """
+    from aiida.common.exceptions import MultipleObjectsError, NotExistent
+    from aiida.manage import get_manager
+    from aiida.orm import QueryBuilder, WorkChainNode, load_node
+
+    known = ("ActiveLearningWorkChain", "GenerationWorkChain")
+    query = QueryBuilder().append(
+        WorkChainNode, filters={"attributes.process_label": known[0]}, project="id", tag="campaign"
+    )
+    query.order_by({"campaign": {"id": "desc"}}).limit(5)
+    latest = ", ".join(str(pk) for pk in query.all(flat=True)) or "none"
+    hint = f"campaigns in profile '{get_manager().get_profile().name}': {latest}"
+    try:
+        node = load_node(identifier)
+    except (NotExistent, MultipleObjectsError, ValueError) as error:
+        raise click.ClickException(f"no node '{identifier}'; {hint}") from error
+    if not isinstance(node, WorkChainNode) or node.process_label not in known:
+        raise click.ClickException(f"node {node.pk} is a {node.process_label or type(node).__name__}; {hint}")
+    return node
+
+
+@click.command()
+@PK
+@PROFILE
+def command(pk: str, profile: str | None) -> None:
+    """Show the generations of campaign PK (also a UUID) and what it is doing now."""
+    from rich.console import Console
+
+    from aiida_aceal.cli.live import generations, rows_of
+    from aiida_aceal.cli.profile import load
+    from aiida_aceal.cli.table import rich_table, text_lines
+
+    load(profile, create=False)
+    node = load_campaign(pk)
+    rows = rows_of(node)
+    console = Console()
+    if console.is_terminal:
+        console.print(rich_table(rows, node.label or None))
+    else:
+        click.echo("\n".join(text_lines(rows)))
+    state = node.process_state.value if node.process_state else "unknown"
+    if not node.is_terminated:
+        click.echo(f"Campaign {node.pk}: {state}, {len(rows)} generations finished.")
+        for child in generations(node):
+            if not child.is_terminated:
+                for job in child.called:
+                    if not job.is_terminated:
+                        what = job.description or job.process_label
+                        click.echo(f"  now: {what} <{job.pk}> {job.process_state.value} {job.process_status or ''}")
+    elif node.is_finished_ok:
+        click.echo(f"Campaign {node.pk}: converged.")
+    else:
+        reason = node.exit_message or node.exception or node.process_status or state
+        click.echo(f"Campaign {node.pk}: {state}, exit status {node.exit_status}: {reason}")

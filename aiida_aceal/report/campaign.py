@@ -1,0 +1,102 @@
+"""From the nodes of a campaign to its report and to the files a user takes home."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aiida.orm import ProcessNode
+
+
+def decisions(node: ProcessNode) -> list[str]:
+    """Everything that the campaign and its children reported, in order."""
+    from aiida.orm import Log
+
+    found = []
+    for process in [node, *node.called_descendants]:
+        for log in Log.collection.get_logs_for(process):
+            message = log.message
+            if message.startswith("[") and "]: " in message:
+                message = message.split("]: ", 1)[1]
+            found.append((log.time, f"{log.time:%Y-%m-%d %H:%M:%S}  <{process.pk}> {message}"))
+    return [line for _, line in sorted(found, key=lambda pair: pair[0])]
+
+
+def facts(node: ProcessNode, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What stands at the top of the report."""
+    from aiida.manage import get_manager
+
+    inputs = node.inputs
+    result: dict[str, Any] = {"Campaign": f"<{node.pk}> {node.uuid} in profile {get_manager().get_profile().name}"}
+    if node.process_state is not None:
+        how = "converged" if node.is_finished_ok else (node.exit_message or node.process_status or "")
+        result["State"] = f"{node.process_state.value}: {how}".rstrip(": ")
+    result["Started"] = f"{node.ctime:%Y-%m-%d %H:%M:%S}"
+    if "potential" in inputs:
+        pot = inputs.potential
+        sizes = ", ".join(f"{el} {n}" for el, n in pot.n_functions.items())
+        result["Basis"] = f"{sizes} functions, cutoff {pot.cutoff:g} Å, {', '.join(pot.radial_type)}"
+    if "labeller" in inputs:
+        settings = inputs.labeller.settings.get_dict() if "settings" in inputs.labeller else {}
+        who = settings.get("calculator", "")
+        result["Labels"] = f"{inputs.labeller.entry_point.value} {who}".strip()
+    if "seed" in inputs:
+        result["Seed"] = inputs.seed.value
+    if rows:
+        result["Wall time"] = f"{sum(row.get('wall_seconds') or 0 for row in rows):.0f} s"
+        core = sum(row.get("label_core_seconds") or 0 for row in rows)
+        labels = sum(row.get("n_labelled") or 0 for row in rows) + sum(row.get("n_validation") or 0 for row in rows)
+        result["Cost of labels"] = f"{labels} labels, {core:.1f} core seconds"
+        result["Jobs"] = f"{sum(row.get('n_jobs') or 0 for row in rows)}, of which "
+        result["Jobs"] += f"{sum(row.get('n_jobs_from_cache') or 0 for row in rows)} taken from earlier campaigns"
+        force = [row["holdout_forces_rmse"] for row in rows if row.get("holdout_forces_rmse")]
+        if len(force) > 1:
+            result["Hold-out force RMSE"] = (
+                f"{1000 * force[0]:.3g} → {1000 * force[-1]:.3g} meV/Å ({force[0] / force[-1]:.1f} times smaller)"
+            )
+    return result
+
+
+def write_report(node: ProcessNode, target: Path) -> Path:
+    """Write the HTML report of a campaign; returns the path."""
+    from aiida_aceal.cli.live import rows_of
+    from aiida_aceal.cli.table import HEADINGS, cells
+    from aiida_aceal.report.html import page
+
+    rows = rows_of(node)
+    text = page(
+        node.label or f"Active learning campaign {node.pk}",
+        rows,
+        HEADINGS,
+        [cells(row) for row in rows],
+        facts(node, rows),
+        decisions(node),
+    )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text, encoding="utf-8")
+    return target
+
+
+def write_files(node: ProcessNode, folder: Path) -> list[Path]:
+    """Report, potential (``.yaml``, ``.yace``), active set and labelled structures of a campaign."""
+    from aiida_aceal.workflows.base import output
+
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [write_report(node, folder / "report.html")]
+    potential, active_set = output(node, "potential"), output(node, "active_set")
+    if potential is not None:
+        for name, text in (("potential.yaml", potential.content), ("potential.yace", potential.get_yace())):
+            (folder / name).write_text(text, encoding="utf-8")
+            written.append(folder / name)
+    if active_set is not None:
+        (folder / "potential.asi").write_bytes(active_set.content)
+        written.append(folder / "potential.asi")
+    sets = node.outputs.dataset if "dataset" in node.outputs else {}
+    if sets:
+        path = folder / "training.extxyz"
+        with open(path, "w", encoding="utf-8") as handle:
+            for key in sorted(sets):
+                sets[key].write_extxyz(handle)
+        written.append(path)
+    return written

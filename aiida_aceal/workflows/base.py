@@ -1,0 +1,75 @@
+"""What our WorkChains share: children are found again after a restart instead of being started twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiida.common.links import LinkType
+from aiida.engine import WorkChain
+from aiida.orm import Node, ProcessNode
+
+_CALLS = (LinkType.CALL_CALC, LinkType.CALL_WORK)
+
+
+class AceWorkChain(WorkChain):
+    """WorkChain whose steps may be executed twice without harm.
+
+    A worker that dies inside a step leaves children behind that the last checkpoint does not know; the step then runs
+    again. Every child has a label (that of its CALL link) by which it is recognised.
+    """
+
+    def child(self, label: str) -> ProcessNode | None:
+        """The child called under ``label``, ``None`` if there is none; a finished one before others."""
+        found = self.node.base.links.get_outgoing(link_type=_CALLS, link_label_filter=label).all_nodes()
+        return min(found, key=lambda node: (not node.is_finished_ok, node.pk)) if found else None
+
+    def start_child(self, label: str, process_class: Any, inputs: dict[str, Any], description: str = "") -> None:
+        """Submit a process, or wait for the one of this label that exists already; it will stand in ``ctx[label]``."""
+        self.to_context(**{label: self.submit_child(label, process_class, inputs, description)})
+
+    def submit_child(
+        self, label: str, process_class: Any, inputs: dict[str, Any], description: str = ""
+    ) -> ProcessNode:
+        """Submit a process, or take the one of this label that exists already; the step after does not wait for it."""
+        node = self.child(label)
+        if node is None:
+            metadata = {**inputs.get("metadata", {}), "call_link_label": label}
+            if description:
+                metadata["description"] = description
+            node = self.submit(process_class, **{**inputs, "metadata": metadata})
+        elif node.process_state is not None and node.process_state.value == "created" and self.runner.controller:
+            # the worker died between making the node and announcing it; a second announcement is refused if not needed
+            self.runner.controller.continue_process(node.pk, nowait=False, no_reply=True)
+        return node
+
+    def call_once(self, label: str, function: Any, **inputs: Any) -> Any:
+        """Result of a calcfunction, taken from the graph if it was called before."""
+        node = self.child(label)
+        if node is not None and node.is_finished_ok:
+            outputs = {link.link_label: link.node for link in node.base.links.get_outgoing(link_type=LinkType.CREATE)}
+            return outputs["result"] if list(outputs) == ["result"] else outputs
+        return function(**inputs, metadata={"call_link_label": label})
+
+    def report_of(self, label: str) -> dict[str, Any]:
+        """Content of the output ``report`` of the child in ``ctx[label]``; empty if there is none."""
+        node = output(self.ctx.get(label), "report")
+        return node.get_dict() if node is not None else {}
+
+
+def output(process: ProcessNode | None, name: str) -> Node | None:
+    """An output of a process, ``None`` if it has none of this name."""
+    if process is None:
+        return None
+    found = process.base.links.get_outgoing(
+        link_type=(LinkType.CREATE, LinkType.RETURN), link_label_filter=name
+    ).all_nodes()
+    return found[0] if found else None
+
+
+def why(process: ProcessNode) -> str:
+    """One phrase on how a process ended."""
+    if process.is_excepted:
+        return f"{process.process_label}<{process.pk}> stopped with {str(process.exception).strip()}"
+    if process.is_killed:
+        return f"{process.process_label}<{process.pk}> was killed"
+    return f"{process.process_label}<{process.pk}> exit {process.exit_status}: {process.exit_message}"

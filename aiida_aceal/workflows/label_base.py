@@ -1,0 +1,307 @@
+"""What the labelling WorkChains share: one calculation for each configuration, only so many at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiida import orm
+from aiida.common.exceptions import InputValidationError
+from aiida.common.links import LinkType
+from aiida.engine import ExitCode, while_
+from aiida.plugins import WorkflowFactory
+
+from aiida_aceal.calculations.label_functions import structures_of
+from aiida_aceal.calculations.worker_base import n_threads, unknown_keys
+from aiida_aceal.data.dataset import ConfigurationsData
+from aiida_aceal.workflows.base import AceWorkChain, output, why
+
+#: settings of every labelling WorkChain with their defaults
+COMMON_SETTINGS: dict[str, Any] = {
+    "energy": "extrapolated",
+    "stress": True,
+    "max_force": None,
+    "max_concurrent": 10,
+    "max_failed_fraction": 1.0,
+    "max_iterations": 3,
+    "clean_workdir": True,
+}
+
+
+class AceLabelWorkChain(AceWorkChain):
+    """One WorkChain of a DFT plugin for each configuration.
+
+    At most ``max_concurrent`` of them are under way; as soon as the oldest is done, all that are done make room for
+    new ones. A configuration that fails is reported with its reason, the others go on.
+    """
+
+    #: entry point of the WorkChain that is called, and the plugin its code belongs to
+    _WORKFLOW = ""
+    _CODE_PLUGIN = ""
+    #: settings beyond the common ones, with defaults
+    _SETTINGS: Mapping[str, Any] = {}
+    _ENERGIES: tuple[str, ...] = ("extrapolated", "free")
+
+    @classmethod
+    def define(cls, spec: Any) -> None:
+        """Ports, outline and exit codes."""
+        super().define(spec)
+        spec.input("code", valid_type=orm.AbstractCode, help=f"Code of the plugin {cls._CODE_PLUGIN}.")
+        spec.input(
+            "configurations", valid_type=ConfigurationsData, help="What is labelled; labels it may have are replaced."
+        )
+        spec.input("settings", valid_type=orm.Dict, serializer=orm.to_aiida_type, help=cls.__doc__)
+        spec.input(
+            "options",
+            valid_type=orm.Dict,
+            serializer=orm.to_aiida_type,
+            required=False,
+            help="`metadata.options` of each calculation: resources, wall time, queue, ...",
+        )
+        spec.inputs.validator = lambda inputs, _: cls.validate_inputs(inputs)
+        spec.outline(cls.setup, while_(cls.is_unfinished)(cls.advance), cls.collect)
+        spec.output(
+            "labelled",
+            valid_type=ConfigurationsData,
+            required=False,
+            help="The configurations that could be labelled, in their order; info `label_process` names the process.",
+        )
+        spec.output("report", valid_type=orm.Dict, required=False, help="Failures with reasons, costs, parameters.")
+        spec.exit_code(310, "ERROR_NOTHING_LABELLED", message="No configuration could be labelled: {message}")
+        spec.exit_code(311, "ERROR_TOO_MANY_FAILED_LABELS", message="{failed} of {total} labels failed: {message}")
+
+    # --- checks at submission ----------------------------------------------------------------------------------
+
+    @classmethod
+    def validate_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
+        """First thing that is wrong with the inputs, or ``None``."""
+        plugin = getattr(inputs.get("code"), "default_calc_job_plugin", None)
+        if plugin not in (None, cls._CODE_PLUGIN):
+            return f"code: '{inputs['code'].full_label}' is a code of '{plugin}', one of '{cls._CODE_PLUGIN}' is needed"
+        return cls.check_settings(inputs)
+
+    @classmethod
+    def check_settings(cls, inputs: Mapping[str, Any]) -> str | None:
+        """What is wrong with ``settings``; ``configurations`` are looked at if they are given."""
+        if inputs.get("settings") is None:
+            return None
+        given = inputs["settings"].get_dict()
+        message = unknown_keys(given, {**COMMON_SETTINGS, **cls._SETTINGS})
+        if message:
+            return message
+        settings = cls.filled(given)
+        if settings["energy"] not in cls._ENERGIES:
+            return f"settings: `energy` is {' or '.join(map(repr, cls._ENERGIES))}, not {settings['energy']!r}"
+        for key, kinds in {"max_concurrent": int, "max_iterations": int, "max_force": (int, float)}.items():
+            value = settings[key]
+            if value is not None and (isinstance(value, bool) or not isinstance(value, kinds) or value <= 0):
+                return f"settings: `{key}` must be a positive number, it is {value!r}"
+        fraction = settings["max_failed_fraction"]
+        if not isinstance(fraction, (int, float)) or not 0 <= fraction <= 1:
+            return f"settings: `max_failed_fraction` must lie between 0 and 1, it is {fraction!r}"
+        return cls.check_method(settings, inputs.get("configurations"))
+
+    @classmethod
+    def check_method(cls, settings: Mapping[str, Any], configurations: ConfigurationsData | None) -> str | None:
+        """What is wrong with the settings of this method."""
+        return None
+
+    @classmethod
+    def filled(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings with the defaults for what was not given."""
+        return {**COMMON_SETTINGS, **cls._SETTINGS, **given}
+
+    # --- what a method adds ------------------------------------------------------------------------------------
+
+    def shared_inputs(self) -> dict[str, Any]:
+        """Inputs of the called WorkChain that are the same for many configurations."""
+        raise NotImplementedError
+
+    def own_inputs(self, atoms: Any, structure: orm.StructureData, shared: Mapping[str, Any]) -> dict[str, Any]:
+        """All inputs of the called WorkChain for one configuration.
+
+        :raises ValueError: this configuration cannot be computed.
+        """
+        raise NotImplementedError
+
+    def results_of(self, child: orm.ProcessNode) -> dict[str, orm.Data]:
+        """Output nodes of a finished child that the labels are read from, by the prefix of the collector's input."""
+        raise NotImplementedError
+
+    def collector(self) -> Any:
+        """Calcfunction that makes ``labelled`` and ``report``."""
+        raise NotImplementedError
+
+    def job_cost(self, job: orm.CalcJobNode) -> float | None:
+        """Wall time of one calculation in seconds, ``None`` if it is not known."""
+        raise NotImplementedError
+
+    def describe(self) -> dict[str, Any]:
+        """Entries of the report on method and parameters."""
+        raise NotImplementedError
+
+    def changes_of(self, child: orm.ProcessNode) -> dict[str, Any]:
+        """Parameters that error handlers changed on the way to the final calculation."""
+        return {}
+
+    # --- outline -----------------------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings with defaults."""
+        return self.filled(self.inputs.settings.get_dict())
+
+    def options(self) -> dict[str, Any]:
+        """``metadata.options`` of each calculation."""
+        options = self.inputs.options.get_dict() if "options" in self.inputs else {}
+        options.setdefault("resources", {"num_machines": 1})
+        if self.inputs.code.with_mpi is None:
+            options.setdefault("withmpi", True)
+        return options
+
+    def setup(self) -> None:
+        """Put all configurations into the queue."""
+        self.ctx.queue = list(range(len(self.inputs.configurations)))
+        self.ctx.flight = []
+        self.ctx.refused = {}
+
+    def is_unfinished(self) -> bool:
+        """Whether anything is waiting or under way."""
+        return bool(self.ctx.queue or self.ctx.flight)
+
+    @staticmethod
+    def label_of(index: int) -> str:
+        """Label of the CALL link to the calculation of one configuration."""
+        return f"label_{index:05d}"
+
+    def advance(self) -> None:
+        """Start as many as there is room for, then wait for the oldest."""
+        limit = self.settings["max_concurrent"]
+        flight = [i for i in self.ctx.flight if not self.child(self.label_of(i)).is_terminated]
+        room = max(0, limit - len(flight))
+        start, queue = self.ctx.queue[:room], self.ctx.queue[room:]
+        refused = dict(self.ctx.refused)
+        if start:
+            flight += self._start(start, refused)
+        done = len(self.inputs.configurations) - len(queue) - len(flight)
+        self.report(f"{done} of {len(self.inputs.configurations)} configurations done, {len(flight)} under way")
+        self.ctx.queue, self.ctx.flight, self.ctx.refused = queue, flight, refused
+        if flight:
+            oldest = self.label_of(flight[0])
+            self.to_context(**{oldest: self.child(oldest)})
+
+    def _start(self, indices: list[int], refused: dict[str, str]) -> list[int]:
+        """Start the given configurations; returns those that run, ``refused`` takes the reasons of the others."""
+        process_class = WorkflowFactory(self._WORKFLOW)
+        configurations = dict(zip(indices, self.inputs.configurations.iter_atoms(indices)))
+        for index, atoms in configurations.items():
+            if atoms.cell.rank < 3:
+                refused[str(index)] = "no cell: plane waves need three cell vectors, put it into a box"
+        good = [i for i in indices if str(i) not in refused]
+        if not good:
+            return []
+        name = f"structures_{good[0]:05d}_{good[-1]:05d}"
+        structures = self.call_once(
+            name, structures_of, configurations=self.inputs.configurations, indices=orm.List(good)
+        )
+        shared, started = self.shared_inputs(), []
+        for index in good:
+            try:
+                inputs = self.own_inputs(configurations[index], structures[f"structure_{index:05d}"], shared)
+                self.submit_child(self.label_of(index), process_class, inputs)
+            except (ValueError, InputValidationError) as error:
+                refused[str(index)] = f"not started: {' '.join(str(error).split())}"
+                continue
+            started.append(index)
+        return started
+
+    def collect(self) -> ExitCode | None:
+        """Labels of all that succeeded, reasons of all that did not."""
+        configurations, settings = self.inputs.configurations, self.settings
+        reasons, processes, costs, changes = dict(self.ctx.refused), {}, [], {}
+        results: dict[str, orm.Data] = {}
+        for index in range(len(configurations)):
+            child = self.child(self.label_of(index))
+            if child is None:
+                continue
+            processes[str(index)] = child.uuid
+            costs.append({"index": index, **self._cost(child)})
+            if not child.is_finished_ok:
+                reasons[str(index)] = why_child(child)
+                continue
+            found = self.results_of(child)
+            if not found:
+                reasons[str(index)] = f"{child.process_label}<{child.pk}> has no output to read labels from"
+            results.update({f"{prefix}_{index:05d}": node for prefix, node in found.items()})
+            changed = self.changes_of(child)
+            if changed:
+                changes[str(index)] = changed
+        wall = max((c.pop("_end") for c in costs), default=0.0) - self.node.ctime.timestamp()
+        report = {
+            **self.describe(),
+            "changes": changes,
+            "wall_seconds": max(0.0, wall),
+            "core_seconds": sum(c["core_seconds"] for c in costs),
+            "costs": costs,
+        }
+        used = {key: settings[key] for key in ("energy", "stress", "max_force")}
+        outputs = self.call_once(
+            "collect",
+            self.collector(),
+            configurations=configurations,
+            settings=orm.Dict({**used, "source": f"{self._WORKFLOW} label"}),
+            outcomes=orm.Dict({"reasons": reasons, "processes": processes, "report": report}),
+            **results,
+        )
+        for name in ("labelled", "report"):
+            if name in outputs:
+                self.out(name, outputs[name])
+        facts = outputs["report"].get_dict()
+        total, failed, hours = len(configurations), facts["n_failed"], facts["core_seconds"] / 3600
+        self.report(f"{total - failed} of {total} configurations labelled, {hours:.3g} core-hours")
+        first = facts["failures"][0]["reason"] if failed else ""
+        if failed == total:
+            return self.exit_codes.ERROR_NOTHING_LABELLED.format(message=f"{failed} failed, the first with: {first}")
+        if failed > settings["max_failed_fraction"] * total:
+            message = f"{settings['max_failed_fraction']:g} are tolerated; the first with: {first}"
+            return self.exit_codes.ERROR_TOO_MANY_FAILED_LABELS.format(failed=failed, total=total, message=message)
+        return None
+
+    def _cost(self, child: orm.ProcessNode) -> dict[str, Any]:
+        """Wall and core seconds of all calculations of a child, restarts included."""
+        jobs = [node for node in child.called_descendants if isinstance(node, orm.CalcJobNode)]
+        wall = core = 0.0
+        for job in jobs:
+            seconds = self.job_cost(job) or 0.0
+            wall += seconds
+            core += seconds * n_cores(job)
+        end = child.mtime.timestamp()
+        return {"wall_seconds": wall, "core_seconds": core, "n_calculations": len(jobs), "_end": end}
+
+
+def n_cores(job: orm.CalcJobNode) -> int:
+    """Cores that a calculation occupied."""
+    resources = job.get_option("resources") or {}
+    machines = resources.get("num_machines") or 1
+    if resources.get("tot_num_mpiprocs"):
+        return int(resources["tot_num_mpiprocs"]) * int(resources.get("num_cores_per_mpiproc") or 1)
+    if not resources.get("num_mpiprocs_per_machine") and job.computer is not None:
+        resources = {**resources, "num_mpiprocs_per_machine": job.computer.get_default_mpiprocs_per_machine()}
+    return int(machines) * n_threads({"resources": resources})
+
+
+def why_child(child: orm.ProcessNode) -> str:
+    """One phrase on how a child ended, and how its last calculation did."""
+    jobs = [node for node in child.called_descendants if isinstance(node, orm.CalcJobNode)]
+    last = max(jobs, key=lambda node: node.pk, default=None)
+    phrase = why(child)
+    return phrase if last is None or last.is_finished_ok else f"{phrase}; {why(last)}"
+
+
+def last_job(child: orm.ProcessNode) -> orm.CalcJobNode | None:
+    """The last calculation that a child called."""
+    jobs = child.base.links.get_outgoing(link_type=LinkType.CALL_CALC).all_nodes()
+    return max((n for n in jobs if isinstance(n, orm.CalcJobNode)), key=lambda n: n.pk, default=None)
+
+
+__all__ = ("AceLabelWorkChain", "last_job", "n_cores", "output", "why_child")

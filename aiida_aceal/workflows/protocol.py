@@ -1,0 +1,153 @@
+"""``get_builder_from_protocol`` of a campaign: sensible inputs from a name, everything can be overridden."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from functools import lru_cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from aiida_aceal.workflows.policies import nearest
+
+if TYPE_CHECKING:
+    from aiida.engine import ProcessBuilder
+
+#: sections of a protocol that are inputs of the WorkChain as they are
+SECTIONS = ("selection", "activeset", "window", "gate", "limits", "loop")
+
+
+@lru_cache
+def _file() -> dict[str, Any]:
+    text = resources.files("aiida_aceal.workflows").joinpath("protocols/active_learning.yaml").read_text("utf-8")
+    return yaml.safe_load(text)
+
+
+def protocol_names() -> dict[str, str]:
+    """Name and description of all protocols."""
+    return {name: body["description"] for name, body in _file()["protocols"].items()}
+
+
+def default_protocol() -> str:
+    """Name of the protocol that is used if none is named."""
+    return _file()["default_protocol"]
+
+
+def merged(base: Mapping[str, Any], *overrides: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Copy of ``base`` with the mappings laid over it, one inside the other; lists are replaced."""
+    result = deepcopy(dict(base))
+    for override in overrides:
+        for key, value in (override or {}).items():
+            if isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
+                result[key] = merged(result[key], value)
+            else:
+                result[key] = deepcopy(value)
+    return result
+
+
+def protocol_inputs(name: str | None = None, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """All sections of a protocol with the overrides laid over them.
+
+    :raises ValueError: unknown protocol or section; the nearest known one is named
+    """
+    body = _file()
+    name = name or body["default_protocol"]
+    if name not in body["protocols"]:
+        raise ValueError(f"unknown protocol '{name}'; {nearest(name, body['protocols'])}")
+    for key in overrides or {}:
+        if key not in body["default"]:
+            raise ValueError(f"overrides: unknown section '{key}'; {nearest(key, body['default'])}")
+    own = {key: value for key, value in body["protocols"][name].items() if key != "description"}
+    # a basis whose sizes the user states himself must not be cut to the protocol's number of functions
+    mine = (overrides or {}).get("basis") or {}
+    if {"functions", "nradmax_by_orders", "lmax_by_orders", "number_of_functions_per_element"} & set(mine):
+        own = merged(own)
+        own["basis"].pop("number_of_functions_per_element", None)
+        own["basis"].pop("functions", None)
+    return merged(body["default"], own, overrides)
+
+
+class ProtocolMixin:
+    """Adds :meth:`get_builder_from_protocol` to the campaign."""
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        worker_code: Any,
+        lammps_code: Any,
+        initial: Any,
+        validation: Any,
+        start: Any,
+        calculator: str | None = None,
+        labeller: Mapping[str, Any] | None = None,
+        potential: Any = None,
+        protocol: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> ProcessBuilder:
+        """Builder of a campaign with one MD explorer.
+
+        :param worker_code: code of ``aceal-worker`` (node or label)
+        :param lammps_code: code of ``aceal-lmp`` or of a LAMMPS with ML-PACE (node or label)
+        :param initial: first configurations (``ConfigurationsData`` or ``ase.Atoms`` list), labelled or not
+        :param validation: fixed hold-out set, labelled or not
+        :param start: where the MD walkers start
+        :param calculator: ASE calculator that labels, by name (``emt``, ``tblite``, ``package.module:Class``)
+        :param labeller: instead of ``calculator``: the namespace ``labeller`` itself
+        :param potential: basis or potential to improve; default: the protocol's basis for the elements of ``initial``
+        :param protocol: ``fast``, ``balanced`` (default) or ``precise``
+        :param overrides: section -> keys; sections: basis, fit, explore, selection, activeset, window, gate, limits,
+            loop
+        :param options: ``metadata.options`` of all jobs
+        :param seed: all randomness comes from it
+        :raises ValueError: unknown protocol, section or key
+        """
+        from aiida import orm
+
+        from aiida_aceal.ace import build_potential
+        from aiida_aceal.data.dataset import ConfigurationsData
+        from aiida_aceal.data.potential import AcePotentialData
+
+        inputs = protocol_inputs(protocol, overrides)
+        worker, lammps = (orm.load_code(c) if isinstance(c, str) else c for c in (worker_code, lammps_code))
+        initial, validation, start = (
+            node if isinstance(node, ConfigurationsData) else ConfigurationsData.from_atoms(node, source=source)
+            for node, source in ((initial, "initial"), (validation, "validation"), (start, "start"))
+        )
+        if potential is None:
+            description = {"elements": sorted({*initial.elements, *start.elements}), **inputs["basis"]}
+            potential = AcePotentialData(potential=build_potential(description, seed=seed))
+        if (calculator is None) == (labeller is None):
+            raise ValueError("give either `calculator` (the name of an ASE calculator) or `labeller` (a namespace)")
+        if labeller is None:
+            settings = {"calculator": calculator}
+            labeller = {"entry_point": orm.Str("aceal.label.ase"), "code": worker, "settings": orm.Dict(settings)}
+        extra = {"options": orm.Dict(dict(options))} if options else {}
+        builder = cls.get_builder()  # type: ignore[attr-defined]
+        builder.potential = potential
+        builder.initial = initial
+        builder.validation = validation
+        builder.labeller = {**extra, **labeller}
+        builder.fitter = {
+            "entry_point": orm.Str("aceal.fit"),
+            "code": worker,
+            "settings": orm.Dict(inputs["fit"]),
+            **extra,
+        }
+        builder.explorers = {
+            "md": {
+                "entry_point": orm.Str("aceal.explore.md"),
+                "code": lammps,
+                "configurations": start,
+                "settings": orm.Dict(inputs["explore"]),
+                **extra,
+            }
+        }
+        builder.worker = {"code": worker, **extra}
+        for name in SECTIONS:
+            builder[name] = orm.Dict(inputs[name])
+        builder.seed = orm.Int(seed)
+        return builder

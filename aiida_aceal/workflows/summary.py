@@ -1,0 +1,102 @@
+"""From the reports of the steps to the row of numbers of one generation, and to the table of a campaign."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+#: units of the errors in a row
+UNITS = {"energy": "eV/atom", "forces": "eV/A", "seconds": "s"}
+
+
+def exploration_numbers(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """All explorers of a generation together: the shortest run and the largest grade decide.
+
+    ``complete`` is true if every one of them reached its end.
+    """
+    runs = [report for report in reports if report]
+    if not runs:
+        return {}
+    reached = [report["steps_reached"] for report in runs if report.get("steps_reached") is not None]
+    total = [report["steps_total"] for report in runs if report.get("steps_total") is not None]
+    gammas = [report["max_gamma"] for report in runs if report.get("max_gamma") is not None]
+    return {
+        "md_steps_reached": min(reached, default=None),
+        "md_steps_total": max(total, default=None),
+        "max_gamma": max(gammas, default=None),
+        "complete": all(report.get("status") == "completed" for report in runs),
+        "n_walkers": sum(int(report.get("n_walkers", 1)) for report in runs),
+        "n_failed_walkers": sum(int(report.get("n_failed", report.get("status") == "failed")) for report in runs),
+    }
+
+
+def is_converged(numbers: Mapping[str, Any], gamma_stop: float) -> bool:
+    """Stop criterion: every run reached its full length and no grade was above ``gamma_stop``."""
+    gamma = numbers.get("max_gamma")
+    return bool(numbers.get("complete")) and gamma is not None and gamma <= gamma_stop
+
+
+def error_numbers(report: Mapping[str, Any] | None, name: str, when: str) -> dict[str, float | None]:
+    """``energy_rmse_<when>``, ``energy_max_<when>``, ... of an evaluation report, with ``name`` in front."""
+    found = {}
+    for quantity in ("energy", "forces"):
+        values = (report or {}).get(quantity) or {}
+        for measure in ("rmse", "mae", "max"):
+            key = "_".join(part for part in (name, quantity, measure, when) if part)
+            found[key] = values.get(measure)
+    return found
+
+
+def is_worse(new: Mapping[str, Any], old: Mapping[str, Any], tolerated: float) -> str | None:
+    """Why an evaluation is worse than another by more than the fraction ``tolerated``; ``None`` if it is not.
+
+    The force error decides; energies do if there are no forces.
+    """
+    for quantity in ("forces", "energy"):
+        after, before = ((report.get(quantity) or {}).get("rmse") for report in (new, old))
+        if before is None:
+            continue
+        if after is None:
+            return f"hold-out {quantity} RMSE is not finite"
+        if after > before * (1.0 + tolerated):
+            return (
+                f"hold-out {quantity} RMSE {after:.4g} {UNITS[quantity]} against {before:.4g} before "
+                f"(tolerated: {100 * tolerated:g} % more)"
+            )
+        return None
+    return None
+
+
+def generation_row(facts: Mapping[str, Any], reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The numbers of a generation (errors: eV/atom and eV/Angstrom; times: seconds).
+
+    :param facts: what the generation itself knows: counts, window, decisions, cost
+    :param reports: of its steps: ``explore_<name>``, ``before``, ``after``, ``holdout``
+    """
+    row = dict(facts)
+    row.update(exploration_numbers([reports[key] for key in sorted(reports) if key.startswith("explore_")]))
+    row.update(error_numbers(reports.get("before"), "new", "before"))
+    row.update(error_numbers(reports.get("after"), "new", "after"))
+    row.update(error_numbers(reports.get("holdout"), "holdout", ""))
+    row["units"] = UNITS
+    return row
+
+
+def campaign_summary(facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Rows of all generations and totals over them."""
+    holdout = [row["holdout_forces_rmse"] for row in rows if row.get("holdout_forces_rmse") is not None]
+    return {
+        **facts,
+        "generations": [dict(row) for row in rows],
+        "n_generations": len(rows),
+        "n_labelled": sum(int(row.get("n_labelled") or 0) for row in rows),
+        "n_failed_labels": sum(int(row.get("n_failed_labels") or 0) for row in rows),
+        "label_core_seconds": sum(float(row.get("label_core_seconds") or 0.0) for row in rows),
+        "label_wall_seconds": sum(float(row.get("label_wall_seconds") or 0.0) for row in rows),
+        "wall_seconds": sum(float(row.get("wall_seconds") or 0.0) for row in rows),
+        "n_training": rows[-1].get("n_training") if rows else 0,
+        "holdout_forces_rmse_first": holdout[0] if holdout else None,
+        "holdout_forces_rmse_last": holdout[-1] if holdout else None,
+        "holdout_improvement": holdout[0] / holdout[-1] if holdout and holdout[-1] else None,
+        "units": UNITS,
+    }
