@@ -58,20 +58,7 @@ class AceWorkerCalculation(CalcJob):
             return (common(inputs, ctx) if common else None) or cls.validate_inputs(inputs)
 
         spec.inputs.validator = validate
-        spec.exit_code(
-            301, "ERROR_BAD_INPUT", message="The worker refused its input: {message}", invalidates_cache=True
-        )
-        spec.exit_code(302, "ERROR_WORKER_FAILED", message="The worker failed: {message}", invalidates_cache=True)
-        spec.exit_code(303, "ERROR_OUTPUT_MISSING", message="The output {message} is missing.", invalidates_cache=True)
-        spec.exit_code(
-            304, "ERROR_OUTPUT_TRUNCATED", message="The output cannot be read: {message}", invalidates_cache=True
-        )
-        spec.exit_code(
-            305, "ERROR_NOT_FINITE", message="The result holds numbers that are not finite: {message}",
-            invalidates_cache=True,
-        )  # fmt: skip
-        spec.exit_code(306, "ERROR_OUT_OF_WALLTIME", message="Out of wall time: {message}", invalidates_cache=True)
-        spec.exit_code(307, "ERROR_OUT_OF_MEMORY", message="Out of memory: {message}", invalidates_cache=True)
+        common_exit_codes(spec)
 
     # --- checks at submission ----------------------------------------------------------------------------------
 
@@ -138,6 +125,20 @@ class AceWorkerCalculation(CalcJob):
     def _limit_words(self) -> list[str]:
         seconds = self.inputs.metadata.options.get("max_wallclock_seconds")
         return ["--time-limit", f"{max(1.0, TIME_FRACTION * seconds):g}"] if seconds else []
+
+
+def common_exit_codes(spec: CalcJobProcessSpec, who: str = "worker") -> None:
+    """Exit codes that all our CalcJobs share; none of them makes a result worth caching."""
+    for status, label, message in (
+        (301, "ERROR_BAD_INPUT", f"The {who} refused its input: {{message}}"),
+        (302, "ERROR_RUN_FAILED", f"The {who} failed: {{message}}"),
+        (303, "ERROR_OUTPUT_MISSING", "The output {message} is missing."),
+        (304, "ERROR_OUTPUT_TRUNCATED", "The output cannot be read: {message}"),
+        (305, "ERROR_NOT_FINITE", "The result holds numbers that are not finite: {message}"),
+        (306, "ERROR_OUT_OF_WALLTIME", "Out of wall time: {message}"),
+        (307, "ERROR_OUT_OF_MEMORY", "Out of memory: {message}"),
+    ):
+        spec.exit_code(status, label, message=message, invalidates_cache=True)
 
 
 # --- ports that several classes have, spelled once ---------------------------------------------------------------
@@ -288,8 +289,10 @@ def write_set(folder: Folder, filename: str, node: ConfigurationsData) -> None:
 
 
 def n_threads(options: Mapping[str, Any]) -> int:
-    """Cores of one machine that the job was given: processes times cores of each, as no job of ours uses MPI."""
+    """Cores of one machine for one process: all that the job was given, unless it uses MPI (native LAMMPS)."""
     resources = dict(options.get("resources") or {})
+    if options.get("withmpi"):
+        return int(resources.get("num_cores_per_mpiproc") or 1)
     if resources.get("num_cores_per_machine"):
         return int(resources["num_cores_per_machine"])
     processes = resources.get("num_mpiprocs_per_machine") or resources.get("tot_num_mpiprocs") or 1

