@@ -41,8 +41,8 @@ def take_columns(c: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
             out[i, j] = c[i, columns[j]]
 
 
-@nb.njit("UniTuple(i8, 2)(f8[:,::1], i8[::1], f8, f8, i8)", **_JIT)
-def swap_rows(c: np.ndarray, owner: np.ndarray, tolerance: float, target: float, limit: int) -> tuple[int, int]:
+@nb.njit("i8(f8[:,::1], i8[::1], f8, i8)", **_JIT)
+def swap_rows(c: np.ndarray, owner: np.ndarray, tolerance: float, limit: int) -> int:
     """Greedy swaps inside a small coefficient matrix until ``max |c| <= tolerance``.
 
     Each swap puts the row of the largest ``|c[i, j]|`` in place j, which multiplies the volume by ``|c[i, j]|``
@@ -51,8 +51,7 @@ def swap_rows(c: np.ndarray, owner: np.ndarray, tolerance: float, target: float,
 
     :param c: [w, K] coefficients, overwritten.
     :param owner: [K], set to the row now in each place that was swapped.
-    :param target: return early when a swap would gain no more than this factor (``>= tolerance``).
-    :return: number of swaps, 1 if finished or 0 if ``limit`` swaps were made first.
+    :return: number of swaps, at most ``limit``.
     """
     w, k = np.int64(c.shape[0]), np.int64(c.shape[1])
     best_i = np.int64(0)
@@ -68,10 +67,7 @@ def swap_rows(c: np.ndarray, owner: np.ndarray, tolerance: float, target: float,
     row = np.empty(k)
     big = np.empty(w)
     swaps = np.int64(0)
-    bar = max(tolerance, target)
-    while best > bar:
-        if swaps >= limit:
-            return swaps, np.int64(0)
+    while best > tolerance and swaps < limit:
         p = best_i
         q = best_j
         pivot = c[p, q]
@@ -104,4 +100,30 @@ def swap_rows(c: np.ndarray, owner: np.ndarray, tolerance: float, target: float,
             if abs(c[best_i, j]) == best:
                 best_j = j
                 break
-    return swaps, np.int64(1)
+    return swaps
+
+
+@nb.njit("Tuple((f8, i8, i8, i8, i8))(f8[:,::1], i8[::1], i8[::1], f8)", **_JIT)
+def best_pair(c: np.ndarray, rows: np.ndarray, columns: np.ndarray, least: float) -> tuple[float, int, int, int, int]:
+    """The exchange of two rows at once that gains most: the largest 2x2 minor of ``c``.
+
+    :param c: [w, K] coefficients, all ``|c| <= 1`` up to the tolerance.
+    :param rows, columns: positions of the large elements to combine.
+    :return: (gain, row 1, column 1, row 2, column 2); gain 0 if none exceeds ``least``.
+    """
+    n = np.int64(rows.shape[0])
+    best = least
+    i1 = j1 = i2 = j2 = np.int64(-1)
+    for a in range(n):
+        i, j = rows[a], columns[a]
+        x = c[i, j]
+        for b in range(a + 1, n):
+            k, l = rows[b], columns[b]
+            if k != i and l != j:
+                v = abs(x * c[k, l] - c[i, l] * c[k, j])
+                if v > best:
+                    best = v
+                    i1, j1, i2, j2 = i, j, k, l
+    if i1 < 0:
+        return 0.0, i1, j1, i2, j2
+    return best, i1, j1, i2, j2

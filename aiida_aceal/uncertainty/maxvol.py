@@ -37,7 +37,18 @@ FLOOR = 1.0e-4
 RANK_TOLERANCE = 1.0e-9
 TOLERANCE = 1.001
 
+#: Sizes of the working sets, each the rows with the largest coefficients of the one before.
+_OUTER_ROWS = 2048
 _INNER_ROWS = 128
+#: Rows to start from, in multiples of K, and random projections that estimate their leverage.
+_START_ROWS = 4
+_PROJECTIONS = 32
+#: A pair exchange must gain this factor, and at least one of its elements is larger than 1/sqrt(2).
+_PAIR_GAIN = 1.05
+_PAIR_ELEMENT = 0.71
+_PAIR_LIMIT = 1500
+_CHECKED_ROWS = 2048
+_DRIFT = 1.0e-6
 #: A swap that gains less than this is rounding noise and could be undone for ever.
 _LEAST_GAIN = 1.0 + 1.0e-9
 
@@ -71,7 +82,7 @@ class MaxVolResult:
     @property
     def converged(self) -> bool:
         """Whether no row handed in has a coefficient above the tolerance asked for."""
-        return bool(self.tolerance_reached <= self.tolerance)
+        return bool(self.tolerance_reached <= self.tolerance * _LEAST_GAIN)
 
 
 def maxvol(
@@ -84,6 +95,7 @@ def maxvol(
     floor: float = FLOOR,
     rank_tolerance: float = RANK_TOLERANCE,
     max_swaps: int | None = None,
+    seed: int = 0,
     threads: int | None = None,
 ) -> MaxVolResult:
     """Choose K of N rows (plus ``active`` rows) with locally maximal volume.
@@ -97,47 +109,59 @@ def maxvol(
     :param floor: size of floor rows relative to the scale.
     :param rank_tolerance: smallest part of a column's scale that counts as seen.
     :param max_swaps: stop after this many swaps (default: no limit); the result says what was reached.
+    :param seed: of the random projections that find rows to start from.
     :param threads: default: OMP_NUM_THREADS, else the cores available.
     :raises AceError: wrong shape, non-finite values, tolerance below 1.
     """
     rows = check_rows(rows)
     _check_numbers(tolerance, floor, rank_tolerance)
-    k = rows.shape[1]
     scale = column_scale(rows if active is None else np.vstack([rows, _real_rows(active, active_floor)]), scale)
     limit = np.iinfo(np.int64).max if max_swaps is None else int(max_swaps)
     with Team(threads) as team:
         if active is None:
-            state, swaps = _from_lu(rows, scale, tolerance, rank_tolerance, limit, team)
+            state = start_rows(rows, scale, rank_tolerance, team, np.random.default_rng(seed))
         else:
-            state, swaps = ActiveRows.from_active(active, active_floor, scale, rank_tolerance), 0
-        reached = np.inf
-        while True:
-            gamma = state.grade(rows, team)
-            reached = float(gamma.max(initial=0.0))
-            if reached <= tolerance or swaps >= limit:
-                break
-            worst = np.flatnonzero(gamma > tolerance)
-            if worst.size > 4 * k:
-                worst = np.sort(worst[np.argsort(-gamma[worst], kind="stable")[: 4 * k]])
-            made = state.absorb(rows[worst], worst, tolerance, limit - swaps)
-            if made == 0:
-                break
-            swaps += made
-    final = state.finish(floor)
-    if state.rank < k:
-        with Team(threads) as team:
+            state = ActiveRows.from_active(active, active_floor, scale, rank_tolerance)
+        reached, swaps = _search(state, rows, tolerance, limit, team, pairs=active is None)
+        final = state.finish(floor)
+        if final.rank < rows.shape[1]:
             reached = float(final.grade(rows, team).max(initial=0.0))
     return MaxVolResult(
         indices=final.labels,
         active=final.rows * scale,
         inverse=final.inverse / scale[:, None],
-        log_volume=float(np.linalg.slogdet(final.rows)[1] + np.log(scale).sum()),
+        log_volume=final.log_volume,
         rank=final.rank,
         tolerance=float(tolerance),
         tolerance_reached=reached,
-        swaps=int(swaps),
+        swaps=swaps,
         scale=scale,
     )
+
+
+def _search(
+    state: ActiveRows, rows: np.ndarray, tolerance: float, limit: int, team: Team, pairs: bool
+) -> tuple[float, int]:
+    """Swap until no row exceeds the tolerance; (largest coefficient measured, swaps)."""
+    labels = np.arange(len(rows), dtype=np.int64)
+    c = np.empty_like(rows)
+    swaps = 0
+    while True:
+        np.matmul(rows, state.inverse / state.scale[:, None], out=c)
+        owner, made = improve(c, tolerance, limit - swaps, pairs=pairs, team=team)
+        swaps += made
+        state.place(owner, rows, labels)
+        gamma = largest_coefficients(c, team)
+        # the updated coefficients are trusted only as far as a fresh product agrees with them
+        sample = np.sort(np.argsort(-gamma, kind="stable")[:_CHECKED_ROWS])
+        fresh = largest_coefficients(state.coefficients(rows[sample]), team)
+        drift = float(np.abs(fresh - gamma[sample]).max(initial=0.0))
+        gamma[sample] = fresh
+        reached = float(gamma.max(initial=0.0))
+        if (drift < _DRIFT and reached <= tolerance) or swaps >= limit:
+            return reached, swaps
+        if made == 0:
+            return float(state.grade(rows, team).max(initial=0.0)), swaps
 
 
 def check_rows(rows: np.ndarray) -> np.ndarray:
@@ -276,16 +300,24 @@ class ActiveRows:
             gamma[block] = largest_coefficients(rows[block] @ x, team)
         return gamma
 
-    def absorb(self, rows: np.ndarray, labels: np.ndarray, tolerance: float, limit: int | None = None) -> int:
-        """Swap rows in until none of them exceeds the tolerance; number of swaps."""
-        limit = np.iinfo(np.int64).max if limit is None else int(limit)
-        owner, swaps = improve(self.coefficients(rows), tolerance, limit)
+    def place(self, owner: np.ndarray, rows: np.ndarray, labels: np.ndarray) -> None:
+        """Put ``rows[owner[j]]`` in place j wherever ``owner[j] >= 0``."""
         places = np.flatnonzero(owner >= 0)
         if places.size:
             self.rows[places] = rows[owner[places]] / self.scale
             self.labels[places] = labels[owner[places]]
             self.invert()
+
+    def absorb(self, rows: np.ndarray, labels: np.ndarray, tolerance: float, pairs: bool = False) -> int:
+        """Swap rows in until none of them exceeds the tolerance; number of swaps."""
+        owner, swaps = improve(self.coefficients(rows), tolerance, pairs=pairs)
+        self.place(owner, rows, labels)
         return swaps
+
+    @property
+    def log_volume(self) -> float:
+        """``log |det|`` in the functions' own units."""
+        return float(np.linalg.slogdet(self.rows)[1] + np.log(self.scale).sum())
 
     def finish(self, floor: float) -> ActiveRows:
         """The same set with its floor rows at their stated size."""
@@ -298,38 +330,66 @@ class ActiveRows:
         return ActiveRows(rows, self.labels.copy(), self.scale)
 
 
-def improve(c: np.ndarray, tolerance: float, limit: int, inner: int = _INNER_ROWS) -> tuple[np.ndarray, int]:
+def improve(
+    c: np.ndarray, tolerance: float, limit: int | None = None, *, pairs: bool = False, team: Team | None = None
+) -> tuple[np.ndarray, int]:
     """Swaps within the rows of ``c`` [n, K] (overwritten) until all coefficients are within the tolerance.
 
+    :param pairs: also exchange two rows at once where that gains and no single swap does.
     :return: owner [K] (row of ``c`` now in each place, -1 where nothing changed), number of swaps.
     """
+    limit = np.iinfo(np.int64).max if limit is None else int(limit)
+    return _improve(c, max(tolerance, _LEAST_GAIN), limit, (_OUTER_ROWS, _INNER_ROWS), pairs, team)
+
+
+def _improve(
+    c: np.ndarray, tolerance: float, limit: int, sizes: tuple[int, ...], pairs: bool, team: Team | None
+) -> tuple[np.ndarray, int]:
     n, k = c.shape
-    tolerance = max(tolerance, _LEAST_GAIN)
     owner = np.full(k, -1, dtype=np.int64)
+    if len(sizes) > 1 and n <= sizes[0] and not pairs:
+        sizes = sizes[1:]
+    if n <= sizes[-1] and len(sizes) == 1:
+        return owner, int(kernels.swap_rows(c, owner, tolerance, limit))
     total = 0
-    if n <= inner:
-        swaps, _ = kernels.swap_rows(c, owner, tolerance, 0.0, limit)
-        return owner, int(swaps)
-    largest = np.empty(n)
     while total < limit:
-        kernels.row_maxima(c, largest)
-        candidates = np.flatnonzero(largest > tolerance)
-        if candidates.size == 0:
-            break
-        if candidates.size > inner:
-            part = np.argpartition(-largest[candidates], inner)[:inner]
-            candidates = np.sort(candidates[part])
-        small = c[candidates]
-        local = np.full(k, -1, dtype=np.int64)
-        swaps, _ = kernels.swap_rows(small, local, tolerance, 0.0, limit - total)
-        total += int(swaps)
-        places = np.flatnonzero(local >= 0)
-        if places.size == 0:
-            break
-        chosen = candidates[local[places]]
+        largest = np.empty(n)
+        if team is None:
+            kernels.row_maxima(c, largest)
+        else:
+            largest = largest_coefficients(c, team)
+        pair = None
+        if not largest.max(initial=0.0) > tolerance:
+            pair = _find_pair(c) if pairs and len(sizes) == 1 else None
+            # a search that never swapped looks for pairs once
+            if pair is None and not (pairs and len(sizes) > 1 and total == 0 and n):
+                break
+        if pair is not None:
+            chosen, places = pair
+            total += 2
+        else:
+            chosen = np.arange(n)
+            if n > sizes[0]:
+                chosen = np.sort(np.argpartition(-largest, sizes[0])[: sizes[0]])
+            inner = sizes[1:] if len(sizes) > 1 else sizes
+            local, made = _improve(c[chosen], tolerance, limit - total, inner, pairs and len(sizes) > 1, None)
+            total += made
+            places = np.flatnonzero(local >= 0)
+            if places.size == 0:
+                break
+            chosen = chosen[local[places]]
         owner[places] = chosen
         replace_places(c, places, chosen)
     return owner, total
+
+
+def _find_pair(c: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """(rows, places) of the best exchange of two rows, None if none gains enough."""
+    rows, columns = np.nonzero(np.abs(c) > _PAIR_ELEMENT)
+    size = np.abs(c[rows, columns])
+    order = np.argsort(-size, kind="stable")[:_PAIR_LIMIT]
+    gain, i1, j1, i2, j2 = kernels.best_pair(c, rows[order], columns[order], _PAIR_GAIN)
+    return (np.array([i1, i2]), np.array([j1, j2])) if gain > 0 else None
 
 
 def replace_places(c: np.ndarray, places: np.ndarray, chosen: np.ndarray) -> None:
@@ -347,30 +407,38 @@ def replace_places(c: np.ndarray, places: np.ndarray, chosen: np.ndarray) -> Non
     blas.dgemm(-1.0, step.T, columns.T, beta=1.0, c=c.T, overwrite_c=1)
 
 
-def _from_lu(
-    rows: np.ndarray, scale: np.ndarray, tolerance: float, rank_tolerance: float, limit: int, team: Team
-) -> tuple[ActiveRows, int]:
-    """Start from the pivots of an LU factorisation of all rows and K floor rows, then swap."""
+def start_rows(
+    rows: np.ndarray, scale: np.ndarray, rank_tolerance: float, team: Team, rng: np.random.Generator
+) -> ActiveRows:
+    """Active rows to start from: LU pivots of the rows with the largest (estimated) leverage."""
+    n, k = rows.shape
+    chosen = np.arange(n)
+    count = _START_ROWS * k
+    if n > 2 * count:
+        sample = rows[np.sort(rng.choice(n, count, replace=False))] / scale
+        values, vectors = np.linalg.eigh(sample.T @ sample)
+        values = np.maximum(values, max(values[-1], np.finfo(float).tiny) * 1e-13)
+        project = (vectors / np.sqrt(values)) @ rng.normal(size=(k, _PROJECTIONS))
+        leverage = np.square(rows @ (project / scale[:, None])).sum(axis=1)
+        chosen = np.sort(np.argpartition(-leverage, count)[:count])
+    return lu_rows(rows[chosen], chosen, scale, rank_tolerance)
+
+
+def lu_rows(rows: np.ndarray, labels: np.ndarray, scale: np.ndarray, rank_tolerance: float) -> ActiveRows:
+    """Active rows from the pivots of an LU factorisation of all ``rows`` [n, K] and K floor rows."""
     n, k = rows.shape
     work = np.zeros((n + k, k), order="F")
     np.divide(rows, scale, out=work[:n])
     np.fill_diagonal(work[n:], rank_tolerance)
-    lu, pivots, _ = lapack.dgetrf(work, overwrite_a=1)
+    _, pivots, _ = lapack.dgetrf(work, overwrite_a=1)
     order = np.arange(n + k, dtype=np.int64)
     for i, p in enumerate(pivots):
         order[i], order[p] = order[p], order[i]
-    top = np.tril(lu[:k], -1)
-    np.fill_diagonal(top, 1.0)
-    lu[:k] = top
-    c = blas.dtrsm(1.0, np.asfortranarray(top), lu, side=1, lower=1, diag=1, overwrite_b=1)
-    real = np.flatnonzero(order < n)
-    c = np.ascontiguousarray(c[real])
-    labels = np.where(order[:k] < n, order[:k], FLOOR_ROW)
-    owner, swaps = improve(c, tolerance, limit)
-    places = np.flatnonzero(owner >= 0)
-    labels[places] = order[real[owner[places]]]
+    order = order[:k]
+    is_row = order < n
     start = np.zeros((k, k))
-    is_row = labels >= 0
-    start[is_row] = rows[labels[is_row]] / scale
-    start[~is_row, order[:k][~is_row] - n] = rank_tolerance
-    return ActiveRows(start, labels, scale), swaps
+    start[is_row] = rows[order[is_row]] / scale
+    start[~is_row, order[~is_row] - n] = rank_tolerance
+    chosen = np.full(k, FLOOR_ROW, dtype=np.int64)
+    chosen[is_row] = labels[order[is_row]]
+    return ActiveRows(start, chosen, scale)
