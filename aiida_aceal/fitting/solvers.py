@@ -15,8 +15,6 @@ from scipy.optimize import minimize_scalar
 
 from aiida_aceal.ace.errors import AceError
 
-_FREE = 1e-3  # penalty of "free" columns relative to the others: keeps undetermined ones at zero
-
 
 class QrAccumulator:
     """R of a tall matrix [X | y] that arrives in blocks of rows; memory: a few times columns^2.
@@ -124,41 +122,60 @@ def solve(
         raise AceError("the design matrix is not finite; look for atoms on top of each other or infinite labels")
     A, b, rest = _split(R)
     penalty = np.asarray(penalty, dtype=float)
-    penalised = penalty > 0.0
-    d = np.where(penalised, penalty, 1.0)
-    if not penalised.all():
-        norms = np.linalg.norm(A, axis=0)
-        d[~penalised] = np.maximum(norms[~penalised], 1e-300)
-    A = A / d
-    free = np.where(penalised, 1.0, _FREE)
+    held = penalty > 0.0
+    d, free = penalty[held], A[:, ~held]
+    # free columns are projected out exactly, and found again from what the others leave
+    scale = np.maximum(np.linalg.norm(free, axis=0), 1e-300)
+    U, s, Vt = np.linalg.svd(free / scale, full_matrices=False)
+    keep = s > 1e-10 * s.max(initial=0.0)
+    U, s, Vt = U[:, keep], s[keep], Vt[keep]
+    rows, n_free = max(rows - len(s), 1), len(s)
+    Ap = A[:, held] / d
+    Ap, bp = Ap - U @ (U.T @ Ap), b - U @ (U.T @ b)
     if method == "none":
-        y, rank = _least_norm(A, b)
-        chi2 = rest + float(((A @ y - b) ** 2).sum())
-        solution = Solution(y / d, "none", 0.0, float(rank), np.sqrt(chi2 / max(rows - rank, 1)))
+        y, rank = _least_norm(Ap, bp)
+        chi2 = rest + float(((Ap @ y - bp) ** 2).sum())
+        solution = Solution(y, "none", 0.0, float(rank), np.sqrt(chi2 / max(rows - rank, 1)))
     elif method == "ard":
-        solution = _ard(A, b, rest, rows, d, free)
+        solution = _ard(Ap, bp, rest, rows)
     else:
-        solution = _ridge(A / free, b, rest, rows, d * free, alpha, method, _unit(A, penalised))
-    # columns without any data: rounding must not leave traces
-    solution.coefficients[~A.any(axis=0)] = 0.0
+        solution = _ridge(Ap, bp, rest, rows, alpha, method)
+    y = solution.coefficients
+    y[~A[:, held].any(axis=0)] = 0.0  # columns without data: rounding must not leave traces
+    pinv = (Vt.T / s) @ U.T / scale[:, None]
+    c = np.empty(len(penalty))
+    c[held] = y / d
+    c[~held] = pinv @ (b - A[:, held] @ c[held])
+    if solution.covariance_root is not None:
+        root = np.zeros((len(penalty), len(y)))
+        root[held] = solution.covariance_root / d[:, None]
+        root[~held] = -pinv @ (A[:, held] @ root[held])
+        solution.covariance_root = root
+    if solution.active is not None:
+        active = np.ones(len(penalty), dtype=bool)
+        active[held] = solution.active
+        solution.active = active
+    solution.coefficients = c
+    solution.effective += n_free
     return solution
 
 
 def _least_norm(A: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, int]:
-    U, s, Vt = np.linalg.svd(A)
+    U, s, Vt = np.linalg.svd(A, full_matrices=False)
     keep = s > s[0] * 1e-12 if len(s) else np.zeros(0, dtype=bool)
     return Vt[keep].T @ ((U.T @ b)[keep] / s[keep]), int(keep.sum())
 
 
-def _unit(A: np.ndarray, penalised: np.ndarray) -> float:
+def _unit(A: np.ndarray) -> float:
     """Mean square of the scaled columns: the unit of alpha."""
-    return float(np.mean((A[:, penalised] ** 2).sum(0))) if penalised.any() else 1.0
+    return (float(np.mean((A**2).sum(0))) if A.size else 1.0) or 1.0
 
 
-def _ridge(A, b, rest, rows, d, alpha, method, unit) -> Solution:
-    U, s, Vt = np.linalg.svd(A)
+def _ridge(A, b, rest, rows, alpha, method) -> Solution:
+    U, s, Vt = np.linalg.svd(A, full_matrices=False)
     beta = U.T @ b
-    unit = unit or 1.0
+    rest = rest + max(float(b @ b - beta @ beta), 0.0)
+    unit = _unit(A)
 
     def chi2(lam: float) -> float:
         # |r|^2 + lam |c|^2, the quantity profiled over the noise
@@ -183,8 +200,8 @@ def _ridge(A, b, rest, rows, d, alpha, method, unit) -> Solution:
     effective = float((filt * s).sum())
     residual = rest + float((((1.0 - filt * s) * beta) ** 2).sum())
     noise = np.sqrt(residual / max(rows - effective, 1.0))
-    root = (Vt.T * (noise / np.sqrt(s**2 + max(lam, 1e-300)))) / d[:, None]
-    return Solution(y / d, method, float(alpha), effective, float(noise), best, np.ones(len(d), dtype=bool), root)
+    root = Vt.T * (noise / np.sqrt(s**2 + max(lam, 1e-300)))
+    return Solution(y, method, float(alpha), effective, float(noise), best, np.ones(len(y), dtype=bool), root)
 
 
 def _lower(A: np.ndarray, gram: np.ndarray, lam: np.ndarray) -> np.ndarray:
@@ -200,17 +217,16 @@ def _lower(A: np.ndarray, gram: np.ndarray, lam: np.ndarray) -> np.ndarray:
         return R.T
 
 
-def _ard(A, b, rest, rows, d, free, iterations: int = 300, tolerance: float = 1e-3) -> Solution:
+def _ard(A, b, rest, rows, iterations: int = 300, tolerance: float = 1e-3) -> Solution:
     """Fixed-point updates of one precision for each column; columns whose precision diverges are switched off."""
-    unit = _unit(A, free == 1.0) or 1.0
-    start = _ridge(A / free, b, rest, rows, np.ones(len(d)), "auto", "evidence", unit)
+    start = _ridge(A, b, rest, rows, "auto", "evidence")
     gram, proj = A.T @ A, A.T @ b
+    count = A.shape[1]
     noise2 = start.noise**2
-    lam = unit * start.alpha * free**2  # precision times noise variance
+    lam = np.full(count, _unit(A) * start.alpha)  # precision times noise variance
     limit = 1e6 * np.maximum(np.diag(gram), 1e-300)
     active = np.diag(gram) > 0.0
-    fixed = free < 1.0
-    y = np.zeros(len(d))
+    y = np.zeros(count)
     for _ in range(iterations):
         k = np.flatnonzero(active)
         L = _lower(A[:, k], gram[np.ix_(k, k)], lam[k])
@@ -220,12 +236,12 @@ def _ard(A, b, rest, rows, d, free, iterations: int = 300, tolerance: float = 1e
         residual = rest + float(((A[:, k] @ new - b) ** 2).sum())
         noise2 = residual / max(rows - float(well.sum()), 1.0)
         updated = np.clip(well, 1e-12, None) * noise2 / np.maximum(new**2, 1e-300)
-        updated = np.where(fixed[k], lam[k], np.minimum(updated, limit[k] * 2.0))
+        updated = np.minimum(updated, limit[k] * 2.0)
         change = np.abs(np.log(updated / lam[k])).max(initial=0.0)
         y[:] = 0.0
         y[k] = new
         lam[k] = updated
-        off = k[(updated > limit[k]) & ~fixed[k]]
+        off = k[updated > limit[k]]
         active[off] = False
         y[off] = 0.0
         if change < tolerance and len(off) == 0:
@@ -233,10 +249,8 @@ def _ard(A, b, rest, rows, d, free, iterations: int = 300, tolerance: float = 1e
     k = np.flatnonzero(active)
     L = _lower(A[:, k], gram[np.ix_(k, k)], lam[k])
     y[k] = cho_solve((L, True), proj[k])
-    root = np.zeros((len(d), len(d)))
+    root = np.zeros((count, count))
     inverse = solve_triangular(L, np.eye(len(k)), lower=True)
     root[np.ix_(k, k)] = inverse.T * np.sqrt(noise2)
     effective = float((1.0 - lam[k] * (inverse**2).sum(0)).sum())
-    return Solution(
-        y / d, "ard", start.alpha, effective, float(np.sqrt(noise2)), start.log_evidence, active, root / d[:, None]
-    )
+    return Solution(y, "ard", start.alpha, effective, float(np.sqrt(noise2)), start.log_evidence, active, root)
