@@ -29,7 +29,7 @@ from aiida.tools.pytest_fixtures import (  # noqa: F401
 )
 
 #: folders of tests/ whose tests get the profile of the session by themselves
-AIIDA_ROOMS = {"data", "calculations", "parsers", "workflows", "cli", "report"}
+AIIDA_ROOMS = {"data", "calculations", "parsers", "workflows", "cli", "report", "vasp"}
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -227,3 +227,48 @@ def cu_potential(aiida_profile, small_potential):
     from aiida_aceal.data.potential import AcePotentialData
 
     return lambda **kwargs: AcePotentialData(potential=small_potential(**kwargs))
+
+
+# --- a stand-in for VASP -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fake_vasp_code(localhost, tmp_path_factory):
+    """Code of the plugin ``vasp.vasp`` that runs ``tests/vasp/fake_vasp.py``: EMT in the clothes of VASP."""
+    from aiida.common.exceptions import NotExistent
+    from aiida.orm import InstalledCode, load_code
+
+    try:
+        return load_code(f"fake-vasp@{localhost.label}")
+    except NotExistent:
+        wrapper = tmp_path_factory.mktemp("vasp") / "vasp_std"
+        program = Path(__file__).parent / "vasp" / "fake_vasp.py"
+        wrapper.write_text(f"#!/bin/sh\nexec '{sys.executable}' '{program}' \"$@\"\n")
+        wrapper.chmod(0o755)
+        code = InstalledCode(
+            label="fake-vasp",
+            computer=localhost,
+            filepath_executable=str(wrapper),
+            default_calc_job_plugin="vasp.vasp",
+        )
+        code.with_mpi = False
+        return code.store()
+
+
+@pytest.fixture
+def fake_potcar_family(aiida_profile, tmp_path_factory) -> str:
+    """Name of a POTCAR family for Ag, Al, Au, Cu and Ni, home-made: headers only."""
+    from aiida_vasp.data.potcar import PotcarData
+
+    name = "FAKE"
+    if PotcarData.get_potcar_group(name) is None:
+        folder = tmp_path_factory.mktemp("potcars") / name
+        for symbol in ("Ag", "Al", "Au", "Cu", "Ni"):
+            (folder / symbol).mkdir(parents=True)
+            (folder / symbol / "POTCAR").write_text(
+                f" PAW_FAKE {symbol} 01Jan2000\n   11.0000\n parameters from PSCTR are:\n"
+                f"   VRHFIN ={symbol}: made for tests\n   LEXCH  = PE\n   TITEL  = PAW_FAKE {symbol} 01Jan2000\n"
+                "   ENMAX  =  300.000; ENMIN  =  200.000 eV\n END of PSCTR-controll parameters\n End of Dataset\n"
+            )
+        PotcarData.upload_potcar_family(str(folder), name, "home-made", stop_if_existing=False)
+    return name

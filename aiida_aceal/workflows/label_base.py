@@ -14,7 +14,7 @@ from aiida.plugins import WorkflowFactory
 from aiida_aceal.calculations.label_functions import structures_of
 from aiida_aceal.calculations.worker_base import n_threads, unknown_keys
 from aiida_aceal.data.dataset import ConfigurationsData
-from aiida_aceal.workflows.base import AceWorkChain, output, why
+from aiida_aceal.workflows.base import AceWorkChain, why
 
 #: settings of every labelling WorkChain with their defaults
 COMMON_SETTINGS: dict[str, Any] = {
@@ -140,6 +140,10 @@ class AceLabelWorkChain(AceWorkChain):
         """Entries of the report on method and parameters."""
         raise NotImplementedError
 
+    def words_of(self, job: orm.CalcJobNode | None) -> list[str]:
+        """What the program itself said of its failure."""
+        return []
+
     def changes_of(self, child: orm.ProcessNode) -> dict[str, Any]:
         """Parameters that error handlers changed on the way to the final calculation."""
         return {}
@@ -161,9 +165,11 @@ class AceLabelWorkChain(AceWorkChain):
 
     def setup(self) -> None:
         """Put all configurations into the queue."""
-        self.ctx.queue = list(range(len(self.inputs.configurations)))
+        ranks = [atoms.cell.rank for atoms in self.inputs.configurations.iter_atoms()]
+        self.ctx.queue = [index for index, rank in enumerate(ranks) if rank == 3]
         self.ctx.flight = []
-        self.ctx.refused = {}
+        reason = "no cell: this method needs three cell vectors, put it into a box"
+        self.ctx.refused = {str(index): reason for index, rank in enumerate(ranks) if rank < 3}
 
     def is_unfinished(self) -> bool:
         """Whether anything is waiting or under way."""
@@ -193,21 +199,14 @@ class AceLabelWorkChain(AceWorkChain):
     def _start(self, indices: list[int], refused: dict[str, str]) -> list[int]:
         """Start the given configurations; returns those that run, ``refused`` takes the reasons of the others."""
         process_class = WorkflowFactory(self._WORKFLOW)
-        configurations = dict(zip(indices, self.inputs.configurations.iter_atoms(indices)))
-        for index, atoms in configurations.items():
-            if atoms.cell.rank < 3:
-                refused[str(index)] = "no cell: plane waves need three cell vectors, put it into a box"
-        good = [i for i in indices if str(i) not in refused]
-        if not good:
-            return []
-        name = f"structures_{good[0]:05d}_{good[-1]:05d}"
+        name = f"structures_{indices[0]:05d}_{indices[-1]:05d}"
         structures = self.call_once(
-            name, structures_of, configurations=self.inputs.configurations, indices=orm.List(good)
+            name, structures_of, configurations=self.inputs.configurations, indices=orm.List(indices)
         )
         shared, started = self.shared_inputs(), []
-        for index in good:
+        for index, atoms in zip(indices, self.inputs.configurations.iter_atoms(indices)):
             try:
-                inputs = self.own_inputs(configurations[index], structures[f"structure_{index:05d}"], shared)
+                inputs = self.own_inputs(atoms, structures[f"structure_{index:05d}"], shared)
                 self.submit_child(self.label_of(index), process_class, inputs)
             except (ValueError, InputValidationError) as error:
                 refused[str(index)] = f"not started: {' '.join(str(error).split())}"
@@ -227,7 +226,7 @@ class AceLabelWorkChain(AceWorkChain):
             processes[str(index)] = child.uuid
             costs.append({"index": index, **self._cost(child)})
             if not child.is_finished_ok:
-                reasons[str(index)] = why_child(child)
+                reasons[str(index)] = "; ".join([*why_child(child), *self.words_of(last_job(child))])
                 continue
             found = self.results_of(child)
             if not found:
@@ -290,18 +289,13 @@ def n_cores(job: orm.CalcJobNode) -> int:
     return int(machines) * n_threads({"resources": resources})
 
 
-def why_child(child: orm.ProcessNode) -> str:
-    """One phrase on how a child ended, and how its last calculation did."""
-    jobs = [node for node in child.called_descendants if isinstance(node, orm.CalcJobNode)]
-    last = max(jobs, key=lambda node: node.pk, default=None)
-    phrase = why(child)
-    return phrase if last is None or last.is_finished_ok else f"{phrase}; {why(last)}"
+def why_child(child: orm.ProcessNode) -> list[str]:
+    """Phrases on how a child ended, and how its last calculation did."""
+    job = last_job(child)
+    return [why(child)] if job is None or job.is_finished_ok else [why(child), why(job)]
 
 
 def last_job(child: orm.ProcessNode) -> orm.CalcJobNode | None:
     """The last calculation that a child called."""
     jobs = child.base.links.get_outgoing(link_type=LinkType.CALL_CALC).all_nodes()
     return max((n for n in jobs if isinstance(n, orm.CalcJobNode)), key=lambda n: n.pk, default=None)
-
-
-__all__ = ("AceLabelWorkChain", "last_job", "n_cores", "output", "why_child")

@@ -10,7 +10,8 @@ from aiida.common.exceptions import InputValidationError, NotExistent
 
 from aiida_aceal.calculations.label_functions import VASP_ENERGIES, collect_vasp_labels, element_order
 from aiida_aceal.data.dataset import ConfigurationsData
-from aiida_aceal.workflows.label_base import AceLabelWorkChain, last_job, output
+from aiida_aceal.workflows.base import output
+from aiida_aceal.workflows.label_base import AceLabelWorkChain, last_job
 
 #: INCAR of a label: one self-consistent point, forces and stress, no symmetry, and nothing that depends on the number
 #: of atoms or on the elements, so that all labels of a data set belong to one energy surface
@@ -127,6 +128,12 @@ class AceLabelVaspWorkChain(AceLabelWorkChain):
         """Elapsed time at the end of OUTCAR."""
         misc = output(job, "misc")
         return None if misc is None else (misc.get_dict().get("run_stats") or {}).get("elapsed_time")
+
+    def words_of(self, job: orm.CalcJobNode | None) -> list[str]:
+        """Errors that VASP printed."""
+        misc = output(job, "misc")
+        notes = (misc.get_dict().get("notifications") or []) if misc is not None else []
+        return sorted({f"VASP: {note.get('message', note.get('name'))}" for note in notes})
 
     def changes_of(self, child: orm.ProcessNode) -> dict[str, Any]:
         """INCAR tags of the final calculation that are not those that were asked for."""
