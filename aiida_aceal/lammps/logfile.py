@@ -16,6 +16,7 @@ _LOOP = re.compile(r"^Loop time of (\S+) on .* for (\d+) steps")
 _MULTI_STEP = re.compile(r"^-+ Step\s+(\d+) -+ CPU =")
 _MULTI_PAIR = re.compile(r"(\S+)\s+=\s+(\S+)")
 _ERROR = re.compile(r"^ERROR(?: on proc \d+)?: (.*)")
+_VERSION = re.compile(r"^LAMMPS \((.*)\)")
 _MEMORY = "Per MPI rank memory allocation"
 _TIMEOUT = "Wall time limit reached"
 
@@ -171,8 +172,8 @@ def read_log(source: str | Path) -> LogFile:
         text = source
     lines = text.split("\n")[:-1]  # what follows the last line end was not written to its end
     log = LogFile()
-    if lines and lines[0].startswith("LAMMPS ("):
-        log.version = lines[0][lines[0].index("(") + 1 : lines[0].rindex(")")]
+    if lines and (match := _VERSION.match(lines[0])):
+        log.version = match[1]
     if (tail := _WALL.match(text[text.rfind("\n") + 1 :])) is not None:
         lines.append(tail[0])
     table: _Table | None = None

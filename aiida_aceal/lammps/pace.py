@@ -26,7 +26,7 @@ PLAIN, EXTRAPOLATION = "pace", "pace/extrapolation"
 #: fixes that overwrite forces: they must come after the fix that brings the ACE forces
 _OVERWRITING = (
     "setforce", "aveforce", "lineforce", "planeforce", "enforce2d", "freeze", "rigid", "shake", "rattle",
-    "store/force", "ti/spring", "tmd", "adapt",
+    "store/force", "ti/spring", "tmd",
 )  # fmt: skip
 #: commands that ask the pair style for single pairs, which no many-body ACE has
 _PAIRWISE = {
