@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiida import orm
-from aiida.engine import ExitCode, ProcessSpec, while_
+from aiida.engine import ExitCode, ProcessSpec, if_, while_
 
 from aiida_aceal.data.active_set import ActiveSetData
 from aiida_aceal.data.dataset import ConfigurationsData
@@ -14,6 +14,7 @@ from aiida_aceal.workflows import functions, policies, ports
 from aiida_aceal.workflows.base import AceWorkChain, output, why
 from aiida_aceal.workflows.generation import GenerationWorkChain
 from aiida_aceal.workflows.protocol import ProtocolMixin
+from aiida_aceal.workflows.steps import derived_seed, step_class, step_inputs
 
 #: settings of `loop` with their defaults
 LOOP = {"max_generations": 20, "max_refusals": 3, "max_without_candidates": 2}
@@ -39,6 +40,19 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
             required=False,
             help="Configurations that have labels already.",
         )
+        spec.input(
+            "validation",
+            valid_type=ConfigurationsData,
+            required=False,
+            help="Fixed hold-out set; it is labelled first if it has no labels. Or give `sampler`.",
+        )
+        spec.input_namespace(
+            "sampler",
+            dynamic=True,
+            required=False,
+            help="Process that makes a labelled hold-out set: `entry_point` (such as aceal.sample), `code`, "
+            "`configurations`, `settings`, `options`.",
+        )
         ports.step_ports(spec)
         spec.input(
             "window",
@@ -53,6 +67,7 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
         spec.inputs.validator = cls.validate_inputs
         spec.outline(
             cls.prepare,
+            if_(cls.has_to_sample)(cls.sample_validation, cls.inspect_sampling),
             while_(cls.has_to_go_on)(cls.run_generation, cls.inspect_generation),
             cls.conclude,
         )
@@ -64,6 +79,7 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
         spec.output("validation", valid_type=ConfigurationsData, help="Labelled hold-out set.")
         spec.output("summary", valid_type=orm.Dict, help="Rows of numbers of all generations, and totals.")
         spec.exit_code(401, "ERROR_GENERATION_FAILED", message="Generation {number} failed: {reason}")
+        spec.exit_code(402, "ERROR_SAMPLING_FAILED", message="The hold-out set could not be made: {reason}")
         spec.exit_code(
             410,
             "ERROR_MAX_GENERATIONS",
@@ -83,6 +99,8 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
         """First thing that is wrong with the inputs together, or ``None``."""
         if inputs.get("initial") is None and not inputs.get("dataset"):
             return "give `initial` (configurations to label) or `dataset` (labelled ones): there is nothing to fit"
+        if (inputs.get("validation") is None) == (not inputs.get("sampler")):
+            return "give either `validation` (a hold-out set) or `sampler` (a process that makes one)"
         potential, active_set = inputs.get("potential"), inputs.get("active_set")
         if active_set is not None and potential is not None:
             if not potential.is_fitted or inputs.get("initial") is not None:
@@ -101,7 +119,7 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
         self.ctx.last = loop["max_generations"]
         self.ctx.potential = self.inputs.potential.uuid
         self.ctx.active_set = self.inputs.active_set.uuid if "active_set" in self.inputs else None
-        self.ctx.validation = self.inputs.validation.uuid
+        self.ctx.validation = self.inputs.validation.uuid if "validation" in self.inputs else None
         self.ctx.validation_report = None
         self.ctx.datasets = {key: node.uuid for key, node in (self.inputs.get("dataset") or {}).items()}
         self.ctx.reports = {}
@@ -114,6 +132,28 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
             + ", ".join(f"{el} ({n} functions)" for el, n in functions_of.items())
             + f"; at most {self.ctx.last} generations; explorers: {', '.join(sorted(self.inputs.explorers))}"
         )
+
+    def has_to_sample(self) -> bool:
+        """Whether the hold-out set is to be made."""
+        return self.ctx.validation is None
+
+    def sample_validation(self) -> None:
+        """Start the process that makes the hold-out set."""
+        step = self.inputs.sampler
+        cls = step_class(step["entry_point"].value)
+        inputs = step_inputs(cls, step, seed=orm.Int(derived_seed(self.inputs.seed.value, 0, 2000)))
+        self.start_child("sampler", cls, inputs, "hold-out set")
+        self.report(f"making the hold-out set by {step['entry_point'].value}")
+
+    def inspect_sampling(self) -> ExitCode | None:
+        """Take the hold-out set."""
+        child = self.ctx["sampler"]
+        labelled = output(child, "labelled")
+        if labelled is None or not child.is_finished_ok:
+            return self.exit_codes.ERROR_SAMPLING_FAILED.format(reason=why(child))
+        self.ctx.validation = labelled.uuid
+        self.report(f"hold-out set of {len(labelled)} configurations")
+        return None
 
     def has_to_go_on(self) -> bool:
         """Until the stop criterion, the largest number of generations, or a dead end."""

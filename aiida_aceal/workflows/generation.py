@@ -48,6 +48,11 @@ class GenerationWorkChain(AceWorkChain):
         )
         spec.input("validation_report", valid_type=orm.Dict, required=False, help="Hold-out errors of `potential`.")
         spec.input("quarantine", valid_type=orm.List, required=False, help="Content hashes never to be labelled again.")
+        spec.input(
+            "validation",
+            valid_type=ConfigurationsData,
+            help="Fixed hold-out set; it is labelled first if it has no labels.",
+        )
         ports.step_ports(spec)
         spec.inputs.validator = cls.validate_inputs
         spec.outline(

@@ -96,11 +96,6 @@ def step_ports(spec: ProcessSpec) -> None:
         validator=lambda value, _: "seed: must not be negative" if value is not None and value.value < 0 else None,
         help="All randomness comes from this number.",
     )
-    spec.input(
-        "validation",
-        valid_type=ConfigurationsData,
-        help="Fixed hold-out set; it is labelled first if it has no labels.",
-    )
 
 
 def check_steps(inputs: Mapping[str, Any], explorers_required: bool) -> str | None:
@@ -120,6 +115,10 @@ def check_steps(inputs: Mapping[str, Any], explorers_required: bool) -> str | No
             return message
     for name in ("labeller", "fitter"):
         message = check_step(inputs.get(name), name)
+        if message:
+            return message
+    if inputs.get("sampler"):
+        message = check_step(inputs["sampler"], "sampler")
         if message:
             return message
     for name in ("initial", "validation"):

@@ -1,0 +1,35 @@
+"""What a campaign would do, for ``run --dry-run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aiida_aceal.workflows.schema import Campaign, ReferenceMD
+
+
+def describe(campaign: Campaign, folder: Path) -> list[str]:
+    """Lines about structures, basis and loop; raises AceError as `run` would."""
+    from aiida_aceal.workflows.campaign import prepare
+
+    prepared = prepare(campaign, folder)
+    lines = [f"title       {campaign.title or '-'}", f"seed        {campaign.seed}"]
+    for element, count in prepared.potential.n_functions.items():
+        lines.append(f"basis       {element}: {count} functions, cutoff {prepared.potential.cutoff:g} A")
+    for name, (_, _, atoms) in prepared.structures.items():
+        sizes = sorted({len(a) for a in atoms})
+        what = "runs of the reference method" if name == "validation" and _sampled(campaign) else "structures"
+        lines.append(f"{name:11s} {len(atoms)} {what} of {', '.join(map(str, sizes))} atoms")
+    for name, atoms in prepared.datasets.items():
+        lines.append(f"{name:11s} {len(atoms)} labelled structures")
+    for name, step in campaign.explore.items():
+        lines.append(f"explore     {name}: {step.entry_point}")
+    lines.append(f"label       {campaign.label.entry_point} {campaign.label.settings.get('calculator', '')}".rstrip())
+    lines.append(f"fit         {campaign.fit.entry_point}")
+    for name in ("selection", "window", "loop"):
+        body = ", ".join(f"{key} {value}" for key, value in prepared.sections[name].items())
+        lines.append(f"{name:11s} {body}")
+    return lines
+
+
+def _sampled(campaign: Campaign) -> bool:
+    return isinstance(campaign.validation, ReferenceMD)

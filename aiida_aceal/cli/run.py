@@ -1,0 +1,41 @@
+"""``aiida-aceal run``: a campaign from an input file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from aiida_aceal.cli.params import CACHE, OUTPUT, PROFILE, VERBOSE
+
+
+@click.command()
+@click.argument("input_file", metavar="INPUT.yaml", type=click.Path(path_type=Path))
+@PROFILE
+@OUTPUT
+@CACHE
+@click.option("--seed", type=click.IntRange(min=0), help="Instead of the seed in the file.")
+@click.option("--submit", is_flag=True, help="Hand the campaign to AiiDA's daemon and return at once.")
+@click.option("--dry-run", is_flag=True, help="Check the input, say what would be done, store and run nothing.")
+@VERBOSE
+def command(input_file, profile, output, cache, seed, submit, dry_run, verbose) -> None:
+    """Run the campaign that INPUT.yaml describes.
+
+    The whole input is checked before anything is stored. Jobs that an interrupted or similar campaign has done
+    already are taken over (--no-cache to do all of them anew).
+    """
+    from aiida_aceal.workflows.schema import read_campaign
+
+    campaign, folder = read_campaign(input_file)
+    if seed is not None:
+        campaign = campaign.model_copy(update={"seed": seed})
+    if dry_run:
+        from aiida_aceal.cli.dry import describe
+
+        for line in describe(campaign, folder):
+            click.echo(line)
+        return
+    from aiida_aceal.cli.runner import run_campaign
+
+    sys.exit(run_campaign(campaign, folder, profile, output, cache is not False, verbose, submit))

@@ -1,0 +1,232 @@
+"""From a checked input file to a builder of ``aceal.active_learning``.
+
+Three stages, so that nothing is stored before everything is known to be right: :func:`prepare` makes structures and
+basis without AiiDA, :func:`check` validates unstored nodes against the ports of the campaign, :func:`make_builder`
+stores structures and basis with their provenance.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+
+from aiida_aceal.ace import AceError, AcePotential, build_potential
+from aiida_aceal.exploration.initial import generate, read_files
+from aiida_aceal.workflows.protocol import SECTIONS, merged, protocol_inputs
+from aiida_aceal.workflows.schema import Campaign, ReferenceMD, Step
+from aiida_aceal.workflows.steps import derived_seed
+
+#: which seed each list of structures draws from
+_STREAMS = {"initial": 100, "validation": 101}
+_START_STREAM = 110
+_LAMMPS = ("aceal.explore.md",)
+
+
+@dataclass
+class Prepared:
+    """A campaign whose structures and basis exist, with nothing stored yet."""
+
+    campaign: Campaign
+    folder: Path
+    sections: dict[str, Any]
+    potential: AcePotential
+    #: basis description, ``None`` if the potential came from a file
+    basis: dict[str, Any] | None
+    #: name -> (entries, seed, structures); names: initial, validation, start_<explorer>
+    structures: dict[str, tuple[list[dict[str, Any]], int, list[Atoms]]] = field(default_factory=dict)
+    #: file -> labelled structures
+    datasets: dict[str, list[Atoms]] = field(default_factory=dict)
+
+
+def prepare(campaign: Campaign, folder: str | Path = ".") -> Prepared:
+    """Make structures and basis; relative paths start from ``folder``.
+
+    :raises AceError: anything that is wrong with them, with the section it stands in
+    """
+    folder = Path(folder)
+    try:
+        sections = protocol_inputs(
+            campaign.protocol,
+            {"basis": campaign.basis, "fit": campaign.fit.settings, **{k: getattr(campaign, k) for k in SECTIONS}},
+        )
+    except ValueError as error:
+        raise AceError(str(error)) from error
+    lists: dict[str, tuple[list[dict[str, Any]], int]] = {}
+    if campaign.initial:
+        lists["initial"] = (campaign.initial, derived_seed(campaign.seed, _STREAMS["initial"]))
+    stream = derived_seed(campaign.seed, _STREAMS["validation"])
+    reference = isinstance(campaign.validation, ReferenceMD)
+    lists["validation"] = (campaign.validation.start if reference else campaign.validation, stream)
+    for number, name in enumerate(sorted(campaign.explore)):
+        if campaign.explore[name].start is not None:
+            lists[f"start_{name}"] = (campaign.explore[name].start, derived_seed(campaign.seed, _START_STREAM + number))
+    structures = {}
+    for name, (entries, seed) in lists.items():
+        try:
+            structures[name] = (entries, seed, generate(entries, seed=seed, base_directory=folder))
+        except AceError as error:
+            raise AceError(f"{_place(name)}: {error}") from error
+        if not structures[name][2]:
+            raise AceError(f"{_place(name)}: gives no structures")
+    datasets = {}
+    for number, path in enumerate(campaign.dataset):
+        try:
+            datasets[f"file_{number:02d}"] = _labelled(read_files(path, base_directory=folder), path)
+        except AceError as error:
+            raise AceError(f"dataset: {error}") from error
+    everything = [atoms for _, _, found in structures.values() for atoms in found]
+    everything += [atoms for found in datasets.values() for atoms in found]
+    elements = sorted(campaign.elements or {symbol for atoms in everything for symbol in atoms.get_chemical_symbols()})
+    if campaign.potential is not None:
+        path = folder / campaign.potential
+        if not path.is_file():
+            raise AceError(f"potential: {campaign.potential}: no such file in {folder}")
+        return Prepared(campaign, folder, sections, AcePotential.read(path), None, structures, datasets)
+    basis = {"elements": elements, **sections["basis"]}
+    try:
+        potential = build_potential(basis, seed=campaign.seed)
+    except AceError as error:
+        raise AceError(f"basis: {error}") from error
+    return Prepared(campaign, folder, sections, potential, basis, structures, datasets)
+
+
+def make_builder(prepared: Prepared, find_code: Callable[[str | None, str | None, str], Any], store: bool) -> Any:
+    """Builder of the campaign.
+
+    :param find_code: ``(label, local executable or None, place in the input) -> code``
+    :param store: whether structures and basis are stored with their provenance, or unstored nodes are made
+    :raises AceError: what the ports of the campaign refuse
+    """
+    from aiida import orm
+
+    from aiida_aceal.data.dataset import ConfigurationsData
+    from aiida_aceal.data.potential import AcePotentialData
+    from aiida_aceal.workflows import functions
+    from aiida_aceal.workflows.active_learning import ActiveLearningWorkChain
+
+    campaign = prepared.campaign
+    worker = find_code(campaign.codes.worker, "aceal-worker", "codes.worker")
+
+    def node(name: str) -> Any:
+        entries, seed, atoms = prepared.structures[name]
+        if store and not _uses_files(entries):
+            return functions.generate_configurations(orm.List(entries), orm.Int(seed))
+        return ConfigurationsData.from_atoms(atoms, source=name)
+
+    builder = ActiveLearningWorkChain.get_builder()
+    builder.metadata.label = campaign.title[:255]
+    if prepared.basis is not None and store:
+        builder.potential = functions.build_basis(orm.Dict(prepared.basis), orm.Int(campaign.seed))
+    else:
+        builder.potential = AcePotentialData(potential=prepared.potential)
+    options = job_options(campaign)
+    builder.worker = {"code": worker, "options": orm.Dict(options)}
+    if "initial" in prepared.structures:
+        builder.initial = node("initial")
+    if prepared.datasets:
+        builder.dataset = {
+            key: ConfigurationsData.from_atoms(atoms, source="file") for key, atoms in prepared.datasets.items()
+        }
+    builder.labeller = _step(campaign.label, campaign.label.settings, worker, options, find_code, "label")
+    builder.fitter = _step(campaign.fit, prepared.sections["fit"], worker, options, find_code, "fit")
+    if isinstance(campaign.validation, ReferenceMD):
+        builder.sampler = {
+            "entry_point": orm.Str("aceal.sample"),
+            "code": worker,
+            "configurations": node("validation"),
+            "settings": orm.Dict(_sampling(campaign)),
+            "options": orm.Dict(options),
+        }
+    else:
+        builder.validation = node("validation")
+    explorers = {}
+    for name in sorted(campaign.explore):
+        step = campaign.explore[name]
+        lammps = step.entry_point in _LAMMPS
+        settings = merged(prepared.sections["explore"], step.settings) if lammps else step.settings
+        code = worker if not lammps else find_code(step.code or campaign.codes.lammps, "aceal-lmp", "codes.lammps")
+        explorers[name] = _step(step, settings, code, options, find_code, f"explore.{name}")
+        if f"start_{name}" in prepared.structures:
+            explorers[name]["configurations"] = node(f"start_{name}")
+        elif "initial" in prepared.structures:
+            first = prepared.structures["initial"][2][0]
+            explorers[name]["configurations"] = ConfigurationsData.from_atoms([first], source="first of initial")
+        else:
+            raise AceError(f"explore.{name}: say where it starts: `start`")
+    builder.explorers = explorers
+    for name in SECTIONS:
+        builder[name] = orm.Dict(prepared.sections[name])
+    builder.seed = orm.Int(campaign.seed)
+    if not store:
+        error = ActiveLearningWorkChain.spec().inputs.validate(dict(builder._inputs(prune=True)))
+        if error:
+            raise AceError(str(error.message).strip() if hasattr(error, "message") else str(error))
+    return builder
+
+
+def job_options(campaign: Campaign) -> dict[str, Any]:
+    """``metadata.options`` of all jobs: one process with all cores, unless the input says otherwise."""
+    threads = campaign.threads or len(os.sched_getaffinity(0))
+    resources = {"num_machines": 1, "num_mpiprocs_per_machine": 1, "num_cores_per_mpiproc": threads}
+    return merged({"resources": resources, "withmpi": False}, campaign.options)
+
+
+def _step(
+    step: Step, settings: Mapping[str, Any], default: Any, options: Mapping[str, Any], find_code: Any, where: str
+) -> dict[str, Any]:
+    from aiida import orm
+
+    local = step.entry_point in ("aceal.label.ase", "aceal.fit", *_LAMMPS) or step.entry_point.startswith("aceal.expl")
+    code = default if step.code is None and local else find_code(step.code, None, f"{where}.code")
+    return {
+        "entry_point": orm.Str(step.entry_point),
+        "code": code,
+        "settings": orm.Dict(dict(settings)),
+        "options": orm.Dict(merged(options, step.options)),
+        **{key: orm.to_aiida_type(value) for key, value in step.inputs.items()},
+    }
+
+
+def _sampling(campaign: Campaign) -> dict[str, Any]:
+    reference = campaign.validation
+    label = campaign.label.settings
+    calculator = reference.calculator or label.get("calculator")
+    if calculator is None:
+        raise AceError("validation.calculator: name an ASE calculator; the labeller is none")
+    kwargs = reference.kwargs if reference.kwargs is not None else label.get("kwargs") or {}
+    return {
+        "calculator": calculator,
+        "kwargs": kwargs,
+        "temperature": reference.temperature,
+        "steps": reference.steps,
+        "interval": reference.interval,
+        "timestep": reference.timestep,
+    }
+
+
+def _labelled(configurations: list[Atoms], path: str) -> list[Atoms]:
+    for index, atoms in enumerate(configurations):
+        results = atoms.calc.results if atoms.calc is not None else {}
+        if "energy" not in results or "forces" not in results:
+            raise AceError(f"{path}, structure {index}: has no energy or no forces; put it under `initial` to label it")
+    return configurations
+
+
+def _uses_files(entries: list[dict[str, Any]]) -> bool:
+    """Whether structures come from files, which a calcfunction must not read."""
+    for entry in entries:
+        structure = entry.get("structure")
+        if entry.get("kind") == "files" or isinstance(structure, str):
+            return True
+        if isinstance(structure, Mapping) and "file" in structure:
+            return True
+    return False
+
+
+def _place(name: str) -> str:
+    return f"explore.{name.removeprefix('start_')}.start" if name.startswith("start_") else name

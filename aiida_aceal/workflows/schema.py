@@ -1,0 +1,185 @@
+"""What stands in the ``input.yaml`` of ``aiida-aceal run``. Unknown keys are errors that name the nearest known one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from aiida_aceal.ace.errors import AceError
+from aiida_aceal.workflows.policies import nearest
+
+
+class Section(BaseModel):
+    """A mapping whose keys are known."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, coerce_numbers_to_str=False)
+
+
+class Codes(Section):
+    """AiiDA codes by label, such as `lmp@cluster`; what is not named runs on this machine."""
+
+    worker: str | None = Field(None, description="Code of `aceal-worker` [default: the one of this installation].")
+    lammps: str | None = Field(None, description="LAMMPS with ML-PACE, or `aceal-lmp` [default: `aceal-lmp` here].")
+
+
+class Step(Section):
+    """A step that is done by a process chosen by entry point name."""
+
+    entry_point: str
+    code: str | None = Field(None, description="Label of the AiiDA code [default: that of `codes`].")
+    settings: dict[str, Any] = Field(default_factory=dict, description="Passed on as its input `settings`.")
+    inputs: dict[str, Any] = Field(
+        default_factory=dict, description="Further inputs of the process: numbers, texts, lists and mappings."
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="AiiDA's metadata.options, over those at the top.")
+
+
+class Labeller(Step):
+    """Who labels."""
+
+    entry_point: str = "aceal.label.ase"
+
+
+class Fitter(Step):
+    """Who fits."""
+
+    entry_point: str = "aceal.fit"
+
+
+class Explorer(Step):
+    """Who explores, from where."""
+
+    entry_point: str = "aceal.explore.md"
+    start: list[dict[str, Any]] | None = Field(
+        None, description="Start configurations: a list as in `initial` [default: the first of `initial`]."
+    )
+
+
+class ReferenceMD(Section):
+    """Snapshots of dynamics with the labelling calculator."""
+
+    start: list[dict[str, Any]] = Field(description="Start configurations, one run for each: a list as in `initial`.")
+    temperature: list[float] = Field(description="K, first and last.", min_length=2, max_length=2)
+    steps: int = Field(500, gt=0)
+    interval: int = Field(25, gt=0, description="Steps between snapshots.")
+    timestep: float = Field(0.002, gt=0, description="ps.")
+    calculator: str | None = Field(None, description="ASE calculator [default: that of `label.settings`].")
+    kwargs: dict[str, Any] | None = Field(None, description="Its arguments [default: those of `label.settings`].")
+
+
+class Campaign(Section):
+    """A whole campaign. Sections that come from the protocol may be given in part."""
+
+    title: str = Field("", description="Shown in tables and reports.")
+    protocol: str | None = Field(None, description="fast, balanced (default) or precise: where all defaults come from.")
+    seed: int = Field(0, ge=0, description="All randomness comes from it: same seed, same campaign.")
+    elements: list[str] | None = Field(None, description="Elements of the potential [default: those of `initial`].")
+    basis: dict[str, Any] = Field(default_factory=dict, description="Over the protocol's: see Basis description.")
+    potential: str | None = Field(None, description="File of a potential (.yaml) to improve, instead of `basis`.")
+    initial: list[dict[str, Any]] = Field(default_factory=list, description="First configurations to label.")
+    dataset: list[str] = Field(default_factory=list, description="Files of configurations that have labels already.")
+    validation: list[dict[str, Any]] | ReferenceMD = Field(
+        description="Hold-out set: a list as in `initial`, or snapshots of dynamics with the reference method."
+    )
+    label: Labeller = Field(default_factory=Labeller)
+    explore: dict[str, Explorer] = Field(default_factory=lambda: {"md": Explorer()}, min_length=1)
+    fit: Fitter = Field(default_factory=Fitter)
+    selection: dict[str, Any] = Field(default_factory=dict)
+    activeset: dict[str, Any] = Field(default_factory=dict)
+    window: dict[str, Any] = Field(default_factory=dict)
+    gate: dict[str, Any] = Field(default_factory=dict)
+    limits: dict[str, Any] = Field(default_factory=dict)
+    loop: dict[str, Any] = Field(default_factory=dict)
+    codes: Codes = Field(default_factory=Codes)
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="AiiDA's metadata.options of all jobs (resources, queue_name, ...)."
+    )
+    threads: int | None = Field(None, gt=0, description="Cores of each job [default: all of this machine].")
+
+    @model_validator(mode="after")
+    def _together(self) -> Campaign:
+        if not self.initial and not self.dataset:
+            raise ValueError("give `initial` (configurations to label) or `dataset` (files with labels)")
+        if self.potential is not None and self.basis:
+            raise ValueError("give `potential` or `basis`, not both")
+        return self
+
+
+def read_campaign(path: str | Path) -> tuple[Campaign, Path]:
+    """Read and check an input file; returns the campaign and the folder that relative paths start from.
+
+    :raises AceError: no such file, no YAML, unknown keys (the nearest known one is named), wrong types; with the place
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise AceError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where is not None else ""
+        raise AceError(f"{path}{line}: no valid YAML ({getattr(error, 'problem', None) or error})") from error
+    return check_campaign(data, str(path)), path.resolve().parent
+
+
+def check_campaign(data: Any, source: str = "input") -> Campaign:
+    """Check a mapping; ``source`` starts the message of the error.
+
+    :raises AceError: see :func:`read_campaign`
+    """
+    if not isinstance(data, Mapping):
+        raise AceError(f"{source}: a mapping is expected (`initial: ...`, `label: ...`), found {type(data).__name__}")
+    try:
+        return Campaign.model_validate(dict(data))
+    except ValidationError as error:
+        lines = [_message(item, data) for item in _relevant(error.errors(), data)]
+        raise AceError(f"{source}: " + "; ".join(dict.fromkeys(lines))) from error
+
+
+def _relevant(errors: list[Any], data: Mapping[str, Any]) -> list[Any]:
+    """Of the two forms of `validation` only the one that the user wrote."""
+    wanted = "list[dict[str,any]]" if isinstance(data.get("validation"), list) else "ReferenceMD"
+    kept = [e for e in errors if e["loc"][:1] != ("validation",) or len(e["loc"]) < 2 or e["loc"][1] == wanted]
+    return kept or errors
+
+
+def _message(error: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    loc = [part for part in error["loc"] if part not in ("ReferenceMD", "list[dict[str,any]]")]
+    where = ".".join(str(part) for part in loc)
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(error["loc"][:-1])
+        return f"unknown key '{where}'; {nearest(loc[-1], known)}"
+    if error["type"] == "missing":
+        return f"'{where}' is missing"
+    text = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {text}, found {error['input']!r}" if where else text
+
+
+def _known_keys(loc: Any) -> list[str]:
+    """Keys of the section at a place of the schema."""
+    models: dict[str, type[BaseModel]] = {
+        "label": Labeller,
+        "fit": Fitter,
+        "explore": Explorer,
+        "codes": Codes,
+        "validation": ReferenceMD,
+    }
+    model = models.get(str(loc[0]), Campaign) if loc else Campaign
+    return list(model.model_fields)
+
+
+def documentation() -> list[tuple[str, str, str]]:
+    """(section, key, description) of the whole schema, for the reference pages."""
+    found = []
+    for model in (Campaign, Codes, Labeller, Explorer, Fitter, ReferenceMD):
+        for name, field in model.model_fields.items():
+            found.append((model.__name__, name, field.description or (model.__doc__ or "")))
+    return found
+
+
