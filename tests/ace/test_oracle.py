@@ -5,7 +5,7 @@ Nothing here shares code with the engine but the container of the potential, so 
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -18,7 +18,7 @@ from aiida_aceal.ace import AceModel, AcePotential, build_potential
 from aiida_aceal.ace.radial import radial_functions
 
 
-@lru_cache(maxsize=None)
+@cache
 def cg(*numbers: int) -> float:
     return float(CG(*numbers).doit())
 

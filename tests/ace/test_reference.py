@@ -43,7 +43,7 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
 
 @pytest.mark.parametrize("case", CASES)
 def test_engine_tables(reference_dir: Path, case: str) -> None:
-    """With the cubic tables of the reference engines everything agrees to 1e-9 and better: the formulas are the same."""
+    """With the cubic tables of the reference engines all agrees to 1e-9 and better: the formulas are the same."""
     folder = reference_dir / "cases" / case
     model = AceModel(folder / "pot.yaml", threads=1, tables="pacemaker")
     for name, atoms, expected in structures(folder):
