@@ -1,6 +1,15 @@
 """Extrapolation grades: MaxVol, active sets, local D-optimality. Knows ``aiida_aceal.ace`` only."""
 
 from .active_set import ActiveSet, ElementActiveSet, from_rows
+from .build import build_active_set, update_active_set
 from .maxvol import MaxVolResult, maxvol
 
-__all__ = ["ActiveSet", "ElementActiveSet", "MaxVolResult", "from_rows", "maxvol"]
+__all__ = [
+    "ActiveSet",
+    "ElementActiveSet",
+    "MaxVolResult",
+    "build_active_set",
+    "from_rows",
+    "maxvol",
+    "update_active_set",
+]

@@ -114,7 +114,7 @@ def maxvol(
     :raises AceError: wrong shape, non-finite values, tolerance below 1.
     """
     rows = check_rows(rows)
-    _check_numbers(tolerance, floor, rank_tolerance)
+    check_numbers(tolerance, floor, rank_tolerance)
     scale = column_scale(rows if active is None else np.vstack([rows, _real_rows(active, active_floor)]), scale)
     limit = np.iinfo(np.int64).max if max_swaps is None else int(max_swaps)
     with Team(threads) as team:
@@ -122,7 +122,8 @@ def maxvol(
             state = start_rows(rows, scale, rank_tolerance, team, np.random.default_rng(seed))
         else:
             state = ActiveRows.from_active(active, active_floor, scale, rank_tolerance)
-        reached, swaps = _search(state, rows, tolerance, limit, team, pairs=active is None)
+        labels = np.arange(len(rows), dtype=np.int64)
+        reached, swaps = search(state, rows, labels, tolerance, limit, team, pairs=active is None)
         final = state.finish(floor)
         if final.rank < rows.shape[1]:
             reached = float(final.grade(rows, team).max(initial=0.0))
@@ -139,11 +140,16 @@ def maxvol(
     )
 
 
-def _search(
-    state: ActiveRows, rows: np.ndarray, tolerance: float, limit: int, team: Team, pairs: bool
+def search(
+    state: ActiveRows,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    tolerance: float,
+    limit: int,
+    team: Team,
+    pairs: bool,
 ) -> tuple[float, int]:
-    """Swap until no row exceeds the tolerance; (largest coefficient measured, swaps)."""
-    labels = np.arange(len(rows), dtype=np.int64)
+    """Swap rows of ``rows`` [N, K] into ``state`` until none exceeds the tolerance; (largest coefficient, swaps)."""
     c = np.empty_like(rows)
     swaps = 0
     while True:
@@ -179,7 +185,7 @@ def check_rows(rows: np.ndarray) -> np.ndarray:
     return rows
 
 
-def _check_numbers(tolerance: float, floor: float, rank_tolerance: float) -> None:
+def check_numbers(tolerance: float, floor: float, rank_tolerance: float) -> None:
     if not tolerance >= 1.0:
         raise AceError(f"tolerance = {tolerance} is below 1: coefficients of the active rows themselves are 1")
     if not 0.0 < floor <= 1.0:
@@ -313,6 +319,13 @@ class ActiveRows:
         owner, swaps = improve(self.coefficients(rows), tolerance, pairs=pairs)
         self.place(owner, rows, labels)
         return swaps
+
+    def rescale(self, scale: np.ndarray) -> None:
+        """Change the unit of the columns."""
+        if not np.array_equal(scale, self.scale):
+            self.rows *= self.scale / scale
+            self.scale = scale.copy()
+            self.invert()
 
     @property
     def log_volume(self) -> float:

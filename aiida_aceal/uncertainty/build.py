@@ -1,0 +1,384 @@
+"""Active sets of configurations: all in memory where they fit, streamed in several passes where they do not."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aiida_aceal.ace.errors import AceError
+
+from . import kernels
+from .active_set import KINDS, UNKNOWN_ROW, ActiveSet, ElementActiveSet
+from .maxvol import (
+    FLOOR,
+    FLOOR_ROW,
+    PREVIOUS_ROW,
+    RANK_TOLERANCE,
+    TOLERANCE,
+    ActiveRows,
+    Team,
+    check_numbers,
+    column_scale,
+    search,
+    start_rows,
+)
+from .sources import Rows, force_outliers, natural_scale, parse_memory, unpack
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from aiida_aceal.ace import AceModel
+
+Progress = Callable[[str], None]
+
+#: Parts of the memory budget: rows held in memory, one chunk of new rows.
+_HELD_PART = 0.45
+_CHUNK_PART = 0.12
+_POOL_PART = 0.15
+
+
+@dataclass
+class _Element:
+    """Search state of one element."""
+
+    columns: int
+    scale: np.ndarray
+    state: ActiveRows | None = None
+    blocks: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+    pool: tuple[np.ndarray, np.ndarray] | None = None
+    n_environments: int = 0
+    swaps: int = 0
+    reached: float = 0.0
+    changed: bool = False
+
+    @property
+    def held(self) -> int:
+        return sum(rows.nbytes for rows, _ in self.blocks)
+
+
+def build_active_set(
+    model: AceModel,
+    structures: Iterable[Atoms],
+    kind: str = "linear",
+    *,
+    tolerance: float = TOLERANCE,
+    memory: str | float = "2GiB",
+    floor: float = FLOOR,
+    rank_tolerance: float = RANK_TOLERANCE,
+    exclude_outliers: bool = False,
+    exclude: np.ndarray | None = None,
+    max_passes: int = 20,
+    seed: int = 0,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> ActiveSet:
+    """Active set of all environments of ``structures``, an element at a time (science: MaxVol, see ``maxvol``).
+
+    :param model: an ``AceModel``; the linear kind needs no fitted coefficients.
+    :param structures: list of Atoms, or an object that can be iterated several times (for files larger than memory).
+    :param kind: "linear" (rows B) or "full" (rows dE/dc; needs fitted coefficients).
+    :param tolerance: largest gamma of a training environment, >= 1.
+    :param memory: what the search may add to the memory of the process (bytes or "2GiB"). Rows that do not fit are
+        streamed in chunks, and passes are repeated until no environment exceeds the tolerance. One structure is
+        always treated at once.
+    :param floor: size of floor rows, relative to the size of each function (see ``maxvol``).
+    :param exclude_outliers: leave out environments with a force error beyond Q3 + 1.5 IQR; they are recorded.
+    :param exclude: [n, 2] (structure, atom) to leave out.
+    :param max_passes: give up after so many passes; ``tolerance_reached`` then says how far it got.
+    :param seed: of the probes that give the natural size of functions and of the start.
+    :param threads: default: OMP_NUM_THREADS, else the cores available.
+    :param progress: called with one line of text now and then.
+    :raises AceError: bad arguments, no structure, a full set without fitted coefficients.
+    """
+    check_numbers(tolerance, floor, rank_tolerance)
+    _check_kind(model, kind)
+    budget = parse_memory(memory)
+    extra: dict = {}
+    if exclude_outliers:
+        found, extra["excluded"] = force_outliers(model, structures)
+        exclude = found if exclude is None else np.vstack([exclude, found])
+    source = Rows(model, structures, kind, budget * _CHUNK_PART, exclude)
+    first = _first_structures(structures)
+    scale = natural_scale(model, first, kind, seed)
+    elements = {el: _Element(k, scale[el]) for el, k in source.columns.items()}
+    run = _Run(source, elements, budget, tolerance, rank_tolerance, max_passes, seed, progress or (lambda _: None))
+    with Team(threads) as team:
+        run.team = team
+        run.build()
+        sets = {el: _finish(e, floor, run, source) for el, e in elements.items()}
+    extra["passes"] = run.passes
+    extra["streamed"] = run.streamed
+    extra["n_structures"] = source.n_structures
+    return ActiveSet(sets, kind, tolerance=tolerance, floor=floor, extra=extra)
+
+
+def update_active_set(
+    active_set: ActiveSet,
+    model: AceModel,
+    structures: Iterable[Atoms],
+    *,
+    tolerance: float | None = None,
+    memory: str | float = "2GiB",
+    rank_tolerance: float = RANK_TOLERANCE,
+    structure_offset: int | None = None,
+    exclude: np.ndarray | None = None,
+    max_passes: int = 20,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> ActiveSet:
+    """A new active set: the old one with environments of ``structures`` swapped in where gamma exceeds the tolerance.
+
+    Only ``structures`` are read: hand in the new ones (seconds), or all of them to have every one checked against
+    the new set. ``tolerance_reached`` speaks of what was handed in.
+
+    :param tolerance: default: that of the old set.
+    :param structure_offset: added to the indices of ``structures`` in the labels (default: one more than the largest
+        index in the old set).
+    :raises AceError: the old set belongs to another potential, or is a pseudo-inverse without rows.
+    """
+    active_set.check(model)
+    _check_kind(model, active_set.kind)
+    tolerance = tolerance if tolerance is not None else active_set.tolerance
+    tolerance = tolerance if np.isfinite(tolerance) else TOLERANCE
+    floor = active_set.floor if np.isfinite(active_set.floor) else FLOOR
+    check_numbers(tolerance, floor, rank_tolerance)
+    budget = parse_memory(memory)
+    if structure_offset is None:
+        structure_offset = 1 + max((int(s.environments[:, 0].max()) for s in active_set.sets.values()), default=-1)
+        structure_offset = max(structure_offset, 0)
+    source = Rows(model, structures, active_set.kind, budget * _CHUNK_PART, exclude)
+    elements = {}
+    for el, old in active_set.sets.items():
+        rows = old.active_rows()
+        is_floor = old.floor_rows
+        scale = np.abs(rows[~is_floor]).max(axis=0, initial=0.0)
+        scale[np.abs(rows[is_floor]).argmax(axis=1)] = np.abs(rows[is_floor]).max(axis=1, initial=0.0) / floor
+        scale = column_scale(rows[:0], scale)
+        state = ActiveRows.from_active(rows, is_floor, scale.copy(), rank_tolerance)
+        elements[el] = _Element(source.columns[el], scale, state)
+    run = _Run(source, elements, budget, tolerance, rank_tolerance, max_passes, 0, progress or (lambda _: None))
+    with Team(threads) as team:
+        run.team = team
+        run.build()
+        sets = {el: _finish(e, floor, run, source, active_set.sets[el], structure_offset) for el, e in elements.items()}
+    extra = {**active_set.extra, "passes": run.passes, "streamed": run.streamed}
+    extra["n_structures"] = int(active_set.extra.get("n_structures", structure_offset)) + source.n_structures
+    return ActiveSet(sets, active_set.kind, tolerance=tolerance, floor=floor, extra=extra)
+
+
+def _check_kind(model: AceModel, kind: str) -> None:
+    if kind not in KINDS:
+        raise AceError(f"kind = {kind!r} is unknown: choose {' or '.join(KINDS)}")
+    if kind == "full" and not model.potential.is_fitted:
+        raise AceError("a full active set needs fitted coefficients: fit the potential first, or use kind = 'linear'")
+    if kind == "full" and all(p == 1 for p in model.n_densities.values()):
+        raise AceError(
+            "every element has one density: an .asi cannot tell a full set from a linear one there; use kind = 'linear'"
+        )
+
+
+def _first_structures(structures: Iterable[Atoms], count: int = 200) -> list[Atoms]:
+    first = []
+    for atoms in structures:
+        first.append(atoms)
+        if len(first) == count:
+            break
+    if not first:
+        raise AceError("no structures: an active set needs at least one")
+    return first
+
+
+@dataclass
+class _Run:
+    """Passes over the rows until every element is within the tolerance."""
+
+    source: Rows
+    elements: dict[str, _Element]
+    budget: int
+    tolerance: float
+    rank_tolerance: float
+    max_passes: int
+    seed: int
+    say: Progress
+    passes: int = 0
+    streamed: bool = False
+    team: Team | None = None
+
+    def build(self) -> None:
+        self._first_pass()
+        while self.streamed and self.passes < self.max_passes:
+            last = self.passes == self.max_passes - 1
+            if not self._pass(measure_only=last):
+                break
+
+    def _first_pass(self) -> None:
+        self.passes = 1
+        for chunk in self.source:
+            for el, (rows, labels) in chunk.items():
+                e = self.elements[el]
+                kernels.column_maxima(rows, e.scale)
+                e.n_environments += len(rows)
+                e.blocks.append((rows, labels))
+            if sum(e.held for e in self.elements.values()) > self.budget * _HELD_PART:
+                if not self.streamed:
+                    self.say("rows do not fit into the memory given: streaming them in several passes")
+                self.streamed = True
+                for el, e in self.elements.items():
+                    self._absorb_blocks(el, e)
+        for el, e in self.elements.items():
+            if self.streamed:
+                self._absorb_blocks(el, e)
+            else:
+                self._in_memory(el, e)
+
+    def _in_memory(self, el: str, e: _Element) -> None:
+        """All rows of the element at once."""
+        fresh = e.state is None
+        rows = np.concatenate([r for r, _ in e.blocks]) if e.blocks else np.zeros((0, e.columns))
+        labels = np.concatenate([x for _, x in e.blocks]) if e.blocks else np.zeros(0, np.int64)
+        e.blocks.clear()
+        if fresh:
+            e.scale = column_scale(rows[:0], e.scale)
+            e.state = start_rows(rows, e.scale.copy(), self.rank_tolerance, self.team, np.random.default_rng(self.seed))
+            real = e.state.labels >= 0
+            e.state.labels[real] = labels[e.state.labels[real]]
+        limit = np.iinfo(np.int64).max
+        e.reached, e.swaps = search(e.state, rows, labels, self.tolerance, limit, self.team, pairs=fresh)
+        if e.state.rank < e.columns:
+            e.reached = float(e.state.grade(rows, self.team).max(initial=0.0))
+        self._tell(el, e, "all in memory")
+
+    def _absorb_blocks(self, el: str, e: _Element) -> None:
+        """Swap in what the held rows have to offer, then keep only the rows nearest to the tolerance."""
+        if e.pool is not None:
+            e.blocks.append(e.pool)
+            e.pool = None
+        if not e.blocks:
+            return
+        if e.state is None:
+            self._start(e)
+        while True:
+            gammas = [e.state.grade(rows, self.team) for rows, _ in e.blocks]
+            if not self._swap_worst(e, gammas):
+                break
+        count = max(1, int(self.budget * _POOL_PART / len(self.elements) / (8 * e.columns)))
+        e.pool = _largest(e.blocks, gammas, count, None)
+        e.blocks = []
+        self._tell(el, e, f"{e.n_environments} environments seen")
+
+    def _start(self, e: _Element) -> None:
+        """First active rows: from a sample of the held rows."""
+        rng = np.random.default_rng(self.seed)
+        e.scale = column_scale(np.zeros((0, e.columns)), e.scale)
+        n = sum(len(r) for r, _ in e.blocks)
+        count = min(n, 16 * e.columns)
+        picks = np.sort(rng.choice(n, count, replace=False))
+        edges = np.cumsum([0, *[len(r) for r, _ in e.blocks]])
+        parts = [picks[(picks >= a) & (picks < b)] - a for a, b in itertools.pairwise(edges)]
+        rows = np.concatenate([r[p] for (r, _), p in zip(e.blocks, parts)])
+        labels = np.concatenate([x[p] for (_, x), p in zip(e.blocks, parts)])
+        e.state = start_rows(rows, e.scale.copy(), self.rank_tolerance, self.team, rng)
+        real = e.state.labels >= 0
+        e.state.labels[real] = labels[e.state.labels[real]]
+        _, e.swaps = search(e.state, rows, labels, self.tolerance, np.iinfo(np.int64).max, self.team, pairs=True)
+
+    def _swap_worst(self, e: _Element, gammas: list[np.ndarray]) -> int:
+        worst = _largest(e.blocks, gammas, 8 * e.columns, self.tolerance)
+        if worst is None:
+            return 0
+        made = e.state.absorb(*worst, self.tolerance)
+        e.swaps += made
+        e.changed |= made > 0
+        return made
+
+    def _pass(self, measure_only: bool) -> bool:
+        """One pass over everything with swaps on the way; whether another one is needed."""
+        self.passes += 1
+        for e in self.elements.values():
+            e.reached, e.changed = 0.0, False
+        for chunk in self.source:
+            for el, block in chunk.items():
+                e = self.elements[el]
+                gamma = e.state.grade(block[0], self.team)
+                e.reached = max(e.reached, float(gamma.max()))
+                if not measure_only and gamma.max() > self.tolerance:
+                    e.blocks = [block]
+                    while self._swap_worst(e, [gamma]):
+                        gamma = e.state.grade(block[0], self.team)
+                    e.blocks = []
+        if measure_only:
+            return False
+        again = False
+        for el, e in self.elements.items():
+            if e.changed:
+                again = True
+                self._absorb_blocks(el, e)
+                e.reached = np.inf  # of an older set: the next pass measures
+            else:
+                self._tell(el, e, f"pass {self.passes}")
+        return again
+
+    def _tell(self, el: str, e: _Element, what: str) -> None:
+        reached = f", max gamma {e.reached:.4f}" if np.isfinite(e.reached) and e.reached > 0 else ""
+        self.say(f"{el}: {what}: rank {e.state.rank} of {e.columns}, {e.swaps} swaps{reached}")
+
+
+def _largest(
+    blocks: list[tuple[np.ndarray, np.ndarray]], gammas: list[np.ndarray], count: int, above: float | None
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Rows and labels of the ``count`` largest gammas, all larger than ``above``; None if there are none."""
+    gamma = np.concatenate(gammas)
+    bar = -np.inf if above is None else above
+    if gamma.size > count:
+        bar = max(bar, float(-np.partition(-gamma, count)[count]))
+    if not (gamma > bar).any():
+        return None
+    kept = [g > bar for g in gammas]
+    rows = np.concatenate([r[k] for (r, _), k in zip(blocks, kept)])
+    return rows, np.concatenate([x[k] for (_, x), k in zip(blocks, kept)])
+
+
+def _finish(
+    e: _Element,
+    floor: float,
+    run: _Run,
+    source: Rows,
+    old: ElementActiveSet | None = None,
+    offset: int = 0,
+) -> ElementActiveSet:
+    if e.state is None:  # no environment of this element: floor rows only
+        e.scale = column_scale(np.zeros((0, e.columns)), e.scale)
+        e.state = start_rows(
+            np.zeros((0, e.columns)), e.scale.copy(), run.rank_tolerance, run.team, np.random.default_rng(run.seed)
+        )
+    e.state.rescale(e.scale)  # later chunks may have brought larger values
+    final = e.state.finish(floor)
+    environments = unpack(final.labels)
+    identifiers = [source.identifiers.get(int(s), "") for s in environments[:, 0]]
+    kept = final.labels <= PREVIOUS_ROW
+    fresh = final.labels >= 0
+    environments[fresh, 0] += offset
+    if old is not None and kept.any():
+        places = PREVIOUS_ROW - final.labels[kept]
+        environments[kept] = old.environments[places]
+        for j, p in zip(np.flatnonzero(kept), places):
+            identifiers[j] = old.identifiers[p] if old.identifiers else ""
+    else:
+        environments[kept] = UNKNOWN_ROW
+    for j in np.flatnonzero(final.labels == FLOOR_ROW):
+        identifiers[j] = ""
+    seen = 0 if old is None else max(old.n_environments, 0)
+    return ElementActiveSet(
+        inverse=final.inverse / final.scale[:, None],
+        environments=environments,
+        rank=final.rank,
+        log_volume=final.log_volume,
+        tolerance_reached=e.reached,
+        n_environments=seen + e.n_environments,
+        identifiers=tuple(identifiers) if any(identifiers) else (),
+        swaps=e.swaps,
+    )
