@@ -65,11 +65,16 @@ class AceWorkerCalculation(CalcJob):
     @classmethod
     def validate_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
         """First thing that is wrong with the inputs together, or ``None``."""
-        for check in (cls.check_settings, check_elements, check_active_set):
+        for check in (cls.check_settings, cls.check_elements, check_active_set):
             message = check(inputs)
             if message:
                 return message
         return None
+
+    @classmethod
+    def check_elements(cls, inputs: Mapping[str, Any]) -> str | None:
+        """Configurations with an element that the potential does not know."""
+        return check_elements(inputs)
 
     @classmethod
     def check_settings(cls, inputs: Mapping[str, Any]) -> str | None:

@@ -14,10 +14,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from aiida_aceal.ace import AceModel
-from aiida_aceal.data.active_set import ActiveSetData
 from aiida_aceal.data.dataset import ConfigurationsData
-from aiida_aceal.data.potential import AcePotentialData
-from aiida_aceal.uncertainty import from_rows
 
 SETTINGS = {
     "steps": 100,
@@ -30,28 +27,14 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(scope="session")
-def fitted(cu_atoms, small_potential):
-    """A potential fitted to EMT copper and its active set: (AcePotential, ActiveSet)."""
-    from aiida_aceal.fitting import fit_linear
-
-    # compressed cells too, so that atoms that come close are pushed back
-    frames = [*cu_atoms(20, seed=5, repeat=(2, 2, 1), rattle=0.25), *cu_atoms(10, seed=6, rattle=0.1)]
-    potential = fit_linear(small_potential(scale=0.0), frames).potential
-    model = AceModel(potential, threads=1)
-    rows = model.projections(frames[20:])
-    return potential, from_rows({el: one.rows for el, one in rows.items()})
-
-
 @pytest.fixture
-def run_md(aceal_lmp_code, fitted, tmp_path, job_metadata):
-    potential = AcePotentialData(potential=fitted[0])
-    fitted[1].save(tmp_path / "set.asi")
+def run_md(aceal_lmp_code, learned, job_metadata):
+    potential, active_set = learned
     inputs = {
         "code": aceal_lmp_code,
         "structure": ConfigurationsData.from_atoms([bulk("Cu", cubic=True) * (2, 2, 2)]),
         "potential": potential,
-        "active_set": ActiveSetData(file=tmp_path / "set.asi", potential=potential),
+        "active_set": active_set,
         "seed": 42,
         "metadata": job_metadata(),
     }

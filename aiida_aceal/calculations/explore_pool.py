@@ -1,0 +1,105 @@
+"""``aceal.explore.pool``: candidates from a given data base."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from aiida import orm
+from aiida.common.datastructures import CalcInfo
+from aiida.common.folders import Folder
+from aiida.engine import CalcJobProcessSpec
+
+from aiida_aceal.calculations.explore_base import STRUCTURES_FILE, AceExploreCalculation
+from aiida_aceal.calculations.worker_base import dataset_port, write_set, write_union
+from aiida_aceal.data.dataset import ConfigurationsData
+
+KNOWN_FILE = "known.extxyz"
+#: key of ``settings`` that names the files of a remote pool
+FILES_KEY = "pool_files"
+
+
+class AceExplorePoolCalculation(AceExploreCalculation):
+    """Grade a pool chunk by chunk and keep what lies in the window.
+
+    The pool is a ``ConfigurationsData``, a file (extended XYZ or ASE data base), or a folder on the computer of the
+    code that stays where it is (``settings.pool_files`` names the files in it).
+    """
+
+    _MODE = "pool"
+    _OWN_KEYS = (FILES_KEY,)
+
+    @classmethod
+    def define(cls, spec: CalcJobProcessSpec) -> None:
+        """Ports."""
+        super().define(spec)
+        spec.input(
+            "configurations",
+            valid_type=(ConfigurationsData, orm.SinglefileData, orm.RemoteData),
+            help="The pool: a node, a file, or a remote folder.",
+        )
+        dataset_port(spec, "known", required=False, text="What is known already; equal structures are dropped.")
+
+    @classmethod
+    def read_settings(cls, values: Mapping[str, Any]) -> Any:
+        """Checked settings of pool grading."""
+        from aiida_aceal.exploration.settings import pool_settings
+
+        return pool_settings({key: value for key, value in values.items() if key != FILES_KEY})
+
+    @classmethod
+    def check_elements(cls, inputs: Mapping[str, Any]) -> str | None:
+        """A pool may hold anything: the worker drops what the potential does not know."""
+        return None
+
+    @classmethod
+    def validate_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
+        """Also ask for the files of a remote pool."""
+        message = super().validate_inputs(inputs)
+        if message:
+            return message
+        names = (inputs["settings"].get_dict() if inputs.get("settings") is not None else {}).get(FILES_KEY)
+        pool = inputs.get("configurations")
+        if isinstance(pool, orm.RemoteData):
+            if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+                return f"settings: `{FILES_KEY}` must list the files of the remote folder that make up the pool"
+            if any(PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts for name in names):
+                return f"settings: `{FILES_KEY}` must be paths inside the remote folder"
+        elif names is not None:
+            return f"settings: `{FILES_KEY}` goes with a remote folder only"
+        return None
+
+    def structures(self, folder: Folder) -> dict[str, Any]:
+        """The pool, or where it is."""
+        pool = self.inputs.configurations
+        if isinstance(pool, ConfigurationsData):
+            write_set(folder, STRUCTURES_FILE, pool)
+            files = [STRUCTURES_FILE]
+        elif isinstance(pool, orm.SinglefileData):
+            files = [pool_name(pool.filename)]
+        else:
+            files = [pool_name(name) for name in self.settings()[FILES_KEY]]
+        result: dict[str, Any] = {"structures": files}
+        if self.inputs.get("known"):
+            write_union(folder, KNOWN_FILE, self.inputs.known)
+            result["known"] = [KNOWN_FILE]
+        return result
+
+    def prepare_for_submission(self, folder: Folder) -> CalcInfo:
+        """Copy the file or link the remote ones."""
+        calcinfo = super().prepare_for_submission(folder)
+        pool = self.inputs.configurations
+        if isinstance(pool, orm.SinglefileData):
+            calcinfo.local_copy_list.append((pool.uuid, pool.filename, pool_name(pool.filename)))
+        elif isinstance(pool, orm.RemoteData):
+            calcinfo.remote_symlink_list = [
+                (pool.computer.uuid, f"{pool.get_remote_path()}/{name}", pool_name(name))
+                for name in self.settings()[FILES_KEY]
+            ]
+        return calcinfo
+
+
+def pool_name(name: str) -> str:
+    """Name of a pool file in the working directory, apart from our own files."""
+    return "pool_" + name.replace("/", "_")
