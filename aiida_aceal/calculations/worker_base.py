@@ -277,7 +277,11 @@ def union(nodes: Mapping[str, ConfigurationsData]) -> list[tuple[ConfigurationsD
 
 def union_hashes(nodes: Mapping[str, ConfigurationsData]) -> list[str]:
     """Content hashes of the union, in its order."""
-    return [node.hashes[i] for node, indices in union(nodes) for i in indices]
+    result = []
+    for node, indices in union(nodes):
+        hashes = node.hashes
+        result += [hashes[i] for i in indices]
+    return result
 
 
 def write_union(folder: Folder, filename: str, nodes: Mapping[str, ConfigurationsData]) -> None:
