@@ -41,10 +41,10 @@ def training_set(seed: int) -> list[Atoms]:
     """Small cells of solid copper, labelled by EMT: cold to warm, strained, with vacancies."""
     structures = generate(
         [
-            {"kind": "rattled", "structure": CELL, "supercell": 3, "count": 12, "amplitude": [0.05, 0.25]},
-            {"kind": "strained", "structure": CELL, "supercell": 2, "count": 25, "strain": 0.06, "rattle": 0.15},
+            {"kind": "rattled", "structure": CELL, "supercell": 3, "count": 12, "amplitude": [0.05, 0.15]},
+            {"kind": "strained", "structure": CELL, "supercell": 2, "count": 25, "strain": 0.06, "rattle": 0.1},
             {"kind": "volume_scan", "structure": CELL, "supercell": 2, "count": 9, "volume": [0.8, 1.3], "rattle": 0.1},
-            {"kind": "vacancy", "structure": CELL, "supercell": 2, "count": 5, "rattle": 0.15},
+            {"kind": "vacancy", "structure": CELL, "supercell": 2, "count": 5, "rattle": 0.1},
         ],
         seed,
     )
@@ -59,7 +59,7 @@ def train(seed: int, cutoff: float) -> tuple[AcePotential, AceModel, object]:
     """Fitted potential, its model and its active set."""
     structures = training_set(seed)
     basis = build_potential(
-        {"elements": ["Cu"], "cutoff": cutoff, "nradmax_by_orders": [8, 4, 2, 1], "lmax_by_orders": [0, 3, 2, 1]}
+        {"elements": ["Cu"], "cutoff": cutoff, "nradmax_by_orders": [10, 5, 3, 2], "lmax_by_orders": [0, 3, 2, 1]}
     )
     fitted = fit_linear(basis, structures, {"repulsion": "auto"})
     model = AceModel(fitted.potential)
@@ -90,27 +90,31 @@ def hot_copper(model: AceModel, active_set: object, repeat: int, steps: int, see
     return best[1]
 
 
-def draw(path: Path, panels: list[tuple[str, Atoms, np.ndarray]], gamma_lo: float) -> None:
-    """Structures side by side, atoms coloured by their grade."""
+def draw(path: Path, panels: list[tuple[str, Atoms, int, float]], gamma_lo: float, largest: float) -> None:
+    """Structures side by side about their centre (title, structure, centre, radius held), coloured by their grade."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     from matplotlib.colors import TwoSlopeNorm
 
-    largest = max(float(gamma.max()) for _, _, gamma in panels)
     norm = TwoSlopeNorm(vcenter=gamma_lo, vmin=0.0, vmax=max(largest, 1.01 * gamma_lo))
-    figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 5.2), layout="constrained")
-    for axis, (title, atoms, gamma) in zip(np.atleast_1d(axes), panels):
-        side = atoms.cell.lengths()[0]
-        size = (330.0 / side * 1.15) ** 2 * 2.2
+    figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 5.6), layout="constrained")
+    for axis, (title, atoms, centre, radius) in zip(np.atleast_1d(axes), panels):
+        gamma = atoms.arrays["gamma"]
+        where = atoms.get_distances(centre, range(len(atoms)), mic=bool(atoms.pbc.any()), vector=True)
+        half = 1.06 * np.abs(where[:, :2]).max()
         order = np.argsort(gamma)  # remarkable atoms in front
-        x, y = atoms.positions[order, :2].T
-        dots = axis.scatter(x, y, c=gamma[order], s=size * 0.08, cmap="coolwarm", norm=norm, ec="k", lw=0.3)
-        axis.set_title(f"{title}\n{len(atoms)} atoms, {int((gamma > gamma_lo).sum())} above {gamma_lo:g}", fontsize=11)
-        axis.set_aspect("equal")
+        size = (340.0 / half) ** 2 * 0.12
+        dots = axis.scatter(
+            *where[order, :2].T, c=gamma[order], s=size, cmap="coolwarm", norm=norm, edgecolor="k", linewidth=0.3
+        )
+        axis.add_patch(plt.Circle((0, 0), radius, fill=False, linestyle="--", color="0.3"))
+        above = int((gamma > gamma_lo).sum())
+        axis.set_title(f"{title}\n{len(atoms)} atoms, {above} above {gamma_lo:g}", fontsize=11)
+        axis.set(aspect="equal", xlim=(-half, half), ylim=(-half, half))
         axis.set_axis_off()
-    figure.colorbar(dots, ax=axes, label=r"$\gamma$", shrink=0.8)
+    figure.colorbar(dots, ax=axes, label=r"extrapolation grade $\gamma$", shrink=0.8, extend="max")
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
@@ -139,19 +143,21 @@ def main(arguments: list[str] | None = None) -> dict:
         raise SystemExit(report["reason"])
     cell = found.cells[0]
 
+    # the same atoms before they were relaxed, without the periodic boundaries
     origin, centre = cell.arrays["origin"], cell.info["centre"]
-    free = Atoms(numbers=cell.numbers, cell=cell.cell, pbc=False)
-    shift = big.get_distances(int(origin[centre]), origin, mic=True, vector=True)
-    free.positions = shift + 0.5 * cell.cell.sum(axis=0)
-    grader = Grader(model, active_set)
-    report["gamma_free_surface"] = float(grader.gamma(free).max())
+    where = big.get_distances(int(origin[centre]), origin, mic=True, vector=True)
+    free = Atoms(numbers=cell.numbers, positions=where)
+    free.arrays["gamma"] = Grader(model, active_set).gamma(free)
+    report["gamma_free_surface"] = float(free.arrays["gamma"].max())
     report["n_big"] = len(big)
+    radius, largest = model.cutoff, float(big.arrays["gamma"].max())
+    others = report["gamma_others_after"]
     panels = [
-        (f"snapshot at 1400 K, largest {big.arrays['gamma'].max():.1f}", big, big.arrays["gamma"]),
-        (f"cut, free surfaces, largest {report['gamma_free_surface']:.1f}", free, grader.gamma(free)),
-        (f"periodic, relaxed, others below {report['gamma_others_after']:.2f}", cell, cell.arrays["gamma"]),
+        (f"snapshot at 1400 K: largest {largest:.1f}", big, int(origin[centre]), radius),
+        (f"cut with free surfaces: largest {report['gamma_free_surface']:.0f}", free, centre, radius),
+        (f"periodic and relaxed: centre {report['gamma_centre']:.1f}, others {others:.2f}", cell, centre, radius),
     ]
-    draw(Path(f"{given.output}.png"), panels, given.gamma_lo)
+    draw(Path(f"{given.output}.png"), panels, given.gamma_lo, largest)
     write_configurations(f"{given.output}.extxyz", [cell])
     Path(f"{given.output}.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     print(json.dumps(report, indent=1))

@@ -65,6 +65,11 @@ class ActiveSettings:
             )
         if self.gamma_hi is not None and self.gamma_hi <= self.gamma_lo:
             raise AceError(f"gamma_hi: {self.gamma_hi} must be above gamma_lo {self.gamma_lo}")
+        if self.gamma_hi is not None and self.gamma_hi <= self.search.target_gamma:
+            raise AceError(
+                f"gamma_hi: {self.gamma_hi} must be above target_gamma {self.search.target_gamma}, else no search can "
+                "end with a find"
+            )
 
 
 @dataclass
@@ -167,7 +172,8 @@ class _State:
         grades = [float(atoms.info["gamma_max"]) for atoms in self.candidates]
         return {
             "mode": "active",
-            "status": status,
+            "status": "completed",
+            "reason": status,
             "steps_reached": self.attempts,
             "steps_total": self.settings.attempts,
             "n_candidates": len(self.candidates),

@@ -8,7 +8,7 @@ the inner sphere is held and the outer atoms are relaxed until every atom but th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -194,11 +194,20 @@ class _Extractor:
 
     def _relaxed(self, cut: Cut, before: np.ndarray, others: np.ndarray) -> Relaxation:
         goal = self.settings.relax_to * self.settings.gamma_lo
-        gradient = isinstance(getattr(self.grader.active_set, "inverses", None), dict)
-        if not self.settings.relax or not gradient:
+        if not self.settings.relax or self.grader.inverses is None:
             return Relaxation(cut.atoms.copy(), before, 0, bool(before[others].max(initial=0.0) < goal))
         rules = Constraints({"-".join(pair): limit for pair, limit in self.limits.items()})
-        return relax_outer(self.grader, cut, others, goal, self.settings.max_evaluations, rules)
+        done = relax_outer(self.grader, cut, others, goal, self.settings.max_evaluations, rules)
+        members = ~others
+        members[cut.centre] = False
+        if not done.reached or not members.any():
+            return done
+        # members of the group are held, but not their whole neighbourhood: try to make them unremarkable, too
+        moved = replace(cut, atoms=done.atoms)
+        more = relax_outer(self.grader, moved, others | members, goal, self.settings.max_evaluations, rules)
+        more.evaluations += done.evaluations
+        better = more.gamma[members].max() < done.gamma[members].max()
+        return more if better and more.gamma[others].max() < self.settings.gamma_lo else done
 
     def _others(self, cut: Cut, group: np.ndarray) -> np.ndarray:
         """All atoms but the centre, and but the members of its group whose environment is partly held, [n] bool."""
@@ -318,6 +327,7 @@ class _Extractor:
             "gamma_group": [float(x) for x in done.gamma[members]],
             "gamma_others_before": float(before[others].max(initial=0.0)),
             "gamma_others_after": after,
+            "n_above": int((done.gamma > self.settings.gamma_lo).sum()),
             "n_others_above_before": int((before[others] > self.settings.gamma_lo).sum()),
             "n_others_above_after": int((done.gamma[others] > self.settings.gamma_lo).sum()),
             "projection_distance": self._distance(atoms, cut.centre, int(group[0])),

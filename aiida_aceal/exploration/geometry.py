@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.constraints import FixAtoms
+from ase.geometry import get_distances
 from ase.neighborlist import neighbor_list
 
 from aiida_aceal.ace.errors import AceError
@@ -203,15 +204,16 @@ class Coordinates:
         if len(atoms) < 2:
             empty = np.zeros(0, dtype=np.int64)
             return empty, empty, np.zeros((0, 3))
-        near = neighbor_list("i", atoms, reach) if atoms.pbc.any() else None
-        i, j, vectors = [], [], []
-        for index in np.flatnonzero(self.mask):
-            if near is not None and index in near:
-                continue
-            others = np.delete(np.arange(len(atoms)), index)
-            delta = atoms.get_distances(index, others, mic=bool(atoms.pbc.any()), vector=True)
-            nearest = int(np.argmin(np.linalg.norm(delta, axis=1)))
-            i.append(index)
-            j.append(others[nearest])
-            vectors.append(delta[nearest])
-        return np.array(i, dtype=np.int64), np.array(j, dtype=np.int64), np.array(vectors).reshape(-1, 3)
+        alone = self.mask.copy()
+        if atoms.pbc.any():
+            alone[neighbor_list("i", atoms, reach)] = False
+            i = np.flatnonzero(alone)
+            vectors, distance = get_distances(atoms.positions[i], atoms.positions, atoms.cell, atoms.pbc)
+        else:
+            i = np.flatnonzero(alone)
+            vectors = atoms.positions[None, :, :] - atoms.positions[i, None, :]
+            distance = np.linalg.norm(vectors, axis=2)
+        distance[np.arange(len(i)), i] = np.inf
+        j = np.argmin(distance, axis=1) if len(i) else i
+        loose = distance[np.arange(len(i)), j] > reach
+        return i[loose], j[loose], vectors[np.arange(len(i)), j][loose]

@@ -23,6 +23,7 @@ from aiida_aceal.ace.errors import AceError
 from .embedding import embedding_derivatives
 
 _TINY = 1e-300
+_FEW = 500
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,9 @@ class Grader:
         potential = model.potential
         self.elements = potential.elements
         self.n_functions = potential.n_functions
+        inverses = getattr(active_set, "inverses", None)
+        #: element -> [M, M], or None for sets that are not one matrix for each element
+        self.inverses: dict[str, np.ndarray] | None = inverses if isinstance(inverses, dict) else None
         self._coefficients = {el: potential.coefficients(el) for el in self.elements}
 
     def check_elements(self, atoms: Atoms) -> None:
@@ -65,26 +69,24 @@ class Grader:
 
     def gamma(self, atoms: Atoms) -> np.ndarray:
         """Grade of each atom, [n]."""
-        if self.active_set.kind == "linear":
-            return self._grade_rows(atoms, self.projections(atoms))
-        return self._full_gamma(atoms)
-
-    def _grade_rows(self, atoms: Atoms, projections: np.ndarray) -> np.ndarray:
         gamma = np.zeros(len(atoms))
+        if self.active_set.kind == "full":
+            for element, found in self.model.projections([atoms], kind="full").items():
+                if len(found.rows):
+                    gamma[found.atom] = self._grade(element, found.rows)
+            return gamma
+        projections = self.projections(atoms)
         symbols = np.array(atoms.get_chemical_symbols())
-        for element in self.elements:
+        for element in set(symbols):
             mine = symbols == element
-            if mine.any():
-                rows = np.ascontiguousarray(projections[mine, : self.n_functions[element]])
-                gamma[mine] = self.active_set.grade(element, rows)
+            gamma[mine] = self._grade(element, projections[mine, : self.n_functions[element]])
         return gamma
 
-    def _full_gamma(self, atoms: Atoms) -> np.ndarray:
-        gamma = np.zeros(len(atoms))
-        for element, rows in self.model.projections([atoms], kind="full").items():
-            if len(rows.rows):
-                gamma[rows.atom] = self.active_set.grade(element, rows.rows)
-        return gamma
+    def _grade(self, element: str, rows: np.ndarray) -> np.ndarray:
+        # a search grades a few atoms thousands of times: no set-up of threads for each
+        if self.inverses is not None and len(rows) <= _FEW:
+            return np.abs(rows @ self.inverses[element]).max(axis=1)
+        return self.active_set.grade(element, np.ascontiguousarray(rows))
 
     def maximum(self, atoms: Atoms) -> float:
         """Largest grade of the structure; not a number is an error of the structure, reported as infinity."""
@@ -96,8 +98,8 @@ class Grader:
 
         :raises AceError: active sets without one inverse per element
         """
-        inverses = getattr(self.active_set, "inverses", None)
-        if not isinstance(inverses, dict):
+        inverses = self.inverses
+        if inverses is None:
             raise AceError(
                 f"the gradient of gamma needs an active set with one inverse for each element, not "
                 f"{type(self.active_set).__name__}: use method nelder-mead"

@@ -175,7 +175,7 @@ class PoolSearch:
         dropped.pop("kept", None)
         return {
             "mode": "pool",
-            "status": "finished",
+            "status": "completed",
             "steps_reached": self.n_read,
             "steps_total": self.n_read,
             "n_atoms": self.n_atoms,

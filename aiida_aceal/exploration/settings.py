@@ -31,8 +31,19 @@ def active_keys() -> dict[str, Any]:
 
 
 def active_settings(values: Mapping[str, Any]) -> ActiveSettings:
-    """Settings of active exploration from a flat mapping. Raises :class:`AceError` for unknown or wrong values."""
+    """Settings of active exploration from a flat mapping.
+
+    With ``gamma_hi`` and without ``target_gamma`` (a campaign states its window only), the target is 0.9 gamma_hi,
+    within the window, so that a search does not end above it.
+
+    :raises AceError: unknown keys or wrong values
+    """
     _check(values, active_keys(), "active exploration")
+    values = dict(values)
+    high, low = values.get("gamma_hi"), values.get("gamma_lo", ActiveSettings.gamma_lo)
+    if isinstance(high, (int, float)) and isinstance(low, (int, float)) and "target_gamma" not in values and high > low:
+        values["target_gamma"] = max(0.9 * high, 0.5 * (low + high))
+        values.setdefault("target_tolerance", min(1.0, 0.9 * (high - values["target_gamma"])))
     parts = {kind: _pick(values, kind) for kind in (ActiveSettings, SearchSettings, Constraints)}
     return _make(
         ActiveSettings,

@@ -7,13 +7,7 @@ import pytest
 
 from aiida_aceal.ace import AceModel, AcePotential, build_potential
 from aiida_aceal.exploration.initial import generate
-from aiida_aceal.uncertainty.active_set import from_rows
-
-
-def build_active_set(model, structures, kind="linear"):
-    rows = model.projections(structures, kind=kind)
-    return from_rows({el: r.rows for el, r in rows.items()}, kind)
-
+from aiida_aceal.uncertainty import build_active_set
 
 CU = {"bulk": "Cu", "crystal": "fcc", "a": 3.61, "cubic": True}
 
