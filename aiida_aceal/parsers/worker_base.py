@@ -33,9 +33,13 @@ class AceWorkerParser(Parser):
         failure = self.find_failure()
         report, report_failure = self.read_report()
         if report is not None:
-            self.out("report", orm.Dict(clean(report)))
+            self.out("report", orm.Dict(clean(self.slim(report))))
         result = self.parse_files(report or {})
         return failure or result or report_failure
+
+    def slim(self, report: dict[str, Any]) -> dict[str, Any]:
+        """What of the report goes into the data base."""
+        return report
 
     def parse_files(self, report: Mapping[str, Any]) -> ExitCode | None:
         """Attach the outputs of the subclass; returns its exit code or ``None``."""
