@@ -40,6 +40,8 @@ class Interpreter:
             "quit": self._quit,
         }
         self.rewrite: Callable[[str], str] = lambda text: text
+        #: commands with a handler that LAMMPS can carry out alone if the test is true
+        self.plain_if: dict[str, Callable[[str], bool]] = {}
         self._frames: list[Frame] = []
         self._skip_jump = False
 
@@ -158,7 +160,10 @@ class Interpreter:
     def is_plain(self, text: str) -> bool:
         """Whether LAMMPS can carry out the command alone."""
         parts = text.split(None, 1)
-        return not parts or ("$" not in parts[0] and parts[0] not in self.handlers)
+        if not parts:
+            return True
+        test = self.plain_if.get(parts[0])
+        return test(text) if test else "$" not in parts[0] and parts[0] not in self.handlers
 
     def _if(self, text: str) -> None:
         words = self.expand(text)

@@ -197,6 +197,7 @@ def read_log(source: str | Path) -> LogFile:
 
 def _general(log: LogFile, line: str) -> bool:
     """Lines that may stand anywhere, also inside a table."""
+    log.timed_out |= _TIMEOUT in line
     if match := _HALT.search(line):
         log.halt = Halt(match[1], int(match[2]), _number(match[3]) or float("nan"))
     elif line.startswith("WARNING: "):
@@ -208,8 +209,6 @@ def _general(log: LogFile, line: str) -> bool:
         hours, minutes, seconds = (int(part) for part in match.groups())
         log.wall_seconds = 3600.0 * hours + 60.0 * minutes + seconds
         log.completed = True
-    elif _TIMEOUT in line:
-        log.timed_out = True
     else:
         return False
     return True

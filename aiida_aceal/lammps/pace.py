@@ -51,6 +51,7 @@ class PaceCommands:
         self._postponed: dict[str, str] = {}
         self._reset()
         interpreter.rewrite = lambda text: rewrite_immediate(text) if self.style else text
+        interpreter.plain_if["variable"] = lambda text: rewrite_variable(text) is None
         interpreter.handlers.update(
             {
                 "pair_style": self._pair_style,

@@ -54,7 +54,8 @@ def test_settings_round_trip():
         (MDSettings(100, ensemble="nve", velocities="keep"), "fix md all nve"),
         (MDSettings(100, ensemble="npt", barostat="tri", pressure_bar=1, pressure_end_bar=1e5),
          "fix md all npt temp 300 300 0.1 tri 1 100000 1"),
-        (MDSettings(100, gamma_interval=5, gamma_hi=25), "fix extreme all halt 5 v_max_pace_gamma > 25 error continue message yes"),
+        (MDSettings(100, gamma_interval=5, gamma_hi=25),
+         "fix extreme all halt 5 v_max_pace_gamma > 25 error continue message yes"),
         (MDSettings(100, max_wall_seconds=3725), "timer timeout 1:02:05 every 10"),
     ],
 )  # fmt: skip
@@ -169,7 +170,7 @@ def test_structures_that_are_not_periodic(lmp, toy, kind):
 
 def test_data_refuses():
     stream = io.StringIO()
-    with pytest.raises(AceError, match="Xe.*not among"):
+    with pytest.raises(AceError, match=r"Xe.*not among"):
         write_data(Atoms("CuXe", cell=[5, 5, 5], pbc=True), ELEMENTS, stream)
     with pytest.raises(AceError, match="not finite"):
         write_data(Atoms("Cu", [[np.nan, 0, 0]], cell=[5, 5, 5], pbc=True), ELEMENTS, stream)

@@ -70,6 +70,7 @@ def test_log_with_error():
     assert log.errors == ["Lost atoms: original 108 current 107 (src/thermo.cpp:526)"]
     assert (log.completed, log.halted, log.finished) == (False, False, [False])
     assert log.last_step == 20
+    assert read_log("WARNING: Wall time limit reached (src/timer.cpp:201)\n").timed_out
     assert read_log("ERROR on proc 0: Cannot open file\n").errors == ["Cannot open file"]
 
 
