@@ -1,0 +1,58 @@
+"""Page of the command lines: the help texts of all commands."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+from aceal_text import anchor, block
+
+
+def _only_present(group: click.Group) -> None:
+    """Leave out commands whose modules are not there."""
+    from importlib.util import find_spec
+
+    names = sys.modules[group.callback.__module__].COMMANDS
+    package = group.callback.__module__.rpartition(".")[0]
+    here = [name for name, module in names.items() if find_spec(f"{package}.{module}")]
+    group.list_commands = lambda ctx: here
+
+
+def _help(command: click.Command, path: str, parent: click.Context | None) -> tuple[str, click.Context]:
+    context = click.Context(command, info_name=path.rsplit(" ", 1)[-1], parent=parent, max_content_width=100)
+    context.terminal_width = 100
+    return command.get_help(context), context
+
+
+def _section(command: click.Command, path: str, level: int, parent: click.Context | None = None) -> list[str]:
+    text, context = _help(command, path, parent)
+    parts = [f"({anchor('command ' + path)})=\n{'#' * level} `{path}`\n", block(text)]
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            if child is not None:
+                parts += _section(child, f"{path} {name}", level + 1, context)
+    return parts
+
+
+def command_lines_page() -> str:
+    """Help texts of our executables and of our parts of ``verdi data``."""
+    from aiida_aceal.cli import data
+    from aiida_aceal.cli.root import main as root
+    from aiida_aceal.lammps.main import USAGE
+    from aiida_aceal.worker.main import main as worker
+
+    parts = ["# Command lines\n", "The help texts of the installed commands.\n"]
+    for group in (root, worker):
+        _only_present(group)
+    parts += _section(root, "aiida-aceal", 2)
+    parts += _section(worker, "aceal-worker", 2)
+    parts += ["(command-aceal-lmp)=\n## `aceal-lmp`\n", block(USAGE)]
+    parts.append("## `verdi data`\n")
+    for name, group in (
+        ("aceal-potential", data.potential),
+        ("aceal-active-set", data.active_set),
+        ("aceal-dataset", data.dataset),
+    ):
+        parts += _section(group, f"verdi data {name}", 3)
+    return "\n".join(parts)

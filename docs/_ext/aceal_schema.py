@@ -1,0 +1,178 @@
+"""Pages about the input of ``aiida-aceal run``, settings classes and protocols."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import types
+import typing
+from typing import Any
+
+import yaml
+from aceal_text import block, code, default_text, first_sentence, table
+from pydantic import BaseModel
+
+#: classes whose fields are the keys of some `settings`: module, class, heading
+SETTINGS = (
+    ("aiida_aceal.lammps.deck", "MDSettings", "One MD run: `settings` of `aceal.lammps`"),
+    ("aiida_aceal.fitting.settings", "FitSettings", "Fits: `settings` of `aceal.fit`, file of `aceal-worker fit`"),
+    ("aiida_aceal.fitting.settings", "WeightSettings", "Fits: `weights`"),
+    ("aiida_aceal.fitting.settings", "RegularizationSettings", "Fits: `regularization`"),
+    ("aiida_aceal.exploration.active", "ActiveSettings", "Active exploration"),
+    ("aiida_aceal.exploration.search", "SearchSettings", "Active exploration: the search"),
+    ("aiida_aceal.exploration.geometry", "Constraints", "Active exploration: constraints"),
+    ("aiida_aceal.exploration.pool", "PoolSettings", "Pool"),
+    ("aiida_aceal.exploration.extract", "ExtractSettings", "Local environments"),
+)
+
+
+def type_text(hint: Any) -> str:
+    """A type as a user would say it."""
+    if hint is None or hint is type(None):
+        return "null"
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return ", ".join(str(value) for value in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(type_text(argument) for argument in arguments if argument is not type(None))
+    if origin in (list, tuple):
+        return f"list of {type_text(arguments[0])}" if arguments else "list"
+    if origin is dict:
+        return f"mapping to {type_text(arguments[1])}" if arguments and arguments[1] is not Any else "mapping"
+    if origin is not None:
+        return type_text(origin)
+    names = {str: "text", int: "integer", float: "number", bool: "true or false", dict: "mapping", list: "list"}
+    if hint in names:
+        return names[hint]
+    if inspect.isclass(hint) and issubclass(hint, BaseModel):
+        return f"[{hint.__name__}](#schema-{hint.__name__.lower()})"
+    return getattr(hint, "__name__", str(hint))
+
+
+def models(root: type[BaseModel]) -> list[type[BaseModel]]:
+    """The root and all models in its fields, each once, in the order they appear."""
+    found: list[type[BaseModel]] = []
+
+    def visit(hint: Any) -> None:
+        if inspect.isclass(hint) and issubclass(hint, BaseModel):
+            if hint not in found:
+                found.append(hint)
+                for field in hint.model_fields.values():
+                    visit(field.annotation)
+            return
+        for argument in typing.get_args(hint):
+            visit(argument)
+
+    visit(root)
+    return found
+
+
+def _default(field: Any) -> str:
+    if field.is_required():
+        return "required"
+    if field.default_factory is not None:
+        value = field.default_factory()
+        if isinstance(value, BaseModel) or (value and isinstance(value, dict)):
+            return ""
+        return code(default_text(value))
+    return code(default_text(field.default)) if field.default is not None and field.default != "" else ""
+
+
+def input_schema_page() -> str:
+    """The schema of input files."""
+    from aiida_aceal.workflows.schema import Campaign
+
+    parts = [
+        "# Input of `aiida-aceal run`\n",
+        "Read from the classes that check the file. A file is checked before anything is stored; an unknown key is an "
+        "error that names the nearest known one. Relative paths start from the folder of the input file. The sections "
+        "`basis`, `fit`, `selection`, `activeset`, `window`, `gate`, `limits` and `loop` are laid over those of the "
+        "protocol, key by key: see [Protocols](protocols.md) for their keys and defaults.\n",
+    ]
+    for model in models(Campaign):
+        title = "Top level" if model is Campaign else model.__name__
+        parts.append(f"(schema-{model.__name__.lower()})=\n## {title}\n")
+        parts.append(first_sentence(model) + "\n")
+        parts.append(
+            table(
+                ("key", "type", "default", "meaning"),
+                [
+                    (code(name), type_text(field.annotation), _default(field), field.description or "")
+                    for name, field in model.model_fields.items()
+                ],
+            )
+        )
+    parts.append(generators_section())
+    return "\n".join(parts)
+
+
+def generators_section() -> str:
+    """Kinds of initial structures with their arguments."""
+    from aiida_aceal.exploration.generators import GENERATORS
+
+    parts = [
+        "## Lists of structures: `initial`, `validation`, `start`\n",
+        "Each entry has a `kind` and the arguments of that kind. Kinds that change a structure take it as `structure`: "
+        "a file name, `{bulk: Cu, crystal: fcc, a: 3.61, cubic: true}`, `{molecule: H2O, vacuum: 6.0}`, "
+        "`{file: x.cif, index: 0}` or `{symbols: ..., positions: ..., cell: ..., pbc: ...}`, and `supercell: [2, 2, 2]`. "
+        "`kind: files` takes `paths` (and `index`). `label` names an entry.\n",
+    ]
+    rows = []
+    for name, function in GENERATORS.items():
+        arguments = [
+            f"`{key}`" + ("" if p.default is p.empty else f" ({default_text(p.default)})")
+            for key, p in inspect.signature(function).parameters.items()
+            if key != "rng"
+        ]
+        rows.append((code(name), first_sentence(function), ", ".join(arguments)))
+    parts.append(table(("kind", "what it makes", "arguments (default)"), rows))
+    return "\n".join(parts)
+
+
+def settings_page() -> str:
+    """Keys of settings, from the dataclasses that read them."""
+    parts = ["# Settings\n", "Read from the classes that check them. Unknown keys are errors everywhere.\n"]
+    for module, name, heading in SETTINGS:
+        try:
+            kind = getattr(importlib.import_module(module), name)
+        except (ModuleNotFoundError, AttributeError):
+            continue
+        hints = typing.get_type_hints(kind)
+        rows = []
+        for field in dataclasses.fields(kind):
+            if not field.init or dataclasses.is_dataclass(hints[field.name]):
+                continue
+            default = "required"
+            if field.default is not dataclasses.MISSING:
+                default = code(default_text(field.default))
+            elif field.default_factory is not dataclasses.MISSING:
+                default = code(default_text(field.default_factory()))
+            rows.append((code(field.name), type_text(hints[field.name]), default))
+        parts.append(f"(settings-{name.lower()})=\n## {heading}\n")
+        parts.append(block(inspect.getdoc(kind) or ""))
+        parts.append(table(("key", "type", "default"), rows))
+    return "\n".join(parts)
+
+
+def protocols_page() -> str:
+    """Every protocol, complete."""
+    from aiida_aceal.workflows.protocol import default_protocol, protocol_inputs, protocol_names
+
+    parts = [
+        "# Protocols\n",
+        "Read from the protocol file. A protocol gives every number that you do not give yourself; `overrides` "
+        f"(Python) and the sections of the input file are laid over it. The default is `{default_protocol()}`.\n",
+    ]
+    for name, description in protocol_names().items():
+        parts.append(f"## `{name}`\n\n{description}\n")
+        parts.append(block(yaml.safe_dump(protocol_inputs(name), sort_keys=False, default_flow_style=None), "yaml"))
+    return "\n".join(parts)
+
+
+def deck_page() -> str:
+    """The LAMMPS input of a heating run."""
+    from aiida_aceal.lammps.deck import MDSettings, write_md_deck
+
+    settings = MDSettings(steps=10000, temperature_K=300.0, temperature_end_K=1800.0, timestep_ps=0.002)
+    return block(write_md_deck(settings, ["Cu"]), "text")
