@@ -61,7 +61,7 @@ class AceFitPacemakerParser(AceWorkerParser):
     def find_failure(self) -> ExitCode | None:
         """Exit code for what the script, pacemaker or the scheduler said."""
         script = self.text(SCRIPT_LOG)
-        if "Error" in script:
+        if (script and "train.pckl.gzip: " not in script) or "Error" in script:
             return self.exit("ERROR_DATA_FRAME", last_error_line(script))
         errors = self.text(ERROR_FILE)
         scheduler = self.text(self.node.get_option("scheduler_stderr"))
