@@ -121,6 +121,12 @@ class AceLammpsCalculation(LammpsRawCalculation):
             "ML-PACE.",
             invalidates_cache=True,
         )
+        spec.exit_code(
+            322,
+            "ERROR_NO_GAMMA",
+            message="gamma was zero throughout: {message}. The active set cannot grade this structure.",
+            invalidates_cache=True,
+        )
 
     # --- checks at submission ----------------------------------------------------------------------------------
 

@@ -135,8 +135,7 @@ class AceLammpsParser(AceWorkerParser):
             return self.exit("ERROR_LOST_ATOMS", said)
         for column, values in series.items():
             bad = ~np.isfinite(values)
-            # gamma of a run that has not evaluated it yet is no failure of the run
-            if bad.any() and column != MAX_GAMMA_COLUMN:
+            if bad.any():
                 step = series["Step"][np.argmax(bad)] if "Step" in series else "?"
                 return self.exit("ERROR_NOT_FINITE", f"{column} at step {step}")
         if bad_frames or any(word in everything for word in _NOT_FINITE):
@@ -156,6 +155,10 @@ class AceLammpsParser(AceWorkerParser):
             return self.exit("ERROR_OUTPUT_TRUNCATED", f"{LOG_FILE} ends at step {log.last_step}; the run was killed")
         if truncated:
             return self.exit("ERROR_OUTPUT_TRUNCATED", truncated)
+        gamma = series.get(MAX_GAMMA_COLUMN, np.ones(1))
+        if not gamma.any():
+            # without neighbours gamma is zero; anything else means that nothing would ever be found
+            return self.exit("ERROR_NO_GAMMA", f"{len(gamma)} lines of {LOG_FILE}")
         if self.path(EXTRAPOLATIVE_DUMP) is None:
             return self.exit("ERROR_OUTPUT_MISSING", EXTRAPOLATIVE_DUMP)
         return None

@@ -14,6 +14,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from aiida_aceal.ace import AceModel
+from aiida_aceal.data.active_set import ActiveSetData
 from aiida_aceal.data.dataset import ConfigurationsData
 
 SETTINGS = {
@@ -167,17 +168,25 @@ def test_refused_at_submission(run_md, cu_potential):
 
 
 def test_explosion_keeps_the_frames_before(run_md):
-    """Far too long a time step: atoms are lost or numbers overflow, but the frames before are there."""
+    """Far too long a time step: atoms are lost, but the frames before are there."""
     settings = {"timestep_ps": 0.05, "temperature_K": 3000.0, "temperature_end_K": None, "gamma_interval": 1}
     results, node = run_md({**settings, "steps": 500, "gamma_lo": 0.5, "gamma_hi": 1e300})
-    assert node.exit_status in (320, 305), node.exit_message
-    assert node.exit_message
+    assert node.exit_status == 320, node.exit_message
+    assert "original 32 current" in node.exit_message
     assert results["report"]["status"] == "failed"
     assert results["report"]["reason"] == node.exit_message
     assert len(results["candidates"]) >= 1
     assert np.isfinite(results["candidates"].get_array("positions")).all()
     assert 0 < results["report"]["steps_reached"] < 500
     assert len(results["time_series"].get_array("step")) >= 1
+
+
+def test_gamma_is_never_silently_zero(run_md, learned):
+    buffer = io.BytesIO()
+    np.savez(buffer, Cu=np.zeros((learned[1].sizes["Cu"],) * 2))
+    buffer.seek(0)
+    _, node = run_md({"steps": 10}, active_set=ActiveSetData(file=buffer, potential=learned[0]))
+    assert node.exit_status == 322, node.exit_message
 
 
 def test_native_lammps_without_pace(run_md, localhost):
@@ -220,6 +229,8 @@ def test_killed(run_md, job_metadata):
         ("rm extrapolative.dump", 303, "extrapolative.dump"),
         ("rm log.lammps", 303, "log.lammps"),
         ("sed -i '/Total wall/d' log.lammps", 304, "log.lammps ends at step 20"),
+        ("sed -i 's/^ *10 *0.02 *[0-9.]*/ 10 0.02 nan/' log.lammps", 305, "Temp at step 10"),
+        ("sed -i '0,/^1 1 Cu [^ ]*/s//1 1 Cu nan/' extrapolative.dump", 305, "a frame of extrapolative.dump"),
         ("echo nonsense > extrapolative.dump", 304, "not a LAMMPS 'dump custom' text file"),
     ],
 )
@@ -228,8 +239,9 @@ def test_damaged_output(run_md, job_metadata, spoil, status, message):
     assert node.exit_status == status, node.exit_message
     assert message in node.exit_message
     assert results["report"]["status"] == "failed"
-    if "head" in spoil:
-        assert len(results["candidates"]) == 4, "frames before the cut are kept"
+    if "head" in spoil or "nan" in spoil:
+        expected = 5 if "log" in spoil else 4
+        assert len(results["candidates"]) == expected, "good frames are kept"
 
 
 def test_empty_dump_is_no_candidate(run_md, job_metadata):
