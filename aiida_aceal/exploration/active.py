@@ -131,6 +131,9 @@ class _State:
         self.attempts = self.idle = self.evaluations = self.reached = self.overtaken = 0
         self.history: list[dict[str, Any]] = []
         self.begin = time.perf_counter()
+        labels = getattr(active_set, "environments", {}).values()
+        #: index of the first find in the labels of the active set
+        self.first_label = 1 + max((int(rows[:, 0].max(initial=-1)) for rows in labels), default=-1)
 
     def status(self) -> str | None:
         """Why to stop, or None."""
@@ -165,7 +168,10 @@ class _State:
         source = str(origin.info.get("source", f"reference#{index}"))
         atoms.info = {"gamma_max": top, "source": source, "kind": "active", "attempt": self.attempts - 1}
         self.candidates.append(atoms)
-        self.active_set = update_active_set(self.active_set, self.model, [atoms])
+        # all finds, not only the last: a swap can bring an environment of an earlier one above 1 again
+        self.active_set = update_active_set(
+            self.active_set, self.model, self.candidates, structure_offset=self.first_label
+        )
         self.say(f"attempt {self.attempts}: find {len(self.candidates)}/{settings.count}, gamma {top:.2f}")
 
     def report(self, status: str) -> dict[str, Any]:
@@ -177,6 +183,7 @@ class _State:
             "steps_reached": self.attempts,
             "steps_total": self.settings.attempts,
             "n_candidates": len(self.candidates),
+            "first_label": self.first_label,
             "max_gamma": max((entry["gamma"] for entry in self.history), default=0.0),
             "gammas": grades,
             "n_target_reached": self.reached,

@@ -14,6 +14,7 @@ import numpy as np
 from ase import Atoms
 from ase.geometry import find_mic
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 from .cuts import Cut
 from .geometry import Constraints, Coordinates
@@ -113,7 +114,7 @@ def relax_outer(
     rules = Constraints(rules.minimum_distance, rules.fraction, _PENALTY, outer, rules.max_displacement)
     run = _Relaxing(grader, cut, mask, goal, max_evaluations, rules)
     x = np.zeros(run.coordinates.size)
-    with suppress(_Done):
+    with suppress(_Done), threadpool_limits(limits=1, user_api="blas"):
         for power in (8.0, 24.0, 64.0):
             run.power = power
             x = minimize(run, x, jac=True, method="L-BFGS-B", options={"maxfun": max_evaluations, "maxcor": 20}).x

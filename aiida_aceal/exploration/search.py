@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 from aiida_aceal.ace.errors import AceError
 
@@ -188,6 +189,12 @@ def search(
 
 
 def _optimise(run: _Run, x0: np.ndarray, signs: np.ndarray) -> None:
+    # the optimiser's own matrices are tiny: threads for them cost far more than they give
+    with threadpool_limits(limits=1, user_api="blas"):
+        _minimise(run, x0, signs)
+
+
+def _minimise(run: _Run, x0: np.ndarray, signs: np.ndarray) -> None:
     limit = run.settings.max_evaluations
     if run.settings.method == "gradient":
         x = x0
