@@ -9,6 +9,9 @@ from aiida_aceal.workflows.schema import Campaign, ReferenceMD
 
 def describe(campaign: Campaign, folder: Path) -> list[str]:
     """Lines about structures, basis and loop; raises AceError as `run` would."""
+    from aiida_aceal.cli.profile import configuration
+
+    configuration()
     from aiida_aceal.workflows.campaign import prepare
 
     prepared = prepare(campaign, folder)

@@ -22,16 +22,23 @@ COMPUTER = "aceal-localhost"
 EXECUTABLES = {"aceal-worker": "aceal.evaluate", "aceal-lmp": "aceal.lammps"}
 
 
+def configuration() -> Any:
+    """AiiDA's configuration; the folder is made if there is none yet."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "Creating AiiDA configuration folder"
+        from aiida.manage.configuration import get_config
+
+        return get_config(create=True)
+
+
 def load(name: str | None, create: bool) -> Profile:
     """Load a profile; the package's own one is made if it is missing and ``create`` is set.
 
     :raises click.ClickException: no such profile, with what to do.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "Creating AiiDA configuration folder"
-        from aiida.manage.configuration import get_config, load_profile
+    config = configuration()
+    from aiida.manage.configuration import load_profile
 
-        config = get_config(create=True)
     wanted = name or OWN_PROFILE
     if wanted not in config.profile_names:
         if wanted != OWN_PROFILE:
@@ -39,7 +46,7 @@ def load(name: str | None, create: bool) -> Profile:
             raise click.ClickException(f"AiiDA knows no profile '{wanted}' (known: {known}); make it with verdi presto")
         if not create:
             raise click.ClickException(
-                f"the profile '{OWN_PROFILE}' does not exist yet: run `aiida-aceal demo`, or name a profile by --profile"
+                f"the profile '{OWN_PROFILE}' does not exist yet: run `aiida-aceal demo`, or name one by --profile"
             )
         _create(config)
     try:
@@ -110,11 +117,13 @@ def executable(name: str) -> Path:
 
 def local_code(name: str) -> AbstractCode:
     """Code of a console script that stands beside the running Python. Made if it is missing."""
-    from aiida.orm import InstalledCode, QueryBuilder
+    from aiida.orm import Computer, InstalledCode, QueryBuilder
 
     computer, path = local_computer(), executable(name)
-    query = QueryBuilder().append(InstalledCode, filters={"attributes.filepath_executable": str(path)}, tag="code")
-    query.append(type(computer), with_node="code", filters={"id": computer.pk})
+    query = QueryBuilder().append(
+        InstalledCode, filters={"attributes.filepath_executable": str(path)}, tag="code", project="*"
+    )
+    query.append(Computer, with_node="code", filters={"id": computer.pk})
     for code in query.all(flat=True):
         if not code.is_hidden:
             return code

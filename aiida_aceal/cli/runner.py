@@ -29,11 +29,12 @@ def run_campaign(
 
     # one second for a rebuilt font cache or a solver's second pool of threads would be wasted in this process
     os.environ.setdefault("MPLBACKEND", "Agg")
+    from aiida_aceal.cli import profile as own
+
+    own.configuration()
     from aiida_aceal.workflows.campaign import make_builder, prepare
 
     prepared = prepare(campaign, folder)
-    from aiida_aceal.cli import profile as own
-
     loaded = own.load(profile, create=True)
     warnings.simplefilter("ignore")
     make_builder(prepared, own.find_code, store=False)

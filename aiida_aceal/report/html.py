@@ -17,7 +17,8 @@ td:last-child, th:last-child { text-align: left; } .scroll { overflow-x: auto; }
 tr.refused td { color: #a15c00; } tr.converged td { color: #1a7a3a; font-weight: 600; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(26em, 1fr)); gap: 1em; }
 .figures img { width: 100%; } dl { display: grid; grid-template-columns: max-content auto; gap: 0.2em 1.2em; }
-dt { font-weight: 600; } dd { margin: 0; } pre { background: #f4f4f4; padding: 1em; overflow-x: auto; font-size: 0.8em; }
+dt { font-weight: 600; } dd { margin: 0; } pre { background: #f4f4f4;
+  padding: 1em; overflow-x: auto; font-size: 0.8em; }
 """
 
 

@@ -196,6 +196,7 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
         if not child.is_finished_ok:
             reason = why(child)
             self.report(f"generation {number} failed: {reason}")
+            self.ctx.status = "failed"
             self._attach()
             return self.exit_codes.ERROR_GENERATION_FAILED.format(number=number, reason=reason)
         for name in ("potential", "active_set", "validation", "validation_report"):

@@ -11,6 +11,10 @@ from aiida.orm import Node, ProcessNode
 _CALLS = (LinkType.CALL_CALC, LinkType.CALL_WORK)
 
 
+class StepError(RuntimeError):
+    """A light step ended with an exit code; the text says why."""
+
+
 class AceWorkChain(WorkChain):
     """WorkChain whose steps may be executed twice without harm.
 
@@ -43,12 +47,17 @@ class AceWorkChain(WorkChain):
         return node
 
     def call_once(self, label: str, function: Any, **inputs: Any) -> Any:
-        """Result of a calcfunction, taken from the graph if it was called before."""
+        """Result of a calcfunction, taken from the graph if it was called before.
+
+        :raises StepError: it returned an exit code.
+        """
         node = self.child(label)
-        if node is not None and node.is_finished_ok:
-            outputs = {link.link_label: link.node for link in node.base.links.get_outgoing(link_type=LinkType.CREATE)}
-            return outputs["result"] if list(outputs) == ["result"] else outputs
-        return function(**inputs, metadata={"call_link_label": label})
+        if node is None or not node.is_finished_ok:
+            _, node = function.run_get_node(**inputs, metadata={"call_link_label": label})
+        if not node.is_finished_ok:
+            raise StepError(why(node))
+        outputs = {link.link_label: link.node for link in node.base.links.get_outgoing(link_type=LinkType.CREATE)}
+        return outputs["result"] if list(outputs) == ["result"] else outputs
 
     def report_of(self, label: str) -> dict[str, Any]:
         """Content of the output ``report`` of the child in ``ctx[label]``; empty if there is none."""

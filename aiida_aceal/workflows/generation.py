@@ -14,7 +14,7 @@ from aiida_aceal.data.active_set import ActiveSetData
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.potential import AcePotentialData
 from aiida_aceal.workflows import functions, ports, summary
-from aiida_aceal.workflows.base import AceWorkChain, output, why
+from aiida_aceal.workflows.base import AceWorkChain, StepError, output, why
 from aiida_aceal.workflows.steps import derived_seed, step_class, step_inputs
 
 #: exit status of the CalcJobs of aceal-worker for numbers that are not finite
@@ -366,13 +366,17 @@ class GenerationWorkChain(AceWorkChain):
         """Whether the fit gave a potential to validate."""
         return self.ctx.get("fit") is not None and self.ctx.facts["accepted"] is None
 
-    def validate_potential(self) -> None:
+    def validate_potential(self) -> ExitCode | None:
         """Start the active set and the errors of the new potential."""
         potential = output(self.ctx["fit"], "potential")
         self._evaluate("holdout", potential, self._validation())
         if self.ctx.labelled is not None:
             self._evaluate("after", potential, orm.load_node(self.ctx.labelled))
-        self._start_active_set(potential)
+        try:
+            self._start_active_set(potential)
+        except StepError as error:
+            return self.exit_codes.ERROR_ACTIVE_SET_FAILED.format(reason=str(error))
+        return None
 
     def _start_active_set(self, potential: AcePotentialData) -> None:
         settings = self._settings("activeset")
@@ -386,9 +390,9 @@ class GenerationWorkChain(AceWorkChain):
                 CalculationFactory("aceal.maxvol"),
                 potential=potential,
                 settings=orm.Dict(settings),
-                **{f"dataset__{key}": node for key, node in datasets.items()},
+                **datasets,
             )
-            self.ctx.active_set = (result["active_set"] if isinstance(result, dict) else result).uuid
+            self.ctx.active_set = result.uuid
             return
         cls, inputs = self._worker(
             "aceal.active_set",

@@ -35,7 +35,9 @@ class Step(Section):
     inputs: dict[str, Any] = Field(
         default_factory=dict, description="Further inputs of the process: numbers, texts, lists and mappings."
     )
-    options: dict[str, Any] = Field(default_factory=dict, description="AiiDA's metadata.options, over those at the top.")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="AiiDA's metadata.options, over those at the top."
+    )
 
 
 class Labeller(Step):
@@ -181,5 +183,3 @@ def documentation() -> list[tuple[str, str, str]]:
         for name, field in model.model_fields.items():
             found.append((model.__name__, name, field.description or (model.__doc__ or "")))
     return found
-
-
