@@ -1,4 +1,4 @@
-"""``verdi data aceal-potential | aceal-active-set | aceal-dataset``: list, show and export nodes.
+"""``verdi data aceal-potential | aceal-active-set | aceal-dataset``: list, show, import and export nodes.
 
 Heavy imports stand inside the functions, so that ``verdi data --help`` stays quick.
 """
@@ -86,6 +86,23 @@ def _write(content: bytes, output: Path | None, force: bool, binary: bool = Fals
     echo.echo_success(f"wrote {output}")
 
 
+def _store(make: Callable[[], Any], label: str, description: str) -> None:
+    """Make a node from files and store it; bad files end with one line."""
+    from aiida_aceal.ace.errors import AceError
+
+    try:
+        node = make()
+    except AceError as error:
+        echo.echo_critical(str(error))
+    node.label, node.description = label, description
+    node.store()
+    echo.echo_success(f"stored {type(node).__name__}<{node.pk}> {node.uuid}")
+
+
+_FILE = click.argument("file", type=click.Path(path_type=Path))
+_FILES = click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+
+
 # --- potentials --------------------------------------------------------------------------------------------------
 
 
@@ -148,6 +165,18 @@ def potential_export(datum, fmt, output, force) -> None:
     _write((datum.get_yace() if fmt == "yace" else datum.content).encode(), output, force)
 
 
+@potential.command("import")
+@_FILE
+@options.LABEL()
+@options.DESCRIPTION()
+@decorators.with_dbenv()
+def potential_import(file, label, description) -> None:
+    """Store a B-basis .yaml as a node."""
+    from aiida.plugins import DataFactory
+
+    _store(lambda: DataFactory("aceal.potential")(file=file), label or file.stem, description or "")
+
+
 # --- active sets -------------------------------------------------------------------------------------------------
 
 
@@ -208,6 +237,20 @@ def active_set_show(datum) -> None:
 def active_set_export(datum, output, force) -> None:
     """Export as the .asi that `pair_style pace/extrapolation` reads."""
     _write(datum.content, output, force, binary=True)
+
+
+@active_set.command("import")
+@_FILE
+@click.option("-p", "--potential", "datum", type=_POTENTIAL, required=True, help="The potential it was made for.")
+@options.LABEL()
+@options.DESCRIPTION()
+@decorators.with_dbenv()
+def active_set_import(file, datum, label, description) -> None:
+    """Store an .asi as a node, after checking that it fits the potential."""
+    from aiida.plugins import DataFactory
+
+    make = DataFactory("aceal.active_set")
+    _store(lambda: make(file=file, potential=datum), label or file.stem, description or "")
 
 
 # --- configurations ----------------------------------------------------------------------------------------------
@@ -288,3 +331,25 @@ def dataset_export(datum, output, force) -> None:
     """Export as extended XYZ with labels, numbers exact."""
     content, _ = datum._prepare_extxyz()
     _write(content, output, force)
+
+
+@dataset.command("import")
+@_FILES
+@click.option("--energy-key", help="Name of the energy in the file (default: ASE's usual place).")
+@click.option("--forces-key", help="Name of the forces in the file.")
+@click.option("--stress-key", help="Name of the stress in the file.")
+@click.option("--source", help="Where the configurations come from (default: the file names).")
+@options.LABEL()
+@options.DESCRIPTION()
+@decorators.with_dbenv()
+def dataset_import(files, energy_key, forces_key, stress_key, source, label, description) -> None:
+    """Store configurations from extended XYZ, ASE data bases or other files that ASE reads as one node."""
+    from aiida.plugins import DataFactory
+
+    from aiida_aceal.worker.files import read_configurations
+
+    def make():
+        frames = read_configurations(files, energy_key, forces_key, stress_key)
+        return DataFactory("aceal.dataset").from_atoms(frames, source=source or ", ".join(f.name for f in files))
+
+    _store(make, label or files[0].stem, description or "")

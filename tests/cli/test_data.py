@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from aiida_aceal.ace import AcePotential
 from aiida_aceal.data.active_set import ActiveSetData
-from aiida_aceal.worker.files import configuration_hash, read_configurations
+from aiida_aceal.worker.files import configuration_hash, read_configurations, write_configurations
 
 
 @pytest.fixture
@@ -81,6 +81,34 @@ def test_dataset(run, cu_configurations, tmp_path):
     assert all(digest[:8] in shown for digest in node.hashes)
     run("aceal-dataset", "export", node.pk, "-o", tmp_path / "a.extxyz")
     assert [configuration_hash(a) for a in read_configurations(tmp_path / "a.extxyz")] == node.hashes
+
+
+def test_import(run, active_set, cu_atoms, small_potential, tmp_path):
+    from aiida import orm
+
+    def stored(output: str):
+        return orm.load_node(output.split()[-1])
+
+    small_potential().write(tmp_path / "cu.yaml")
+    potential = stored(run("aceal-potential", "import", tmp_path / "cu.yaml"))
+    assert potential.label == "cu"
+    (tmp_path / "cu.asi").write_bytes(active_set.content)
+    node = stored(run("aceal-active-set", "import", tmp_path / "cu.asi", "-p", potential.pk, "--label", "mine"))
+    assert node.label == "mine"
+    assert node.check_potential(potential) is None
+    frames = cu_atoms(2)
+    for atoms in frames:
+        atoms.info["E_dft"] = atoms.calc.results["energy"]
+        atoms.arrays["F_dft"] = atoms.calc.results["forces"]
+        atoms.calc = None
+    write_configurations(tmp_path / "a.extxyz", frames)
+    words = ("aceal-dataset", "import", tmp_path / "a.extxyz", "--energy-key", "E_dft", "--forces-key", "F_dft")
+    node = stored(run(*words))
+    assert node.has_labels("energy", "forces")
+    assert node.source == "a.extxyz"
+    assert "no such file" in run("aceal-dataset", "import", tmp_path / "none.extxyz", code=1)
+    bad = run("aceal-potential", "import", tmp_path / "a.extxyz", code=1)
+    assert "Traceback" not in bad
 
 
 def test_wrong_type_is_refused(run, cu_configurations):
