@@ -115,8 +115,8 @@ def generators_section() -> str:
         "## Lists of structures: `initial`, `validation`, `start`\n",
         "Each entry has a `kind` and the arguments of that kind. Kinds that change a structure take it as `structure`: "
         "a file name, `{bulk: Cu, crystal: fcc, a: 3.61, cubic: true}`, `{molecule: H2O, vacuum: 6.0}`, "
-        "`{file: x.cif, index: 0}` or `{symbols: ..., positions: ..., cell: ..., pbc: ...}`, and `supercell: [2, 2, 2]`. "
-        "`kind: files` takes `paths` (and `index`). `label` names an entry.\n",
+        "`{file: x.cif, index: 0}` or `{symbols: ..., positions: ..., cell: ..., pbc: ...}`, and "
+        "`supercell: [2, 2, 2]`. `kind: files` takes `paths` (and `index`). `label` names an entry.\n",
     ]
     rows = []
     for name, function in GENERATORS.items():
