@@ -16,13 +16,12 @@ from ase import Atoms
 from ase.data import covalent_radii
 from ase.formula import Formula
 from ase.geometry import complete_cell, get_distances
-from ase.neighborlist import neighbor_list
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from aiida_aceal.ace.errors import AceError
 
-from .distances import Pair, short_pairs
+from .distances import Pair, neighbor_pairs, short_pairs
 
 #: bonded: nearer than this multiple of the sum of covalent radii
 _BOND = 1.2
@@ -83,7 +82,8 @@ def group_centres(atoms: Atoms, gamma: np.ndarray, gamma_lo: float, reach: float
 def molecule_units(atoms: Atoms) -> np.ndarray:
     """Number of the molecule of each atom, [n]; connected pieces too large for a molecule fall apart into atoms."""
     radii = _BOND * covalent_radii[atoms.numbers]
-    i, j, distance = neighbor_list("ijd", atoms, 2 * radii.max())
+    i, j, vectors = neighbor_pairs(atoms, 2 * radii.max())
+    distance = np.linalg.norm(vectors, axis=1)
     bonded = distance < radii[i] + radii[j]
     graph = coo_array((np.ones(int(bonded.sum())), (i[bonded], j[bonded])), shape=(len(atoms), len(atoms)))
     _, labels = connected_components(graph, directed=False)
@@ -268,7 +268,7 @@ def _surplus(atoms: Atoms, unit: Mapping[str, int]) -> Counter:
 
 def _crowding(atoms: Atoms, reach: float = 4.0) -> np.ndarray:
     """Distance to the nearest neighbour, [n] (``reach`` if there is none)."""
-    i, distance = neighbor_list("id", atoms, reach)
+    i, _, vectors = neighbor_pairs(atoms, reach)
     nearest = np.full(len(atoms), reach)
-    np.minimum.at(nearest, i, distance)
+    np.minimum.at(nearest, i, np.linalg.norm(vectors, axis=1))
     return nearest

@@ -8,7 +8,6 @@ from itertools import combinations_with_replacement
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols, covalent_radii
-from ase.neighborlist import neighbor_list
 
 from aiida_aceal.ace.errors import AceError
 
@@ -16,6 +15,25 @@ from aiida_aceal.ace.errors import AceError
 DEFAULT_FRACTION = 0.6
 
 Pair = tuple[str, str]
+
+
+def neighbor_pairs(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All pairs within ``cutoff`` A in both directions, images included: i, j [m], vectors r_j - r_i [m, 3].
+
+    The engine's search: some ten times faster than ASE's, which stands in where atoms lie on top of each other.
+    """
+    from aiida_aceal.ace.neighbors import build_neighbors  # compiled code: only when needed
+
+    if len(atoms) == 0:
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros((0, 3))
+    try:
+        found = build_neighbors(atoms, cutoff)
+    except AceError:
+        from ase.neighborlist import neighbor_list
+
+        return neighbor_list("ijD", atoms, cutoff)
+    i = np.repeat(np.arange(len(atoms)), np.diff(found.first))
+    return i, found.owner[found.neighbors], found.positions[found.neighbors] - found.positions[i]
 
 
 def pair_key(first: str, second: str) -> Pair:
@@ -96,7 +114,7 @@ def short_pairs(atoms: Atoms, limits: Mapping[Pair, float]) -> tuple[np.ndarray,
         np.fill_diagonal(distance, np.inf)
         i, j = np.nonzero(distance < table)
         return i, j, delta[i, j], table[i, j]
-    i, j, vector = neighbor_list("ijD", atoms, largest)
+    i, j, vector = neighbor_pairs(atoms, largest)
     limit = table[i, j]
     near = np.linalg.norm(vector, axis=1) < limit
     return i[near], j[near], vector[near], limit[near]
@@ -109,7 +127,8 @@ def too_short(atoms: Atoms, limits: Mapping[Pair, float]) -> bool:
 
 def shortest(atoms: Atoms, reach: float = 4.0) -> dict[Pair, float]:
     """Shortest distance (A) of each element pair found within ``reach`` A."""
-    i, j, distance = neighbor_list("ijd", atoms, reach)
+    i, j, vector = neighbor_pairs(atoms, reach)
+    distance = np.linalg.norm(vector, axis=1)
     found: dict[Pair, float] = {}
     symbols = np.array(atoms.get_chemical_symbols())
     for a, b, value in zip(symbols[i], symbols[j], distance):

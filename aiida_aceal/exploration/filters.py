@@ -14,11 +14,10 @@ from typing import Protocol
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
-from ase.neighborlist import neighbor_list
 
 from aiida_aceal.ace.errors import AceError
 
-from .distances import DEFAULT_FRACTION, minimum_distances, too_short
+from .distances import DEFAULT_FRACTION, minimum_distances, neighbor_pairs, too_short
 
 
 class Filter(Protocol):
@@ -117,7 +116,8 @@ def fingerprint(atoms: Atoms, cutoff: float = 6.0, functions: int = 8) -> np.nda
     times a smooth cut-off), [2 * pairs * functions]. Equal structures agree to rounding; a displacement of 0.01 A
     changes the largest entry by some 1e-3.
     """
-    i, j, distance = neighbor_list("ijd", atoms, cutoff)
+    i, j, vectors = neighbor_pairs(atoms, cutoff)
+    distance = np.linalg.norm(vectors, axis=1)
     kinds, index = np.unique(atoms.numbers, return_inverse=True)
     window = (0.5 * (1 + np.cos(np.pi * distance / cutoff))) ** 2
     radial = window[:, None] * np.cos(np.pi * np.arange(functions) * distance[:, None] / cutoff)

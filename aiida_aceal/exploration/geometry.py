@@ -10,11 +10,10 @@ import numpy as np
 from ase import Atoms
 from ase.constraints import FixAtoms
 from ase.geometry import get_distances
-from ase.neighborlist import neighbor_list
 
 from aiida_aceal.ace.errors import AceError
 
-from .distances import Pair, minimum_distances, short_pairs
+from .distances import Pair, minimum_distances, neighbor_pairs, short_pairs
 
 #: below this excess (A) the penalty is quadratic, so that gradient methods meet no kink
 _ROUNDING = 0.01
@@ -206,7 +205,7 @@ class Coordinates:
             return empty, empty, np.zeros((0, 3))
         alone = self.mask.copy()
         if atoms.pbc.any():
-            alone[neighbor_list("i", atoms, reach)] = False
+            alone[neighbor_pairs(atoms, reach)[0]] = False
             i = np.flatnonzero(alone)
             vectors, distance = get_distances(atoms.positions[i], atoms.positions, atoms.cell, atoms.pbc)
         else:
