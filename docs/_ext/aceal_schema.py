@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import importlib
 import inspect
+import re
 import types
 import typing
 from typing import Any
 
 import yaml
-from aceal_text import block, code, default_text, first_sentence, table
+from aceal_text import block, cell, code, default_text, first_sentence, table
 from pydantic import BaseModel
 
 #: classes whose fields are the keys of some `settings`: module, class, heading
@@ -42,7 +44,10 @@ def type_text(hint: Any) -> str:
         return f"mapping to {type_text(arguments[1])}" if arguments and arguments[1] is not Any else "mapping"
     if origin is not None:
         return type_text(origin)
-    names = {str: "text", int: "integer", float: "number", bool: "true or false", dict: "mapping", list: "list"}
+    names = {
+        str: "text", int: "integer", float: "number", bool: "true or false", dict: "mapping", list: "list",
+        collections.abc.Mapping: "mapping", collections.abc.Sequence: "list", Any: "any",
+    }  # fmt: skip
     if hint in names:
         return names[hint]
     if inspect.isclass(hint) and issubclass(hint, BaseModel):
@@ -130,15 +135,38 @@ def generators_section() -> str:
     return "\n".join(parts)
 
 
+def split_docstring(text: str) -> tuple[str, dict[str, str]]:
+    """The prose of a docstring, and what its ``:ivar name: ...`` or ``:param name: ...`` lines say."""
+    lead, *rest = re.split(r"^:(?:ivar|param) ", text, flags=re.MULTILINE)
+    fields = {}
+    for part in rest:
+        name, _, meaning = part.partition(":")
+        fields[name.strip()] = " ".join(meaning.split("\n\n")[0].split())
+    return " ".join(lead.split()), fields
+
+
+def _walkers() -> str:
+    """Settings of the MD explorer beyond those of one run."""
+    from aiida_aceal.workflows.walkers import OWN
+
+    rows = [(code(key), code(default_text(value))) for key, value in OWN.items()]
+    return (
+        "(settings-walkers)=\n## Walkers: `settings` of `aceal.explore.md`\n\n"
+        "All keys of [one MD run](#settings-mdsettings), for every walker, except `seed` and `index`; and:\n\n"
+        + table(("key", "default"), rows)
+    )
+
+
 def settings_page() -> str:
     """Keys of settings, from the dataclasses that read them."""
-    parts = ["# Settings\n", "Read from the classes that check them. Unknown keys are errors everywhere.\n"]
+    parts = ["# Settings\n", "Read from the classes that check them. Unknown keys are errors everywhere.\n", _walkers()]
     for module, name, heading in SETTINGS:
         try:
             kind = getattr(importlib.import_module(module), name)
         except (ModuleNotFoundError, AttributeError):
             continue
         hints = typing.get_type_hints(kind)
+        prose, fields = split_docstring(inspect.getdoc(kind) or "")
         rows = []
         for field in dataclasses.fields(kind):
             if not field.init or dataclasses.is_dataclass(hints[field.name]):
@@ -148,10 +176,10 @@ def settings_page() -> str:
                 default = code(default_text(field.default))
             elif field.default_factory is not dataclasses.MISSING:
                 default = code(default_text(field.default_factory()))
-            rows.append((code(field.name), type_text(hints[field.name]), default))
+            rows.append((code(field.name), type_text(hints[field.name]), default, fields.get(field.name, "")))
         parts.append(f"(settings-{name.lower()})=\n## {heading}\n")
-        parts.append(block(inspect.getdoc(kind) or ""))
-        parts.append(table(("key", "type", "default"), rows))
+        parts.append(cell(prose) + "\n")
+        parts.append(table(("key", "type", "default", "meaning"), rows))
     return "\n".join(parts)
 
 
