@@ -29,7 +29,7 @@ from aiida.tools.pytest_fixtures import (  # noqa: F401
 )
 
 #: folders of tests/ whose tests get the profile of the session by themselves
-AIIDA_ROOMS = {"data", "calculations", "parsers", "workflows", "cli", "report", "vasp"}
+AIIDA_ROOMS = {"data", "calculations", "parsers", "workflows", "cli", "report", "vasp", "quantumespresso"}
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -25,6 +25,9 @@ _VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 #: setting ``energy`` -> key of aiida-vasp, see the documentation of ``aceal.label.vasp``
 VASP_ENERGIES = {"extrapolated": "energy_extrapolated", "free": "energy_free", "no_entropy": "energy_no_entropy"}
 
+#: smearings of pw.x for which the energy at zero smearing lies half way between F and F + TS
+_SYMMETRIC_SMEARING = ("gaussian", "gauss", "gaussian smearing", "fermi-dirac", "f-d", "fd")
+
 
 def element_order(symbols: list[str]) -> np.ndarray:
     """Indices that put atoms of one element together, the order among them kept (int64 [n])."""
@@ -79,6 +82,56 @@ def vasp_labels(misc: Mapping[str, Any], n_atoms: int, energy: str = "extrapolat
     if misc.get("stress") is not None:
         stress = -0.1 * units.GPa * np.array(misc["stress"], dtype=float)
         labels["stress"] = voigt(stress)
+    return labels
+
+
+@calcfunction
+def collect_quantumespresso_labels(
+    configurations: ConfigurationsData, settings: orm.Dict, outcomes: orm.Dict, **outputs: orm.Data
+) -> dict[str, orm.Data]:
+    """``labelled`` and ``report`` from the outputs ``parameters_<index>`` and ``trajectory_<index>`` of pw.x."""
+    results: dict[int, dict[str, Any]] = {}
+    for name, node in outputs.items():
+        index = int(_INDEX.search(name).group(1))
+        if name.startswith("parameters_"):
+            results.setdefault(index, {}).update(node.get_dict())
+        else:
+            arrays = {key: node.get_array(key)[-1] for key in ("forces", "stress") if key in node.get_arraynames()}
+            results.setdefault(index, {}).update(arrays)
+    smearing = outcomes.get_dict()["report"]["parameters"]["SYSTEM"].get("smearing")
+
+    def read(result: Mapping[str, Any], n_atoms: int, energy: str) -> dict[str, Any]:
+        return quantumespresso_labels(result, n_atoms, energy, smearing)
+
+    return _collect(configurations, settings.get_dict(), outcomes.get_dict(), results, read)
+
+
+def quantumespresso_labels(
+    result: Mapping[str, Any], n_atoms: int, energy: str = "extrapolated", smearing: str | None = None
+) -> dict[str, Any]:
+    """Labels of one calculation by pw.x in the order of its atoms.
+
+    pw.x prints the free energy F (its "total energy") and the smearing contribution -TS. The energy at zero smearing
+    is F + TS/2 for Gaussian and Fermi-Dirac smearing; Methfessel-Paxton's and Marzari-Vanderbilt's F is already close.
+
+    :param result: ``energy``, ``energy_smearing`` (eV), ``forces`` [n, 3] (eV/A), ``stress`` [3, 3] (GPa, positive
+        under compression).
+    :returns: ``energy``, ``forces`` [n, 3], perhaps ``stress`` [6] (eV/A^3, positive under tension).
+    :raises ValueError: something is missing or of the wrong shape.
+    """
+    if result.get("energy") is None:
+        raise ValueError("no energy in the output")
+    if result.get("forces") is None:
+        raise ValueError("no forces in the output")
+    forces = np.array(result["forces"], dtype=float)
+    if forces.shape != (n_atoms, 3):
+        raise ValueError(f"forces of shape {forces.shape} for {n_atoms} atoms")
+    value = float(result["energy"])
+    if energy == "extrapolated" and str(smearing).lower() in _SYMMETRIC_SMEARING:
+        value -= 0.5 * float(result.get("energy_smearing") or 0.0)
+    labels = {"energy": value, "forces": forces}
+    if result.get("stress") is not None:
+        labels["stress"] = voigt(-units.GPa * np.array(result["stress"], dtype=float))
     return labels
 
 
