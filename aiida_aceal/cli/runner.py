@@ -57,7 +57,9 @@ def _submit(builder: Any, name: str, profile: str | None) -> int:
     try:
         node = submit(builder)
     except Exception as error:  # the broker is not reachable
-        raise click.ClickException(f"cannot submit ({error}): start the daemon with verdi -p {name} daemon start")
+        raise click.ClickException(
+            f"cannot submit ({error}): start the daemon with verdi -p {name} daemon start"
+        ) from error
     click.echo(f"Submitted campaign {node.pk}. Follow it with: aiida-aceal status {node.pk}{_option(profile)}")
     return 0
 

@@ -27,8 +27,9 @@ def load_campaign(identifier: str):
         node = load_node(identifier)
     except (NotExistent, MultipleObjectsError, ValueError) as error:
         raise click.ClickException(f"no node '{identifier}'; {hint}") from error
-    if not isinstance(node, WorkChainNode) or node.process_label not in known:
-        raise click.ClickException(f"node {node.pk} is a {node.process_label or type(node).__name__}; {hint}")
+    label = getattr(node, "process_label", None)
+    if label not in known:
+        raise click.ClickException(f"node {node.pk} is a {label or type(node).__name__}; {hint}")
     return node
 
 

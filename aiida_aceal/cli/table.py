@@ -97,7 +97,7 @@ def text_lines(rows: Sequence[Mapping[str, Any]], heading: bool = True) -> list[
     titles = [text.replace("\n", " ") for text in HEADINGS]
     body = [cells(row) for row in rows]
     widths = [max(len(title), 17 if "new" in title else 7) for title in titles]
-    widths[1] = 15
+    widths[1], widths[-1] = 15, max(len(word) for word in WORDS.values())
     lines = ["  ".join(title.rjust(width) for title, width in zip(titles, widths))] if heading else []
     lines += ["  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in body]
     return lines

@@ -14,7 +14,7 @@ import click
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--calculator", required=True, help="Short name (emt, tblite, ...) or package.module:Class.")
 @click.option("--settings", help="Arguments of the calculator: JSON or a JSON file.")
-@click.option("--temperature", nargs=2, type=float, default=(300.0, 300.0), show_default=True, help="K, first and last.")
+@click.option("--temperature", nargs=2, type=float, default=(300.0, 300.0), help="K, first and last [300 300].")
 @click.option("--steps", type=click.IntRange(min=1), default=500, show_default=True)
 @click.option("--interval", type=click.IntRange(min=1), default=25, show_default=True, help="Steps between snapshots.")
 @click.option("--timestep", type=float, default=0.002, show_default=True, help="ps.")

@@ -19,7 +19,7 @@ from aiida_aceal.ace import AceError, AcePotential, build_potential
 from aiida_aceal.exploration.initial import generate, read_files
 from aiida_aceal.workflows.protocol import SECTIONS, merged, protocol_inputs
 from aiida_aceal.workflows.schema import Campaign, ReferenceMD, Step
-from aiida_aceal.workflows.steps import derived_seed
+from aiida_aceal.workflows.steps import check_step, derived_seed
 
 #: which seed each list of structures draws from
 _STREAMS = {"initial": 100, "validation": 101}
@@ -102,6 +102,15 @@ def make_builder(prepared: Prepared, find_code: Callable[[str | None, str | None
     :param store: whether structures and basis are stored with their provenance, or unstored nodes are made
     :raises AceError: what the ports of the campaign refuse
     """
+    try:
+        return _builder(prepared, find_code, store)
+    except ValueError as error:  # a port of the builder refuses its value
+        if isinstance(error, AceError):
+            raise
+        raise AceError(str(error).removeprefix("invalid attribute value ")) from error
+
+
+def _builder(prepared: Prepared, find_code: Callable[[str | None, str | None, str], Any], store: bool) -> Any:
     from aiida import orm
 
     from aiida_aceal.data.dataset import ConfigurationsData
@@ -182,14 +191,16 @@ def _step(
     from aiida import orm
 
     local = step.entry_point in ("aceal.label.ase", "aceal.fit", *_LAMMPS) or step.entry_point.startswith("aceal.expl")
-    code = default if step.code is None and local else find_code(step.code, None, f"{where}.code")
-    return {
+    inputs = {
         "entry_point": orm.Str(step.entry_point),
-        "code": code,
         "settings": orm.Dict(dict(settings)),
         "options": orm.Dict(merged(options, step.options)),
         **{key: orm.to_aiida_type(value) for key, value in step.inputs.items()},
     }
+    problem = check_step(inputs, where)
+    if problem:
+        raise AceError(problem)
+    return {**inputs, "code": default if step.code is None and local else find_code(step.code, None, f"{where}.code")}
 
 
 def _sampling(campaign: Campaign) -> dict[str, Any]:

@@ -30,7 +30,6 @@ def split_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
 def check_settings(settings: Mapping[str, Any]) -> str | None:
     """What is wrong with the settings, or ``None``."""
     from aiida_aceal.ace.errors import AceError
-    from aiida_aceal.exploration.filters import DistanceFilter
     from aiida_aceal.lammps.deck import MDSettings
     from aiida_aceal.workflows.policies import nearest
 
@@ -42,6 +41,10 @@ def check_settings(settings: Mapping[str, Any]) -> str | None:
     for key in ("walkers", "max_concurrent", "max_candidates"):
         if isinstance(own[key], bool) or not isinstance(own[key], int) or own[key] < 1:
             return f"settings: `{key}` must be a positive integer, it is {own[key]!r}"
+    distances = own["minimum_distance"]
+    for value in distances.values() if isinstance(distances, Mapping) else [distances]:
+        if value is not None and not (isinstance(value, (int, float)) and value > 0):
+            return f"settings: `minimum_distance` must be positive (A), a number or one for each pair: {distances!r}"
     schedule = own["schedule"]
     if schedule is not None and not (
         isinstance(schedule, Sequence) and schedule and all(isinstance(item, Mapping) for item in schedule)
@@ -55,7 +58,6 @@ def check_settings(settings: Mapping[str, Any]) -> str | None:
         _distance_filter(own)
         for item in schedule or [{}]:
             MDSettings.from_dict({**single, **item})
-            DistanceFilter()
     except (AceError, TypeError) as error:
         return f"settings: {error}"
     return None

@@ -1,0 +1,18 @@
+"""The commands in-process, as a user types them, with an AiiDA configuration of their own."""
+
+import pytest
+from click.testing import CliRunner
+
+from aiida_aceal.cli.root import main
+
+
+@pytest.fixture
+def cli():
+    """Run ``aiida-aceal`` with the given words."""
+
+    def run(*words, code=0):
+        result = CliRunner().invoke(main, [str(word) for word in words])
+        assert result.exit_code == code, f"{result.output}\n{result.exception!r}"
+        return result.output
+
+    return run

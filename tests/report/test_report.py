@@ -1,0 +1,95 @@
+"""The report of a campaign: complete, self-contained, safe, for any number of generations."""
+
+import base64
+import re
+
+import pytest
+
+from aiida_aceal.cli.table import HEADINGS, cells, number, rich_table, text_lines
+from aiida_aceal.report.figures import FIGURES, draw
+from aiida_aceal.report.html import page
+
+
+def row(generation, **kwargs):
+    values = {
+        "generation": generation,
+        "status": "learned",
+        "n_candidates": 12,
+        "n_selected": 5,
+        "n_training": 20 + 5 * generation,
+        "gamma_lo": 2.0,
+        "gamma_hi": 10.0,
+        "gamma_stop": 2.0,
+        "wall_seconds": 12.3,
+        "label_core_seconds": 0.4,
+        "md_steps_reached": 1000 * generation,
+        "md_steps_total": 5000,
+        "max_gamma": 15.0,
+        "quarantine": [],
+    }
+    for name in ("energy", "forces"):
+        for measure in ("rmse", "max"):
+            values[f"new_{name}_{measure}_before"] = 0.05
+            values[f"new_{name}_{measure}_after"] = 0.01
+            values[f"holdout_{name}_{measure}"] = 0.02
+    return {**values, **kwargs}
+
+
+def first():
+    nothing = dict.fromkeys(("md_steps_reached", "md_steps_total", "max_gamma", "new_forces_rmse_before"))
+    return row(0, status="initial", **nothing)
+
+
+ROWS = {
+    "none": [],
+    "first": [first()],
+    "some": [first(), row(1), row(2, status="refused"), row(3, status="converged", max_gamma=1.5)],
+}
+
+
+@pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
+def test_page_is_one_file_with_all_figures(rows):
+    text = page("Copper & co", rows, HEADINGS, [cells(r) for r in rows], {"Seed": 1}, ["a <b> line"])
+    pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', text)
+    assert len(pictures) == len(FIGURES)
+    assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
+    assert text.count("<tr") == len(rows) + 1
+    assert not re.search(r'(src|href)="http', text)
+    assert "Copper &amp; co" in text
+    assert "a &lt;b&gt; line" in text
+
+
+def test_failed_labels_are_listed():
+    rows = [row(1, quarantine=[{"hash": "abc123", "reason": "SCF did not converge"}])]
+    text = page("t", rows, HEADINGS, [cells(r) for r in rows], {})
+    assert "abc123: SCF did not converge" in text
+
+
+def test_figures_differ_with_the_numbers():
+    assert draw("Force error", ROWS["some"]) != draw("Force error", ROWS["first"])
+
+
+def test_table_of_terminal_and_of_plain_text():
+    lines = text_lines(ROWS["some"])
+    assert len(lines) == 5
+    assert "50.0 → 10.0" in lines[2]
+    assert len({len(line) for line in lines[:3]}) == 1
+    table = rich_table(ROWS["some"])
+    assert table.row_count == 4
+    assert len(table.columns) == len(HEADINGS)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (0, "0.00"),
+        (1.2345, "1.23"),
+        (123.4, "123"),
+        (0.00123, "0.00123"),
+        (1e-6, "1.00e-06"),
+        (1e7, "1.00e+07"),
+    ],
+)
+def test_numbers_have_three_digits(value, text):
+    assert number(value) == text

@@ -1,0 +1,144 @@
+"""The input file: everything wrong is found before anything is stored, with its place and the nearest known key."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from aiida_aceal.ace.errors import AceError
+from aiida_aceal.workflows.campaign import job_options, prepare
+from aiida_aceal.workflows.schema import check_campaign, documentation, read_campaign
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+
+
+@pytest.fixture
+def data():
+    return {
+        "basis": {"cutoff": 4.5, "nradmax_by_orders": [4, 2], "lmax_by_orders": [0, 1]},
+        "initial": [{"kind": "rattled", "structure": {"bulk": "Cu", "cubic": True}, "count": 3, "amplitude": 0.1}],
+        "validation": [{"kind": "rattled", "structure": {"bulk": "Cu", "cubic": True}, "count": 2, "amplitude": 0.2}],
+        "label": {"settings": {"calculator": "emt"}},
+    }
+
+
+def test_a_small_input_is_complete(data):
+    prepared = prepare(check_campaign(data))
+    assert len(prepared.structures["initial"][2]) == 3
+    assert prepared.potential.elements == ("Cu",)
+    assert prepared.potential.cutoff == 4.5
+    assert prepared.sections["selection"]["strategy"] == "d_optimal"
+
+
+def test_sizes_of_the_basis_replace_those_of_the_protocol(data):
+    own = prepare(check_campaign(data)).potential.n_functions["Cu"]
+    del data["basis"]
+    assert prepare(check_campaign({**data, "protocol": "fast"})).potential.n_functions["Cu"] == 100
+    assert own < 30
+
+
+def test_same_seed_same_structures(data):
+    first, second, other = (prepare(check_campaign({**data, "seed": seed})) for seed in (1, 1, 2))
+    positions = [p.structures["initial"][2][0].positions for p in (first, second, other)]
+    assert (positions[0] == positions[1]).all()
+    assert (positions[0] != positions[2]).any()
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_are_valid(path):
+    campaign, folder = read_campaign(path)
+    prepared = prepare(campaign, folder)
+    assert all(count > 50 for count in prepared.potential.n_functions.values())
+
+
+CASES = [
+    ({"initail": []}, ["unknown key 'initail'", "did you mean 'initial'"]),
+    ({"label": {"entrypoint": "x"}}, ["unknown key 'label.entrypoint'", "did you mean 'entry_point'"]),
+    ({"explore": {"md": {"seting": {}}}}, ["explore.md.seting", "did you mean 'settings'"]),
+    ({"codes": {"lamps": "x"}}, ["codes.lamps", "did you mean 'lammps'"]),
+    ({"validation": {"start": [], "temprature": [1, 2]}}, ["temprature", "did you mean 'temperature'"]),
+    ({"validation": {"start": []}}, ["validation.temperature' is missing"]),
+    ({"seed": -1}, ["seed", "-1"]),
+    ({"seed": "one"}, ["seed", "integer", "one"]),
+    ({"potential": "a.yaml"}, ["potential", "basis", "not both"]),
+    ({"initial": []}, ["initial", "dataset"]),
+    ({"explore": {}}, ["explore"]),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), CASES, ids=[" ".join(case[1])[:40] for case in CASES])
+def test_wrong_keys_and_types(data, change, words):
+    with pytest.raises(AceError) as caught:
+        check_campaign({**data, **change}, "input.yaml")
+    assert str(caught.value).startswith("input.yaml: ")
+    for word in words:
+        assert word in str(caught.value)
+
+
+LATER = [
+    ({"protocol": "fats"}, ["unknown protocol 'fats'", "did you mean 'fast'"]),
+    ({"basis": {"cutof": 5.0}}, ["basis", "cutof", "cutoff"]),
+    ({"initial": [{"kind": "ratled"}]}, ["initial", "ratled", "rattled"]),
+    ({"initial": [{"kind": "files", "paths": ["none.xyz"]}]}, ["initial", "none.xyz", "no such file"]),
+    ({"dataset": ["none.xyz"]}, ["dataset", "none.xyz", "no such file"]),
+    ({"potential": "none.yaml", "basis": {}}, ["potential", "none.yaml", "no such file"]),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), LATER, ids=[" ".join(case[1])[:40] for case in LATER])
+def test_wrong_content(data, change, words, tmp_path):
+    with pytest.raises(AceError) as caught:
+        prepare(check_campaign({**data, **change}, "input.yaml"), tmp_path)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_paths_start_from_the_folder_of_the_input(data, tmp_path, monkeypatch, cu_atoms):
+    from ase.io import write
+
+    (tmp_path / "sub").mkdir()
+    write(tmp_path / "sub" / "mine.extxyz", cu_atoms(2))
+    data["initial"] = [{"kind": "files", "paths": ["mine.extxyz"]}]
+    (tmp_path / "sub" / "input.yaml").write_text(yaml.safe_dump(data))
+    monkeypatch.chdir(tmp_path)
+    prepared = prepare(*read_campaign("sub/input.yaml"))
+    assert len(prepared.structures["initial"][2]) == 2
+
+
+def test_a_data_set_must_have_labels(data, tmp_path, cu_atoms):
+    from ase.io import write
+
+    write(tmp_path / "bare.extxyz", cu_atoms(2, labelled=False))
+    with pytest.raises(AceError, match=r"bare\.extxyz, structure 0.*initial"):
+        prepare(check_campaign({**data, "dataset": ["bare.extxyz"]}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("a: [", "no valid YAML"), ("- 1", "a mapping is expected"), ("", "a mapping is expected")],
+)
+def test_files_that_are_no_input(text, words, tmp_path):
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(AceError, match=words) as caught:
+        read_campaign(tmp_path / "bad.yaml")
+    assert "bad.yaml" in str(caught.value)
+    with pytest.raises(AceError, match=r"none\.yaml: cannot be read"):
+        read_campaign(tmp_path / "none.yaml")
+
+
+def test_yaml_cannot_run_code(tmp_path):
+    (tmp_path / "evil.yaml").write_text("title: !!python/object/apply:os.getcwd []\n")
+    with pytest.raises(AceError, match="no valid YAML"):
+        read_campaign(tmp_path / "evil.yaml")
+
+
+def test_options_of_the_input_win_over_the_default_resources(data):
+    data |= {"threads": 3, "options": {"max_wallclock_seconds": 60, "queue_name": "short"}}
+    options = job_options(check_campaign(data))
+    assert options["resources"]["num_cores_per_mpiproc"] == 3
+    assert options["queue_name"] == "short"
+
+
+def test_every_key_is_documented():
+    for section, key, text in documentation():
+        assert text, f"{section}.{key} has no description"
