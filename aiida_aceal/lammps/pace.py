@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,8 @@ class PaceCommands:
         self.interpreter = interpreter
         self.library = interpreter.library
         self.thermo = ThermoOutput(interpreter)
+        #: called when a potential has been loaded
+        self.on_potential: Callable[[], None] = lambda: None
         self._postponed: dict[str, str] = {}
         self._reset()
         interpreter.rewrite = lambda text: rewrite_immediate(text) if self.style else text
@@ -113,8 +116,9 @@ class PaceCommands:
         if self.style and self.style != style:
             self._leave()
         self.interpreter.echo(text)
+        if self.style == style:
+            return  # as in LAMMPS, the same style again keeps its potential
         self.style = style
-        self.callback = None
         self.library.command("pair_style zero 1.0 full")
         for definition in self._postponed.values():
             self.interpreter.execute(definition)
@@ -174,6 +178,7 @@ class PaceCommands:
         self._set_cutoffs(elements)
         self._ensure_external()
         self.library.set_fix_external_callback(FIX_EXTERNAL, self.callback, None)
+        self.on_potential()
 
     def _load(self, files: list[str], elements: list[str]) -> PaceCallback:
         from aiida_aceal.ace import AceModel, AcePotential

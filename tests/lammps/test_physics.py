@@ -141,6 +141,20 @@ def test_atoms_on_top_of_each_other(lmp, head, make_alloy, distance):
     assert not run.log.completed
 
 
+def test_energies_that_overflow(lmp, tmp_path, toy, head, make_alloy):
+    """A potential beyond all numbers: an error of the step on which it happens, before anything moves."""
+    huge = {el: 1e308 * np.sign(toy.potential.coefficients(el)) for el in toy.potential.elements}
+    toy.potential.with_coefficients(huge).write(tmp_path / "huge.yaml")
+    script = head.replace("toy.yaml", "huge.yaml")
+    atoms = make_alloy(1)
+    atoms.set_cell(atoms.cell * 0.6, scale_atoms=True)
+    run = lmp(script + "fix md all nve\ndump d all custom 1 x.dump id type x y z\nrun 10\n", atoms)
+    assert run.status == 1
+    assert "simulation unstable" in run.stderr
+    assert "step 0" in run.log.errors[0]
+    assert read_dump(run.folder / "x.dump", ["Au", "Cu"]).frames == []
+
+
 def test_isolated_atom_and_one_atom_cell(lmp, toy):
     script = """units metal
 boundary p p p

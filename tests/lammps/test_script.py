@@ -327,6 +327,7 @@ def test_new_potential_in_the_same_run(lmp, tmp_path, toy, head, make_alloy):
 thermo_modify format float %.13g
 run 0
 pair_coeff * * double.yaml toy.asi Au Cu
+pair_style pace/extrapolation
 run 0
 pair_coeff * * double.yaml toy.asi Cu Au
 run 0
