@@ -1,0 +1,80 @@
+"""``aceal-worker active-set``: the MaxVol active set of labelled or unlabelled configurations."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import click
+
+
+class Files:
+    """Configurations of several files, read anew at each pass; nothing is kept."""
+
+    def __init__(self, paths: tuple[Path, ...], elements: tuple[str, ...]) -> None:
+        self.paths, self.elements = paths, elements
+
+    def __iter__(self):
+        from aiida_aceal.worker.files import check_elements, configuration_hash, iter_configurations
+
+        for path in self.paths:
+            for atoms in iter_configurations(path):
+                check_elements([atoms], self.elements, str(path))
+                atoms.info.setdefault("aceal_hash", configuration_hash(atoms))
+                yield atoms
+
+
+@click.command()
+@click.argument("potential", type=click.Path(path_type=Path))
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .asi to write.")
+@click.option("--kind", type=click.Choice(["linear", "full"]), default="linear", show_default=True)
+@click.option("--tolerance", default=1.001, show_default=True, help="Largest gamma of a training environment.")
+@click.option("--memory", default="2GiB", show_default=True, help="What the search may add to the memory in use.")
+@click.option("--previous", type=click.Path(path_type=Path), help="Update this active set instead of building one.")
+@click.option("--exclude-outliers", is_flag=True, help="Leave out environments with a force error beyond Q3 + 1.5 IQR.")
+@click.option("--seed", default=0, show_default=True, help="Of the probes that give the natural size of functions.")
+@click.option("--report", type=click.Path(path_type=Path), help="JSON with rank, volume and environments by element.")
+def command(potential, data, output, kind, tolerance, memory, previous, exclude_outliers, seed, report) -> None:
+    """Choose the environments of DATA... with the largest volume for POTENTIAL (fitted or not).
+
+    With --previous all of DATA is checked against the old set, and only what exceeds the tolerance is swapped in.
+    """
+    from aiida_aceal.ace import AceError, AceModel, AcePotential
+    from aiida_aceal.uncertainty import ActiveSet, build_active_set, update_active_set
+
+    started = time.perf_counter()
+    pot = AcePotential.read(potential)
+    model = AceModel(pot)
+    source = Files(data, pot.elements)
+
+    def progress(line: str) -> None:
+        print(f"{time.perf_counter() - started:7.1f} s  {line}", file=sys.stderr, flush=True)
+
+    if previous is None:
+        active_set = build_active_set(
+            model, source, kind, tolerance=tolerance, memory=memory, exclude_outliers=exclude_outliers, seed=seed,
+            progress=progress,
+        )  # fmt: skip
+    else:
+        if exclude_outliers:
+            raise AceError("--exclude-outliers goes with a set that is built, not with --previous")
+        old = ActiveSet.load(previous, potential=pot, kind=kind)
+        active_set = update_active_set(old, model, source, tolerance=tolerance, memory=memory, progress=progress)
+    active_set.save(output)
+    facts = {**active_set.report(), "seconds": time.perf_counter() - started}
+    if report is not None:
+        report.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    for element, one in facts["elements"].items():
+        click.echo(
+            f"{element:3s} {one['environments']} environments, {one['functions']} functions, rank {one['rank']}, "
+            f"log volume {one['log_volume']:.6g}, max gamma {one['max_gamma']}, {len(one['structures'])} structures"
+        )
+    if not active_set.converged:
+        click.echo(
+            f"warning: gamma of a training environment is {active_set.tolerance_reached:.4g}, above the tolerance "
+            f"{tolerance:g}",
+            err=True,
+        )
