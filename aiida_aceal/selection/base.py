@@ -1,0 +1,232 @@
+"""What all selection strategies share: the pool with its features, budgets, and the driver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from ase import Atoms
+
+from aiida_aceal.ace import AceModel
+from aiida_aceal.ace.errors import AceError
+from aiida_aceal.uncertainty import ActiveSet
+
+Progress = Callable[[str], None]
+#: structures are evaluated together up to this many atoms: bounds the memory of projections
+CHUNK_ATOMS = 4000
+
+
+class Indicator(Protocol):
+    """Uncertainty of structures other than gamma, e.g. an ensemble."""
+
+    def indicator(self, structures: Sequence[Atoms]) -> np.ndarray:
+        """[N], larger where the model is less certain."""
+
+
+class Pick(NamedTuple):
+    """A candidate in the order of a strategy: index, score (larger is better), why, and the round it came in."""
+
+    index: int
+    score: float
+    reason: str
+    round: int = 0
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When to stop: whichever limit is met first. A structure that does not fit is passed over.
+
+    ``cost`` is in units of ``n_atoms ** cost_power``: cubic for plane-wave DFT of cells with many electrons.
+    """
+
+    structures: int | None = None
+    atoms: int | None = None
+    cost: float | None = None
+    cost_power: float = 3.0
+
+    def __post_init__(self) -> None:
+        limits = (self.structures, self.atoms, self.cost)
+        if all(limit is None for limit in limits):
+            raise AceError("a selection needs a budget: a number of structures, of atoms, or a label cost")
+        if any(limit is not None and not limit > 0 for limit in limits):
+            raise AceError(f"budget {self}: every limit must be above 0")
+
+    def label_cost(self, n_atoms: int) -> float:
+        """Estimated cost of one label."""
+        return float(n_atoms) ** self.cost_power
+
+    def admits(self, structures: int, atoms: int, cost: float) -> bool:
+        """Whether these totals are within all limits."""
+        return (
+            (self.structures is None or structures <= self.structures)
+            and (self.atoms is None or atoms <= self.atoms)
+            and (self.cost is None or cost <= self.cost * (1.0 + 1e-12))
+        )
+
+
+@dataclass
+class Selection:
+    """Chosen candidates in the order of choice.
+
+    ``indices`` [n] into the candidates, ``scores``, ``reasons`` and ``rounds`` of each; ``dropped``: near-duplicates
+    left out, as (index, index of the chosen one it resembles); ``passed_over``: candidates that did not fit the budget.
+    """
+
+    strategy: str
+    indices: list[int] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    rounds: list[int] = field(default_factory=list)
+    dropped: list[tuple[int, int]] = field(default_factory=list)
+    passed_over: list[int] = field(default_factory=list)
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+    def report(self) -> dict[str, Any]:
+        """Plain JSON facts."""
+        return {
+            "strategy": self.strategy,
+            "n_selected": len(self.indices),
+            "selected": [
+                {"index": i, "score": s, "reason": r, "round": n}
+                for i, s, r, n in zip(self.indices, self.scores, self.reasons, self.rounds)
+            ],
+            "rounds": max(self.rounds, default=-1) + 1,
+            "near_duplicates": [list(pair) for pair in self.dropped],
+            "passed_over": self.passed_over,
+            **({"log": self.log} if self.log else {}),
+        }
+
+
+class Pool:
+    """Candidates with the features strategies ask for; each is computed once, in chunks, when first needed.
+
+    :param structures: the candidates.
+    :param model: the current model (projections, energies).
+    :param active_set: its active set; needed for gamma and ``d_optimal``.
+    :param indicator: uncertainty in place of gamma.
+    :param descriptor: ``projections`` (B averaged over the atoms of each element) or ``composition``.
+    """
+
+    def __init__(
+        self,
+        structures: Sequence[Atoms],
+        model: AceModel,
+        active_set: ActiveSet | None = None,
+        *,
+        indicator: Indicator | None = None,
+        descriptor: str = "projections",
+        progress: Progress | None = None,
+        memory: str | float = "1GiB",
+    ) -> None:
+        if not len(structures):
+            raise AceError("there are no candidates to select from")
+        if descriptor not in ("projections", "composition"):
+            raise AceError(f"descriptor = {descriptor!r} is unknown: choose projections or composition")
+        self.structures, self.model, self.active_set = structures, model, active_set
+        self._indicator, self.descriptor = indicator, descriptor
+        self.progress: Progress = progress or (lambda _: None)
+        self.memory = memory
+        self.sizes = np.array([len(atoms) for atoms in structures])
+        self.log: list[dict[str, Any]] = []
+
+    def __len__(self) -> int:
+        return len(self.structures)
+
+    def chunks(self) -> Iterator[tuple[int, Sequence[Atoms]]]:
+        """(index of the first, structures) of consecutive pieces."""
+        first, atoms = 0, 0
+        for i, n in enumerate(self.sizes):
+            if atoms and atoms + n > CHUNK_ATOMS:
+                yield first, self.structures[first:i]
+                first, atoms = i, 0
+            atoms += int(n)
+        yield first, self.structures[first:]
+
+    def graded_by(self) -> ActiveSet:
+        """The active set, or a clear error."""
+        if self.active_set is None:
+            raise AceError("this strategy needs the extrapolation grade: give an active set (.asi) of the potential")
+        return self.active_set
+
+    @cached_property
+    def gamma(self) -> np.ndarray:
+        """[N] largest extrapolation grade of each structure."""
+        model = self.model.single_threaded()
+        model.active_set = self.graded_by()
+        model.threads, model._pool = self.model.threads, self.model._pool
+        gamma = np.empty(len(self))
+        for first, held in self.chunks():
+            results = model.evaluate_batch(held, forces=False, stress=False, gamma=True)
+            gamma[first : first + len(held)] = [r.gamma.max() for r in results]
+            self.progress(f"graded {first + len(held)} of {len(self)} candidates")
+        return gamma
+
+    @cached_property
+    def uncertainty(self) -> np.ndarray:
+        """[N] the indicator, or gamma."""
+        if self._indicator is None:
+            return self.gamma
+        values = np.asarray(self._indicator.indicator(self.structures), dtype=float)
+        if values.shape != (len(self),) or not np.isfinite(values).all():
+            raise AceError(f"the uncertainty indicator gave shape {values.shape} for {len(self)} candidates, or NaN")
+        return values
+
+    @property
+    def uncertainty_name(self) -> str:
+        return "gamma" if self._indicator is None else "indicator"
+
+    @cached_property
+    def energies(self) -> np.ndarray:
+        """[N] energy per atom of the current model, reference energies included, eV."""
+        free = self.model.potential.reference_energies
+        energies = np.empty(len(self))
+        for first, held in self.chunks():
+            results = self.model.evaluate_batch(held, forces=False, stress=False)
+            for k, (atoms, result) in enumerate(zip(held, results)):
+                offset = sum(free.get(s, 0.0) for s in atoms.get_chemical_symbols())
+                energies[first + k] = (result.energy + offset) / len(atoms)
+        return energies
+
+    @cached_property
+    def descriptors(self) -> np.ndarray:
+        """[N, D] one vector per structure, columns scaled to unit standard deviation (constant ones dropped)."""
+        if self.descriptor == "composition":
+            index = {el: k for k, el in enumerate(self.model.elements)}
+            raw = np.zeros((len(self), len(index)))
+            for i, atoms in enumerate(self.structures):
+                for symbol in atoms.get_chemical_symbols():
+                    raw[i, index[symbol]] += 1.0 / len(atoms)
+        else:
+            raw = self._averaged_projections()
+        spread = raw.std(axis=0)
+        keep = spread > 1e-12 * max(1e-300, np.abs(raw).max(initial=0.0))
+        raw = raw[:, keep]
+        raw -= raw.mean(axis=0)
+        raw /= spread[keep]
+        return raw if raw.shape[1] else np.zeros((len(self), 1))
+
+    def _averaged_projections(self) -> np.ndarray:
+        """B summed over the atoms of each element and divided by the number of all atoms, elements side by side."""
+        sizes = [self.model.n_functions[el] for el in self.model.elements]
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        out = np.zeros((len(self), offsets[-1]))
+        for first, held in self.chunks():
+            for k, part in enumerate(self.model.projections(held).values()):
+                if len(part.rows):
+                    present, start = np.unique(part.structure, return_index=True)
+                    sums = np.add.reduceat(part.rows, start, axis=0)
+                    out[first + present, offsets[k] : offsets[k + 1]] = sums / self.sizes[first + present, None]
+            self.progress(f"described {first + len(held)} of {len(self)} candidates")
+        return out
+
+
+class Strategy(Protocol):
+    """A selection strategy: candidates in the order it would take them; called once per selection.
+
+    ``wanted`` is the number of structures the budget admits at most. Entry point group ``aiida_aceal.strategies``.
+    """
+
+    def __call__(self, pool: Pool, wanted: int, rng: np.random.Generator, **options: Any) -> Iterator[Pick]: ...

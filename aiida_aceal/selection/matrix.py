@@ -1,0 +1,114 @@
+"""Selection strategies on the matrix of projections: D-optimality with peeling rounds, and CUR."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from aiida_aceal.ace.errors import AceError
+from aiida_aceal.uncertainty import ActiveSet, build_active_set, update_active_set
+
+from .base import Pick, Pool
+
+_OFFSET = 10**9  # structure labels of candidates in an active set that also holds old environments
+
+
+def d_optimal(pool: Pool, wanted: int, rng: np.random.Generator, tolerance: float = 1.001) -> Iterator[Pick]:
+    """MaxVol over the active set and the candidates; structures by how many of their environments enter it.
+
+    A set of K rows cannot name more than K structures. Asked for more, it goes on in peeling rounds: what is chosen
+    is taken out and MaxVol runs again over the active set and the rest; once none of the rest extrapolates, over the
+    rest alone.
+
+    Ties are broken by the largest gamma, then by the order of the candidates.
+    """
+    active_set = pool.graded_by()
+    left = np.arange(len(pool))
+    gamma = pool.gamma
+    base: ActiveSet | None = active_set
+    turn = 0
+    while len(left):
+        structures = [pool.structures[i] for i in left]
+        if base is not None and gamma[left].max() > tolerance:
+            new = update_active_set(
+                base, pool.model, structures, tolerance=tolerance, structure_offset=_OFFSET, memory=pool.memory
+            )
+            where = "of the active set with the candidates"
+        else:
+            base = None
+            new = build_active_set(
+                pool.model, structures, active_set.kind, tolerance=tolerance, memory=pool.memory,
+                seed=int(rng.integers(2**31)),
+            )  # fmt: skip
+            where = "of the remaining candidates alone"
+        counts = np.zeros(len(left), dtype=int)
+        for environments in new.environments.values():
+            mine = environments[:, 0] - (_OFFSET if base is not None else 0)
+            mine = mine[(mine >= 0) & (mine < len(left))]
+            np.add.at(counts, mine, 1)
+        entered = np.flatnonzero(counts)
+        if not len(entered):
+            if base is None:
+                break  # nothing but vanishing functions is left
+            base = None
+            continue
+        pool.progress(f"round {turn}: {counts.sum()} environments of {len(entered)} structures enter {where}")
+        order = entered[np.lexsort((left[entered], -gamma[left[entered]], -counts[entered]))]
+        for k in order:
+            i = int(left[k])
+            yield Pick(i, float(counts[k]), f"{counts[k]} environments {where}, gamma {gamma[i]:.4g}", turn)
+        left = np.delete(left, entered)
+        turn += 1
+    for i in left:
+        yield Pick(int(i), 0.0, "nothing new: no environment enters any more", turn)
+
+
+def cur(
+    pool: Pool, wanted: int, rng: np.random.Generator, scaled: bool = True, rank: int | None = None
+) -> Iterator[Pick]:
+    """CUR decomposition: structures by the largest leverage score of their environments' projections.
+
+    ``leverage_i = sum_{k <= rank} (b_i . v_k / s_k)^2`` with the right singular vectors and singular values of each
+    element's matrix of projections.
+
+    :param scaled: divide every function by its root mean square first. Without it, the few functions of large
+        magnitude decide (seed 001 blames the spread of magnitudes for the failure of CUR).
+    :param rank: number of singular vectors; default: all above 1e-6 of the largest.
+    """
+    if rank is not None and rank < 1:
+        raise AceError(f"rank = {rank} must be at least 1")
+    model = pool.model
+    gram = {el: np.zeros((K, K)) for el, K in model.n_functions.items()}
+    for first, held in pool.chunks():
+        for el, part in model.projections(held).items():
+            gram[el] += part.rows.T @ part.rows
+        pool.progress(f"CUR: read {first + len(held)} of {len(pool)} candidates")
+    transforms = {el: _leverage_transform(G, scaled, rank) for el, G in gram.items() if len(G)}
+    score = np.zeros(len(pool))
+    element = np.full(len(pool), "", dtype=object)
+    for first, held in pool.chunks():
+        for el, part in model.projections(held).items():
+            if not len(part.rows):
+                continue
+            leverage = ((part.rows @ transforms[el]) ** 2).sum(axis=1)
+            best = np.zeros(len(held))
+            np.maximum.at(best, part.structure, leverage)
+            better = np.flatnonzero(best > score[first : first + len(held)])
+            score[first + better] = best[better]
+            element[first + better] = el
+    for i in np.argsort(-score, kind="stable"):
+        yield Pick(int(i), float(score[i]), f"leverage {score[i]:.4g} of an environment of {element[i]}")
+
+
+def _leverage_transform(gram: np.ndarray, scaled: bool, rank: int | None) -> np.ndarray:
+    """[K, k] matrix T with leverage = ||b T||^2, from the Gram matrix of all rows."""
+    size = np.sqrt(np.diag(gram))
+    scale = np.where(size > 0, size, 1.0) if scaled else np.ones(len(gram))
+    values, vectors = np.linalg.eigh(gram / np.outer(scale, scale))
+    order = np.argsort(values)[::-1]
+    values, vectors = np.maximum(values[order], 0.0), vectors[:, order]
+    keep = np.sqrt(values) > 1e-6 * np.sqrt(values[0]) if values[0] > 0 else np.zeros(len(values), dtype=bool)
+    if rank is not None:
+        keep[rank:] = False
+    return vectors[:, keep] / np.sqrt(values[keep]) / scale[:, None]

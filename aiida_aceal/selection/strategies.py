@@ -1,0 +1,153 @@
+"""Selection strategies without matrices: random, uncertainty, diversity, hybrid, viability."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from scipy.special import erf
+
+from aiida_aceal.ace.errors import AceError
+
+from .base import Pick, Pool
+
+
+def random(pool: Pool, wanted: int, rng: np.random.Generator) -> Iterator[Pick]:
+    """Uniform, without replacement: the baseline."""
+    for rank, index in enumerate(rng.permutation(len(pool))):
+        yield Pick(int(index), 1.0 - rank / len(pool), "drawn at random")
+
+
+def uncertainty(pool: Pool, wanted: int, rng: np.random.Generator) -> Iterator[Pick]:
+    """Largest uncertainty first (gamma, or the indicator of an ensemble)."""
+    values = pool.uncertainty
+    for index in np.argsort(-values, kind="stable"):
+        yield Pick(int(index), float(values[index]), f"{pool.uncertainty_name} {values[index]:.4g}")
+
+
+def diversity(pool: Pool, wanted: int, rng: np.random.Generator, clusters: int | None = None) -> Iterator[Pick]:
+    """k-means on structure descriptors, then farthest points inside the clusters, one cluster after the other.
+
+    :param clusters: number of clusters (default: a tenth of what is wanted, at least 2).
+    """
+    from sklearn.cluster import KMeans, MiniBatchKMeans
+
+    X = pool.descriptors
+    k = min(len(pool), clusters if clusters is not None else max(2, wanted // 10))
+    if k < 1:
+        raise AceError(f"clusters = {clusters} must be at least 1")
+    method = KMeans if len(pool) <= 20000 else MiniBatchKMeans
+    distinct = len(np.unique(X.round(9), axis=0)) if len(pool) <= 20000 else k
+    fit = method(n_clusters=min(k, distinct), n_init=3, random_state=int(rng.integers(2**31))).fit(X)
+    members = [np.flatnonzero(fit.labels_ == c) for c in range(fit.n_clusters)]
+    members = sorted((m for m in members if len(m)), key=lambda m: (-len(m), m[0]))
+    streams = [(c, _farthest(X, m, fit.cluster_centers_[fit.labels_[m[0]]])) for c, m in enumerate(members)]
+    turn = 0
+    while streams:
+        alive = []
+        for c, stream in streams:
+            step = next(stream, None)
+            if step is None:
+                continue
+            index, distance = step
+            why = "nearest to its centre" if turn == 0 else f"distance {distance:.4g} from its chosen ones"
+            yield Pick(index, distance, f"cluster {c}: {why}", turn)
+            alive.append((c, stream))
+        streams = alive
+        turn += 1
+
+
+def _farthest(X: np.ndarray, members: np.ndarray, centre: np.ndarray) -> Iterator[tuple[int, float]]:
+    """Members of a cluster: the one nearest to the centre, then always the one farthest from those taken."""
+    Y = X[members]
+    first = int(np.argmin(((Y - centre) ** 2).sum(axis=1)))
+    yield int(members[first]), float(np.sqrt(((Y - centre) ** 2).sum(axis=1).max()))
+    nearest = np.sqrt(((Y - Y[first]) ** 2).sum(axis=1))
+    nearest[first] = -1.0
+    for _ in range(len(members) - 1):
+        k = int(np.argmax(nearest))
+        yield int(members[k]), float(nearest[k])
+        np.minimum(nearest, np.sqrt(((Y - Y[k]) ** 2).sum(axis=1)), out=nearest)
+        nearest[k] = -1.0
+
+
+def hybrid(pool: Pool, wanted: int, rng: np.random.Generator, weight: float = 0.5) -> Iterator[Pick]:
+    """Uncertainty and diversity combined: ``weight * u + (1 - weight) * d``, chosen one by one.
+
+    ``u`` is the rank of the uncertainty scaled to [0, 1] (ranks, because gamma spans decades), ``d`` the distance to
+    the nearest chosen structure relative to the largest such distance.
+    """
+    if not 0.0 <= weight <= 1.0:
+        raise AceError(f"weight = {weight} must lie in [0, 1]: it is the part of the uncertainty in the score")
+    X, values = pool.descriptors, pool.uncertainty
+    u = np.argsort(np.argsort(values, kind="stable"), kind="stable") / max(1, len(pool) - 1)
+    nearest = np.full(len(pool), np.inf)
+    free = np.ones(len(pool), dtype=bool)
+    for _ in range(len(pool)):
+        far = nearest[free].max()
+        d = np.ones(len(pool)) if not np.isfinite(far) else nearest / max(far, 1e-300)
+        score = np.where(free, weight * u + (1.0 - weight) * np.minimum(d, 1.0), -np.inf)
+        k = int(np.argmax(score))
+        yield Pick(
+            k,
+            float(score[k]),
+            f"{pool.uncertainty_name} {values[k]:.4g} (rank {u[k]:.3f}), distance {min(d[k], 1):.3f}",
+        )
+        free[k] = False
+        np.minimum(nearest, np.sqrt(((X - X[k]) ** 2).sum(axis=1)), out=nearest)
+
+
+def viability_probability(
+    u: np.ndarray, e: np.ndarray, reference: Mapping[str, float], *, shift: float = 2.0, gradient: float = 1.0,
+    floor: float = 0.2, a: float = 1.0, b: float = 0.8,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """P_U and P_E of the viability rule.
+
+    ``P_U = (1 + erf((u - U - shift sU) / (gradient sU sqrt(0.2)))) / 2`` and
+    ``P_E = min(1, floor ** ((e - E - a sE) / (b sE)))``: likely where the uncertainty is high, and never more likely
+    with a higher energy (1 up to E + a sE, ``floor`` at E + (a + b) sE).
+
+    :param u, e: uncertainty and potential energy of the candidates.
+    :param reference: U, sU, E, sE: means and standard deviations over a reference set under the current model.
+    """
+    U, sU, E, sE = (float(reference[key]) for key in ("U", "sU", "E", "sE"))
+    if not (sU > 0 and sE > 0):
+        raise AceError(
+            f"the reference spread must be positive, found sU = {sU}, sE = {sE}: take a longer reference run"
+        )
+    if not (0.0 < floor <= 1.0 and b > 0 and gradient > 0):
+        raise AceError(f"floor = {floor} must lie in (0, 1], b = {b} and gradient = {gradient} above 0")
+    p_u = 0.5 * (1.0 + erf((np.asarray(u) - U - shift * sU) / (gradient * sU * np.sqrt(0.2))))
+    exponent = np.maximum((np.asarray(e) - E - a * sE) / (b * sE), 0.0)
+    return p_u, floor**exponent
+
+
+def viability(
+    pool: Pool, wanted: int, rng: np.random.Generator, reference: Mapping[str, float] | None = None, **parameters: float
+) -> Iterator[Pick]:
+    """Candidates in random order, each accepted with probability ``P_U P_E`` (see `viability_probability`).
+
+    :param reference: U, sU (uncertainty), E, sE (eV/atom) of a run of the current model; default: of the pool itself.
+    """
+    unknown = set(parameters) - {"shift", "gradient", "floor", "a", "b"}
+    if unknown:
+        raise AceError(f"viability does not know {sorted(unknown)}; known: reference, shift, gradient, floor, a, b")
+    u, e = pool.uncertainty, pool.energies
+    if reference is None:
+        tiny = 1e-12
+        reference = {"U": u.mean(), "sU": max(u.std(), tiny), "E": e.mean(), "sE": max(e.std(), tiny)}
+    missing = {"U", "sU", "E", "sE"} - set(reference)
+    if missing:
+        raise AceError(f"viability: the reference lacks {sorted(missing)}; it needs U, sU, E, sE")
+    p_u, p_e = viability_probability(u, e, reference, **parameters)
+    for index in rng.permutation(len(pool)):
+        draw = float(rng.random())
+        p = float(p_u[index] * p_e[index])
+        facts: dict[str, Any] = {
+            "index": int(index), "P_U": float(p_u[index]), "P_E": float(p_e[index]), "draw": draw, "accepted": draw < p,
+        }  # fmt: skip
+        pool.log.append(facts)
+        if draw < p:
+            why = f"accepted: draw {draw:.3f} < P_U {p_u[index]:.3f} x P_E {p_e[index]:.3f}"
+            yield Pick(int(index), p, why)
