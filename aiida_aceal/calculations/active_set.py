@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from aiida.common.datastructures import CalcInfo
 from aiida.common.folders import Folder
 from aiida.engine import CalcJobProcessSpec
 
@@ -10,8 +14,10 @@ from aiida_aceal.calculations.worker_base import (
     POTENTIAL_FILE,
     REPORT_FILE,
     AceWorkerCalculation,
+    check_labels,
     dataset_port,
     potential_port,
+    seed_port,
     settings_port,
     write_union,
 )
@@ -24,13 +30,19 @@ PREVIOUS_FILE = "previous.asi"
 class AceActiveSetCalculation(AceWorkerCalculation):
     """Build or update an active set.
 
-    ``settings``: ``kind`` (``linear`` or ``full``), ``tolerance`` (1.001), ``memory`` (such as ``2GiB``).
+    ``settings``: ``kind`` (``linear`` or ``full``; default: that of ``previous``, else ``linear``), ``tolerance``
+    (1.001), ``memory`` (such as ``2GiB``), ``exclude_outliers`` (environments with a force error beyond Q3 + 1.5 IQR).
     """
 
     _SUBCOMMAND = "active-set"
     _PARSER = "aceal.active_set"
     _OUTPUTS = (ACTIVE_SET_FILE,)
-    _SETTINGS = {"kind": "--kind", "tolerance": "--tolerance", "memory": "--memory"}  # noqa: RUF012
+    _SETTINGS = {  # noqa: RUF012
+        "kind": "--kind",
+        "tolerance": "--tolerance",
+        "memory": "--memory",
+        "exclude_outliers": "--exclude-outliers",
+    }
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:
@@ -44,29 +56,48 @@ class AceActiveSetCalculation(AceWorkerCalculation):
             required=False,
             help="Active set of the previous generation: updated by swaps instead of built anew.",
         )
-        settings_port(spec, "`kind`, `tolerance`, `memory`.")
+        settings_port(spec, "`kind`, `tolerance`, `memory`, `exclude_outliers`.")
+        seed_port(spec, required=False)
         spec.output("active_set", valid_type=ActiveSetData, required=False, help="The active set.")
 
     @classmethod
-    def validate_inputs(cls, inputs) -> str | None:
+    def validate_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
         """Also refuse a previous set of another basis."""
         message = super().validate_inputs(inputs)
         if message:
             return message
         if not inputs.get("dataset"):
             return "dataset: give at least one set of configurations"
-        if inputs.get("previous") is not None and inputs.get("potential") is not None:
-            problem = inputs["previous"].check_potential(inputs["potential"])
-            return f"previous: {problem}" if problem else None
-        return None
+        settings = inputs["settings"].get_dict() if inputs.get("settings") is not None else {}
+        previous = inputs.get("previous")
+        if settings.get("exclude_outliers"):
+            if previous is not None:
+                return "settings: `exclude_outliers` goes with a set that is built, not with `previous`"
+            message = check_labels(inputs, "forces")
+        if previous is not None and inputs.get("potential") is not None:
+            problem = previous.check_potential(inputs["potential"])
+            if problem:
+                return f"previous: {problem}"
+            if settings.get("kind", previous.kind) != previous.kind:
+                return f"previous: it is {previous.kind}, but settings.kind is {settings['kind']}"
+        return message
+
+    def settings(self) -> dict[str, Any]:
+        """An update keeps the kind."""
+        settings = super().settings()
+        if "previous" in self.inputs:
+            settings.setdefault("kind", self.inputs.previous.kind)
+        return settings
 
     def write_inputs(self, folder: Folder) -> list[str]:
         """One file with the union of the sets."""
         write_union(folder, INPUT_FILE, self.inputs.dataset)
         words = [POTENTIAL_FILE, INPUT_FILE, "-o", ACTIVE_SET_FILE, "--report", REPORT_FILE, *self.option_words()]
+        if "seed" in self.inputs:
+            words += ["--seed", str(self.inputs.seed.value)]
         return words + (["--previous", PREVIOUS_FILE] if "previous" in self.inputs else [])
 
-    def prepare_for_submission(self, folder: Folder):
+    def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         """Also copy the previous active set."""
         calcinfo = super().prepare_for_submission(folder)
         if "previous" in self.inputs:

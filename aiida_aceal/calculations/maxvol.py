@@ -12,7 +12,7 @@ from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.potential import AcePotentialData
 
 #: keys of ``settings``
-KEYS = ("kind", "tolerance", "memory")
+KEYS = ("kind", "tolerance", "memory", "exclude_outliers")
 
 
 @calcfunction
@@ -21,7 +21,7 @@ def maxvol(potential: AcePotentialData, settings: orm.Dict, **datasets: Configur
 
     It blocks its worker while it runs: seconds at most. Running it twice gives the same set.
 
-    :param settings: ``kind`` (``linear`` or ``full``), ``tolerance``, ``memory``.
+    :param settings: ``kind`` (``linear`` or ``full``), ``tolerance``, ``memory``, ``exclude_outliers``.
     :param datasets: sets of configurations; equal ones count once.
     :return: the active set; exit status 301 with the reason if the input is bad.
     """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from importlib.metadata import entry_points
 from typing import Any
 
 from aiida.common.folders import Folder
@@ -18,24 +20,38 @@ from aiida_aceal.calculations.worker_base import (
     potential_port,
     seed_port,
     settings_port,
+    unknown_keys,
     write_set,
 )
 from aiida_aceal.data.dataset import ConfigurationsData
 
 INPUT_FILE = "candidates.extxyz"
 SELECTED_FILE = "selected.extxyz"
+STRATEGIES = "aiida_aceal.strategies"
 
 
 class AceSelectCalculation(AceWorkerCalculation):
     """Select from candidates by a strategy.
 
-    ``settings``: ``strategy`` (name of an entry point of ``aiida_aceal.strategies``) and ``count`` are required.
+    ``settings``: ``strategy`` (name of an entry point of ``aiida_aceal.strategies``) and at least one limit of the
+    batch: ``count`` (structures), ``max_atoms``, ``max_cost`` (sum of n_atoms ** ``cost_power``). Further:
+    ``descriptor``, ``duplicate_distance``, ``memory``, and ``options`` (arguments of the strategy itself).
     """
 
     _SUBCOMMAND = "select"
     _PARSER = "aceal.select"
     _OUTPUTS = (SELECTED_FILE,)
-    _SETTINGS = {"strategy": "--strategy", "count": "--count"}  # noqa: RUF012
+    _SETTINGS = {  # noqa: RUF012
+        "strategy": "--strategy",
+        "count": "--count",
+        "max_atoms": "--max-atoms",
+        "max_cost": "--max-cost",
+        "cost_power": "--cost-power",
+        "descriptor": "--descriptor",
+        "duplicate_distance": "--duplicate-distance",
+        "memory": "--memory",
+        "options": "--options",
+    }
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:
@@ -44,7 +60,7 @@ class AceSelectCalculation(AceWorkerCalculation):
         potential_port(spec)
         active_set_port(spec)
         configurations_port(spec, "The candidates.")
-        settings_port(spec, "`strategy`, `count`.", required=True)
+        settings_port(spec, "`strategy`, `count` or another limit, ...", required=True)
         seed_port(spec)
         spec.output(
             "selected",
@@ -55,17 +71,33 @@ class AceSelectCalculation(AceWorkerCalculation):
 
     @classmethod
     def check_settings(cls, inputs: Mapping[str, Any]) -> str | None:
-        """Unknown or missing keys, and a count that is no positive number."""
+        """Unknown or missing keys, an unknown strategy, a limit that is no positive number."""
         message = super().check_settings(inputs)
         if message or inputs.get("settings") is None:
             return message
         settings = inputs["settings"].get_dict()
+        known = {point.name for point in entry_points(group=STRATEGIES)}
         if not isinstance(settings.get("strategy"), str):
-            return "settings: `strategy` is missing: name a selection strategy, such as 'd_optimal'"
-        count = settings.get("count")
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            return f"settings: `count` must be a positive integer, it is {count!r}"
+            return f"settings: `strategy` is missing: name one of {', '.join(sorted(known))}"
+        if settings["strategy"] not in known:
+            return unknown_keys({settings["strategy"]: None}, known).replace("key", "strategy")
+        limits = {key: settings[key] for key in ("count", "max_atoms", "max_cost") if settings.get(key) is not None}
+        if not limits:
+            return "settings: say how much to select: `count`, `max_atoms` or `max_cost`"
+        for key, value in limits.items():
+            whole = isinstance(value, int) or key == "max_cost"
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not whole or value <= 0:
+                return f"settings: `{key}` must be a positive {'number' if key == 'max_cost' else 'integer'}: {value!r}"
+        if not isinstance(settings.get("options", {}), dict):
+            return "settings: `options` must be a mapping of arguments of the strategy"
         return None
+
+    def settings(self) -> dict[str, Any]:
+        """Options of the strategy travel as JSON."""
+        settings = super().settings()
+        if "options" in settings:
+            settings["options"] = json.dumps(settings["options"], sort_keys=True)
+        return settings
 
     def write_inputs(self, folder: Folder) -> list[str]:
         """One file with all candidates."""
