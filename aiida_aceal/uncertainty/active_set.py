@@ -17,7 +17,9 @@ import numpy as np
 
 from aiida_aceal.ace.errors import AceError
 
-from .maxvol import FLOOR_ROW, Team, check_rows, largest_coefficients, row_blocks
+from . import kernels
+from .maxvol import FLOOR_ROW, check_rows
+from .threads import row_blocks
 
 KINDS = ("linear", "full")
 #: Environment label of an active row whose origin is not known (read from a file without our comment).
@@ -150,9 +152,8 @@ class ActiveSet:
                 "it belongs to another potential or kind"
             )
         gamma = np.empty(len(rows))
-        with Team() as team:
-            for block in row_blocks(*rows.shape):
-                gamma[block] = largest_coefficients(rows[block] @ inverse, team)
+        for block in row_blocks(*rows.shape):  # called from the threads of the engine at every MD step: start none here
+            kernels.row_maxima(rows[block] @ inverse, gamma[block])
         return gamma
 
     def _of(self, element: str) -> ElementActiveSet:

@@ -20,13 +20,13 @@ from .maxvol import (
     RANK_TOLERANCE,
     TOLERANCE,
     ActiveRows,
-    Team,
     check_numbers,
     column_scale,
     search,
     start_rows,
 )
 from .sources import Rows, force_outliers, natural_scale, parse_memory, unpack
+from .threads import Team
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -241,13 +241,14 @@ class _Run:
         rows = np.concatenate([r for r, _ in e.blocks]) if e.blocks else np.zeros((0, e.columns))
         labels = np.concatenate([x for _, x in e.blocks]) if e.blocks else np.zeros(0, np.int64)
         e.blocks.clear()
+        rng = np.random.default_rng(self.seed)
         if fresh:
             e.scale = column_scale(rows[:0], e.scale)
-            e.state = start_rows(rows, e.scale.copy(), self.rank_tolerance, self.team, np.random.default_rng(self.seed))
+            e.state = start_rows(rows, e.scale.copy(), self.rank_tolerance, self.team, rng)
             real = e.state.labels >= 0
             e.state.labels[real] = labels[e.state.labels[real]]
         limit = np.iinfo(np.int64).max
-        e.reached, e.swaps = search(e.state, rows, labels, self.tolerance, limit, self.team, pairs=fresh)
+        e.reached, e.swaps = search(e.state, rows, labels, self.tolerance, limit, self.team, rng if fresh else None)
         if e.state.rank < e.columns:
             e.reached = float(e.state.grade(rows, self.team).max(initial=0.0))
         self._tell(el, e, "all in memory")
@@ -284,7 +285,7 @@ class _Run:
         e.state = start_rows(rows, e.scale.copy(), self.rank_tolerance, self.team, rng)
         real = e.state.labels >= 0
         e.state.labels[real] = labels[e.state.labels[real]]
-        _, e.swaps = search(e.state, rows, labels, self.tolerance, np.iinfo(np.int64).max, self.team, pairs=True)
+        _, e.swaps = search(e.state, rows, labels, self.tolerance, np.iinfo(np.int64).max, self.team, rng)
 
     def _swap_worst(self, e: _Element, gammas: list[np.ndarray]) -> int:
         worst = _largest(e.blocks, gammas, 8 * e.columns, self.tolerance)

@@ -13,19 +13,16 @@ a component ``d`` along an unseen direction has a coefficient of about ``d / (fl
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.linalg import blas, lapack
-from threadpoolctl import threadpool_limits
+from scipy.linalg import lapack, solve_triangular
 
 from aiida_aceal.ace.errors import AceError
 
 from . import kernels
-from .threads import thread_count
+from .swaps import LEAST_GAIN, improve
+from .threads import Team, largest_coefficients, row_blocks
 
 #: Label of an active row that is no environment but stands for an unseen direction.
 FLOOR_ROW = -1
@@ -37,20 +34,13 @@ FLOOR = 1.0e-4
 RANK_TOLERANCE = 1.0e-9
 TOLERANCE = 1.001
 
-#: Sizes of the working sets, each the rows with the largest coefficients of the one before.
-_OUTER_ROWS = 2048
-_INNER_ROWS = 128
 #: Rows to start from, in multiples of K, and random projections that estimate their leverage.
 _START_ROWS = 4
 _PROJECTIONS = 32
-#: A pair exchange must gain this factor, and at least one of its elements is larger than 1/sqrt(2).
-_PAIR_GAIN = 1.05
-_PAIR_ELEMENT = 0.71
-_PAIR_LIMIT = 1500
+#: Attempts to find a larger volume by shaking the set found.
+_SHAKES = 16
 _CHECKED_ROWS = 2048
 _DRIFT = 1.0e-6
-#: A swap that gains less than this is rounding noise and could be undone for ever.
-_LEAST_GAIN = 1.0 + 1.0e-9
 
 
 @dataclass(frozen=True)
@@ -82,7 +72,7 @@ class MaxVolResult:
     @property
     def converged(self) -> bool:
         """Whether no row handed in has a coefficient above the tolerance asked for."""
-        return bool(self.tolerance_reached <= self.tolerance * _LEAST_GAIN)
+        return bool(self.tolerance_reached <= self.tolerance * LEAST_GAIN)
 
 
 def maxvol(
@@ -109,7 +99,7 @@ def maxvol(
     :param floor: size of floor rows relative to the scale.
     :param rank_tolerance: smallest part of a column's scale that counts as seen.
     :param max_swaps: stop after this many swaps (default: no limit); the result says what was reached.
-    :param seed: of the random projections that find rows to start from.
+    :param seed: of the random projections that find rows to start from, and of the shakes.
     :param threads: default: OMP_NUM_THREADS, else the cores available.
     :raises AceError: wrong shape, non-finite values, tolerance below 1.
     """
@@ -117,13 +107,14 @@ def maxvol(
     check_numbers(tolerance, floor, rank_tolerance)
     scale = column_scale(rows if active is None else np.vstack([rows, _real_rows(active, active_floor)]), scale)
     limit = np.iinfo(np.int64).max if max_swaps is None else int(max_swaps)
+    rng = np.random.default_rng(seed)
     with Team(threads) as team:
         if active is None:
-            state = start_rows(rows, scale, rank_tolerance, team, np.random.default_rng(seed))
+            state = start_rows(rows, scale, rank_tolerance, team, rng)
         else:
             state = ActiveRows.from_active(active, active_floor, scale, rank_tolerance)
         labels = np.arange(len(rows), dtype=np.int64)
-        reached, swaps = search(state, rows, labels, tolerance, limit, team, pairs=active is None)
+        reached, swaps = search(state, rows, labels, tolerance, limit, team, rng if active is None else None)
         final = state.finish(floor)
         if final.rank < rows.shape[1]:
             reached = float(final.grade(rows, team).max(initial=0.0))
@@ -147,14 +138,21 @@ def search(
     tolerance: float,
     limit: int,
     team: Team,
-    pairs: bool,
+    polish: np.random.Generator | None = None,
 ) -> tuple[float, int]:
-    """Swap rows of ``rows`` [N, K] into ``state`` until none exceeds the tolerance; (largest coefficient, swaps)."""
+    """Swap rows of ``rows`` [N, K] into ``state`` until none exceeds the tolerance; (largest coefficient, swaps).
+
+    :param polish: also look for a better local maximum (pairs and shakes).
+    """
     c = np.empty_like(rows)
     swaps = 0
+    polishing = polish is not None
     while True:
-        np.matmul(rows, state.inverse / state.scale[:, None], out=c)
-        owner, made = improve(c, tolerance, limit - swaps, pairs=pairs, team=team)
+        team.matmul(rows, state.inverse / state.scale[:, None], out=c)
+        owner, made = improve(
+            c, tolerance, limit - swaps, pairs=polishing, shakes=_SHAKES * polishing, rng=polish, team=team
+        )
+        polishing = False
         swaps += made
         state.place(owner, rows, labels)
         gamma = largest_coefficients(c, team)
@@ -216,47 +214,6 @@ def column_scale(rows: np.ndarray, natural: np.ndarray | None = None) -> np.ndar
     return largest
 
 
-class Team:
-    """Python threads over row blocks; BLAS held to the same number of threads."""
-
-    def __init__(self, threads: int | None = None) -> None:
-        self.threads = thread_count(threads)
-
-    def __enter__(self) -> Team:
-        self._limits = threadpool_limits(self.threads, user_api="blas")
-        self._pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
-        self._limits.restore_original_limits()
-
-    def each(self, function, n: int, smallest: int = 512) -> None:
-        """``function(begin, end)`` on blocks of [0, n)."""
-        parts = max(1, min(self.threads, n // smallest))
-        edges = [n * p // parts for p in range(parts + 1)]
-        if parts == 1 or self._pool is None:
-            function(0, n)
-            return
-        for done in [self._pool.submit(function, a, b) for a, b in itertools.pairwise(edges)]:
-            done.result()
-
-
-def row_blocks(n: int, k: int, megabytes: float = 64.0) -> Iterator[slice]:
-    """Slices of [0, n) whose [rows, k] float64 block stays below ``megabytes``."""
-    step = max(1, int(megabytes * 2**20 / (8 * k)))
-    for begin in range(0, n, step):
-        yield slice(begin, min(n, begin + step))
-
-
-def largest_coefficients(c: np.ndarray, team: Team) -> np.ndarray:
-    """[n] ``max_j |c[i, j]|``."""
-    out = np.empty(len(c))
-    team.each(lambda a, b: kernels.row_maxima(c[a:b], out[a:b]), len(c))
-    return out
-
-
 class ActiveRows:
     """K active rows in scaled units, their labels and inverse; the mutable state of a search."""
 
@@ -303,7 +260,7 @@ class ActiveRows:
         gamma = np.empty(len(rows))
         x = self.inverse / self.scale[:, None]
         for block in row_blocks(*rows.shape):
-            gamma[block] = largest_coefficients(rows[block] @ x, team)
+            gamma[block] = largest_coefficients(team.matmul(rows[block], x), team)
         return gamma
 
     def place(self, owner: np.ndarray, rows: np.ndarray, labels: np.ndarray) -> None:
@@ -343,83 +300,6 @@ class ActiveRows:
         return ActiveRows(rows, self.labels.copy(), self.scale)
 
 
-def improve(
-    c: np.ndarray, tolerance: float, limit: int | None = None, *, pairs: bool = False, team: Team | None = None
-) -> tuple[np.ndarray, int]:
-    """Swaps within the rows of ``c`` [n, K] (overwritten) until all coefficients are within the tolerance.
-
-    :param pairs: also exchange two rows at once where that gains and no single swap does.
-    :return: owner [K] (row of ``c`` now in each place, -1 where nothing changed), number of swaps.
-    """
-    limit = np.iinfo(np.int64).max if limit is None else int(limit)
-    return _improve(c, max(tolerance, _LEAST_GAIN), limit, (_OUTER_ROWS, _INNER_ROWS), pairs, team)
-
-
-def _improve(
-    c: np.ndarray, tolerance: float, limit: int, sizes: tuple[int, ...], pairs: bool, team: Team | None
-) -> tuple[np.ndarray, int]:
-    n, k = c.shape
-    owner = np.full(k, -1, dtype=np.int64)
-    if len(sizes) > 1 and n <= sizes[0] and not pairs:
-        sizes = sizes[1:]
-    if n <= sizes[-1] and len(sizes) == 1:
-        return owner, int(kernels.swap_rows(c, owner, tolerance, limit))
-    total = 0
-    while total < limit:
-        largest = np.empty(n)
-        if team is None:
-            kernels.row_maxima(c, largest)
-        else:
-            largest = largest_coefficients(c, team)
-        pair = None
-        if not largest.max(initial=0.0) > tolerance:
-            pair = _find_pair(c) if pairs and len(sizes) == 1 else None
-            # a search that never swapped looks for pairs once
-            if pair is None and not (pairs and len(sizes) > 1 and total == 0 and n):
-                break
-        if pair is not None:
-            chosen, places = pair
-            total += 2
-        else:
-            chosen = np.arange(n)
-            if n > sizes[0]:
-                chosen = np.sort(np.argpartition(-largest, sizes[0])[: sizes[0]])
-            inner = sizes[1:] if len(sizes) > 1 else sizes
-            local, made = _improve(c[chosen], tolerance, limit - total, inner, pairs and len(sizes) > 1, None)
-            total += made
-            places = np.flatnonzero(local >= 0)
-            if places.size == 0:
-                break
-            chosen = chosen[local[places]]
-        owner[places] = chosen
-        replace_places(c, places, chosen)
-    return owner, total
-
-
-def _find_pair(c: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """(rows, places) of the best exchange of two rows, None if none gains enough."""
-    rows, columns = np.nonzero(np.abs(c) > _PAIR_ELEMENT)
-    size = np.abs(c[rows, columns])
-    order = np.argsort(-size, kind="stable")[:_PAIR_LIMIT]
-    gain, i1, j1, i2, j2 = kernels.best_pair(c, rows[order], columns[order], _PAIR_GAIN)
-    return (np.array([i1, i2]), np.array([j1, j2])) if gain > 0 else None
-
-
-def replace_places(c: np.ndarray, places: np.ndarray, chosen: np.ndarray) -> None:
-    """Update ``c`` [n, K] in place for rows ``chosen`` [s] of it put into ``places`` [s] (Woodbury identity).
-
-    ``C' = C - C[:, J] (C[I, J])^-1 (C[I, :] - E_J)`` with I the chosen rows and J their places.
-    """
-    block = c[chosen]
-    core = np.ascontiguousarray(block[:, places])
-    block[np.arange(len(places)), places] -= 1.0
-    step = np.linalg.solve(core, block)
-    columns = np.empty((len(c), len(places)))
-    kernels.take_columns(c, places.astype(np.int64), columns)
-    # c.T is Fortran-ordered: updated in place, no copy of the tall matrix
-    blas.dgemm(-1.0, step.T, columns.T, beta=1.0, c=c.T, overwrite_c=1)
-
-
 def start_rows(
     rows: np.ndarray, scale: np.ndarray, rank_tolerance: float, team: Team, rng: np.random.Generator
 ) -> ActiveRows:
@@ -429,10 +309,10 @@ def start_rows(
     count = _START_ROWS * k
     if n > 2 * count:
         sample = rows[np.sort(rng.choice(n, count, replace=False))] / scale
-        values, vectors = np.linalg.eigh(sample.T @ sample)
-        values = np.maximum(values, max(values[-1], np.finfo(float).tiny) * 1e-13)
-        project = (vectors / np.sqrt(values)) @ rng.normal(size=(k, _PROJECTIONS))
-        leverage = np.square(rows @ (project / scale[:, None])).sum(axis=1)
+        gram = sample.T @ sample
+        gram[np.diag_indices(k)] += 1e-13 * max(gram.trace(), np.finfo(float).tiny)
+        project = solve_triangular(np.linalg.cholesky(gram), rng.normal(size=(k, _PROJECTIONS)), lower=True, trans=1)
+        leverage = np.square(team.matmul(rows, project / scale[:, None])).sum(axis=1)
         chosen = np.sort(np.argpartition(-leverage, count)[:count])
     return lu_rows(rows[chosen], chosen, scale, rank_tolerance)
 
