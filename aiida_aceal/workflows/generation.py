@@ -394,11 +394,14 @@ class GenerationWorkChain(AceWorkChain):
             )
             self.ctx.active_set = result.uuid
             return
+        previous = self.inputs.get("active_set")
+        if previous is not None and (previous.kind != settings.get("kind") or previous.check_potential(potential)):
+            previous = None  # another basis, or a full set with the coefficients of before: build anew
         cls, inputs = self._worker(
             "aceal.active_set",
             potential=potential,
             dataset=datasets,
-            previous=self.inputs.get("active_set"),
+            previous=previous,
             settings=orm.Dict(settings),
         )
         self.start_child("active_set_job", cls, inputs, f"generation {self.number}: active set")
