@@ -1,0 +1,257 @@
+"""Learning curves: how fast the errors on a fixed test set fall when a strategy chooses from a labelled pool.
+
+Seed 001, Sec. V.A and Fig. 6. One (strategy, seed) is one call of `learning_curve`, with nothing random but its seed,
+so that it can be a job of its own. `aiida_aceal.selection.summary` compares the curves of strategies and seeds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from ase import Atoms
+
+from aiida_aceal.ace import AceModel, AcePotential
+from aiida_aceal.ace.errors import AceError
+from aiida_aceal.fitting.schema import build
+from aiida_aceal.fitting.settings import FitSettings
+from aiida_aceal.uncertainty import build_active_set
+
+from .base import Budget, Indicator
+from .select import load_strategy, select
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class CurveSettings:
+    """What a learning curve needs beside potential, pool, test set and seed.
+
+    ``sizes``: ascending sizes of the training set, in ``unit`` (structures or atoms); the first is the random start,
+    which is the same for every strategy of one seed. ``options``: arguments of the strategy. ``fit``: `FitSettings` of
+    every refit. ``tolerance``, ``memory``: of MaxVol. ``duplicate_distance``, ``descriptor``: see `select`.
+    """
+
+    strategy: str = "d_optimal"
+    sizes: tuple[int, ...] = (20, 40, 80)
+    unit: Literal["structures", "atoms"] = "structures"
+    options: dict[str, Any] = field(default_factory=dict)
+    descriptor: Literal["projections", "composition"] = "projections"
+    duplicate_distance: float = 1e-3
+    tolerance: float = 1.001
+    memory: str | int = "1GiB"
+    threads: int | None = None
+    fit: FitSettings = field(default_factory=FitSettings)
+
+    def __post_init__(self) -> None:
+        if len(self.sizes) < 2 or min(self.sizes) < 1 or list(self.sizes) != sorted(set(self.sizes)):
+            raise AceError(f"sizes: give at least two ascending positive numbers, found {list(self.sizes)}")
+        if self.tolerance < 1.0 or self.duplicate_distance < 0.0:
+            raise AceError("tolerance must be at least 1 and duplicate_distance not negative")
+        if self.threads is not None and self.threads < 1:
+            raise AceError(f"threads: must be at least 1, found {self.threads}")
+
+    @classmethod
+    def read(cls, data: object, where: str = "settings") -> CurveSettings:
+        """From a mapping, another instance or None (all defaults).
+
+        :raises AceError: unknown key (the nearest known one is named) or a value out of range.
+        """
+        if isinstance(data, Mapping):
+            # the options are those of any strategy, also of other packages: their types are not known here
+            data = dict(data)
+            options = data.pop("options", None)
+            options = {} if options is None else options
+            if not isinstance(options, Mapping):
+                raise AceError(f"{where}.options: expected a mapping, found {options!r}")
+            settings = build(cls, data, where)
+            object.__setattr__(settings, "options", {str(k): v for k, v in options.items()})
+            return settings
+        return build(cls, data, where)
+
+
+def learning_curve(
+    potential: AcePotential,
+    pool: Sequence[Atoms],
+    test: Sequence[Atoms],
+    settings: CurveSettings | Mapping | None = None,
+    seed: int = 0,
+    *,
+    indicator: Callable[[AcePotential, Sequence[Atoms]], Indicator] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Grow a training set from ``pool`` by one strategy, refit at every size, and test.
+
+    Each round: refit on what has been chosen, active set of what has been chosen, errors on ``test``, next choice among
+    the rest. If a strategy names fewer structures than the next size asks for (``viability`` accepts few; near
+    duplicates are dropped), random ones are added, as in seed 001, and counted as ``n_random``. ``viability`` takes
+    its reference statistics from the training set of the round unless its options name some.
+
+    :param potential: the basis.
+    :param pool, test: labelled structures (energies and forces in ASE's usual place).
+    :param seed: of the start (the same for every strategy) and of the strategy.
+    :param indicator: ``(fitted potential, training set) -> Indicator`` that takes the place of gamma.
+    :returns: JSON types: ``strategy``, ``seed``, ``start`` (indices), ``points``: for each size ``n_structures``,
+        ``n_atoms``, ``chosen`` (indices new at this size), ``energy_rmse``, ``energy_max`` (eV/atom), ``forces_rmse``,
+        ``forces_max`` (components, eV/Angstrom), ``train_*``, and ``seconds`` of selection, fit and test.
+    :raises AceError: bad settings or labels, a pool smaller than the largest size.
+    """
+    settings = CurveSettings.read(settings)
+    say: Progress = progress or (lambda _: None)
+    pool, test = list(pool), list(test)
+    load_strategy(settings.strategy)
+    atoms_of = np.array([len(atoms) for atoms in pool], dtype=np.int64)
+    available = len(pool) if settings.unit == "structures" else int(atoms_of.sum())
+    if not test:
+        raise AceError("the test set is empty; the comparison needs labelled structures that are never chosen")
+    if settings.sizes[-1] > available:
+        raise AceError(
+            f"sizes: the largest is {settings.sizes[-1]} {settings.unit}, but the pool has only {available}; "
+            "take smaller sizes or a larger pool"
+        )
+    began = time.perf_counter()
+    # one stream for the start, so that all strategies of a seed have the same; another for the strategy
+    start_rng, own = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
+    order = start_rng.permutation(len(pool))
+    chosen = _take([int(i) for i in order], atoms_of, settings.unit, settings.sizes[0], 0)
+    if not chosen:
+        raise AceError(f"sizes: the first, {settings.sizes[0]} {settings.unit}, holds no structure of the pool")
+    curve: dict[str, Any] = {
+        "strategy": settings.strategy,
+        "options": settings.options,
+        "seed": int(seed),
+        "unit": settings.unit,
+        "n_pool": len(pool),
+        "n_test": len(test),
+        "n_test_atoms": int(sum(len(atoms) for atoms in test)),
+        "points": [],
+    }
+    fresh, added, selecting = list(chosen), 0, 0.0
+    for number, size in enumerate(settings.sizes):
+        fitted, point = _refit(potential, [pool[i] for i in chosen], test, settings)
+        point.update(
+            size=size, n_structures=len(chosen), n_atoms=int(atoms_of[chosen].sum()), chosen=fresh, n_random=added
+        )
+        point["seconds"]["select"] = selecting
+        curve["points"].append(point)
+        say(
+            f"{settings.strategy}, seed {seed}: {len(chosen)} structures, {point['n_atoms']} atoms: forces RMSE "
+            f"{1000 * point['forces_rmse']:.1f}, max {1000 * point['forces_max']:.0f} meV/A, energy RMSE "
+            f"{1000 * point['energy_rmse']:.2f} meV/atom"
+        )
+        if number + 1 == len(settings.sizes):
+            break
+        clock = time.perf_counter()
+        fresh, added = _next(fitted, pool, chosen, atoms_of, settings, settings.sizes[number + 1], own, indicator)
+        chosen += fresh
+        selecting = time.perf_counter() - clock
+    curve["seconds"] = time.perf_counter() - began
+    return curve
+
+
+def _refit(
+    potential: AcePotential, train: list[Atoms], test: list[Atoms], settings: CurveSettings
+) -> tuple[AcePotential, dict[str, Any]]:
+    """The potential fitted to ``train``, and its errors there and on ``test``."""
+    from aiida_aceal.fitting import fit
+
+    plan = settings.fit if settings.threads is None else _with_threads(settings.fit, settings.threads)
+    clock = time.perf_counter()
+    # errors on the test set come with the fit: they take no part in it
+    result = fit(potential, train, plan, test if plan.method == "linear" else None)
+    seconds = time.perf_counter() - clock
+    metrics = result.metrics
+    if "validation" not in metrics:  # a nonlinear fit would stop early on a validation set, which the test set is not
+        from aiida_aceal.fitting.labels import collect_labels
+        from aiida_aceal.fitting.metrics import predict
+
+        held = collect_labels(test, potential.elements, True, True, "skip", what="test set")
+        model = AceModel(result.potential, threads=settings.threads)
+        metrics = {**metrics, "validation": predict(model, held, result.potential.reference_energies).metrics()}
+    point: dict[str, Any] = {}
+    for name, prefix in (("validation", ""), ("train", "train_")):
+        part = metrics[name]
+        if "forces" not in part:
+            raise AceError(f"the {'test' if name == 'validation' else 'training'} set has no forces: label it first")
+        for quantity in ("energy", "forces"):
+            for measure in ("rmse", "mae", "max"):
+                point[f"{prefix}{quantity}_{measure}"] = part[quantity][measure]
+    point["seconds"] = {"fit": seconds}
+    return result.potential, point
+
+
+def _with_threads(fit: FitSettings, threads: int) -> FitSettings:
+    from dataclasses import replace
+
+    return replace(fit, threads=threads)
+
+
+def _next(
+    fitted: AcePotential,
+    pool: list[Atoms],
+    chosen: list[int],
+    atoms_of: np.ndarray,
+    settings: CurveSettings,
+    size: int,
+    rng: np.random.Generator,
+    indicator: Callable[[AcePotential, Sequence[Atoms]], Indicator] | None,
+) -> tuple[list[int], int]:
+    """Indices of the next structures, and how many of them had to be drawn at random."""
+    taken = set(chosen)
+    rest = [i for i in range(len(pool)) if i not in taken]
+    have = len(chosen) if settings.unit == "structures" else int(atoms_of[chosen].sum())
+    seed = int(rng.integers(2**31))
+    fill = [rest[k] for k in np.random.default_rng(seed).permutation(len(rest))]
+    if settings.strategy == "random" and not settings.options:
+        return _take(fill, atoms_of, settings.unit, size, have), 0
+    budget = Budget(**{settings.unit: size - have})
+    model = AceModel(fitted, threads=settings.threads)
+    train = [pool[i] for i in chosen]
+    active_set = build_active_set(
+        model, train, tolerance=settings.tolerance, memory=settings.memory, threads=settings.threads
+    )
+    members = None if indicator is None else indicator(fitted, train)
+    options = dict(settings.options)
+    if settings.strategy == "viability" and "reference" not in options:
+        options["reference"] = reference_statistics(model, active_set, train, members)
+    selection = select(
+        settings.strategy, [pool[i] for i in rest], seed=seed, model=model, active_set=active_set, budget=budget,
+        indicator=members, descriptor=settings.descriptor, duplicate_distance=settings.duplicate_distance,
+        memory=settings.memory, options=options,
+    )  # fmt: skip
+    fresh = [rest[k] for k in selection.indices]
+    have += len(fresh) if settings.unit == "structures" else int(atoms_of[fresh].sum())
+    held = set(fresh)
+    more = _take([i for i in fill if i not in held], atoms_of, settings.unit, size, have)
+    return fresh + more, len(more)
+
+
+def reference_statistics(
+    model: AceModel, active_set: Any, structures: Sequence[Atoms], indicator: Indicator | None = None
+) -> dict[str, float]:
+    """U, sU (uncertainty), E, sE (eV/atom): means and standard deviations over ``structures`` under ``model``."""
+    from .base import Pool
+
+    pool = Pool(structures, model, active_set, indicator=indicator)
+    u, e = pool.uncertainty, pool.energies
+    # a spread of nothing (all rows are in the active set: gamma is 1 throughout) would make the rule undefined
+    spread_u = max(float(u.std()), 1e-3 * max(abs(float(u.mean())), 1e-12))
+    spread_e = max(float(e.std()), 1e-6)
+    return {"U": float(u.mean()), "sU": spread_u, "E": float(e.mean()), "sE": spread_e}
+
+
+def _take(order: list[int], atoms_of: np.ndarray, unit: str, size: int, have: int) -> list[int]:
+    """The first of ``order`` that fit into ``size``; in units of atoms, those that do not fit are passed over."""
+    if unit == "structures":
+        return order[: max(0, size - have)]
+    taken, smallest = [], int(atoms_of.min())
+    for i in order:
+        if have + atoms_of[i] <= size:
+            taken.append(i)
+            have += int(atoms_of[i])
+        if have + smallest > size:
+            break
+    return taken
