@@ -138,7 +138,7 @@ def test_free_cell(copper):
     potential, _, aset, _ = copper
     settings = ActiveSettings(
         count=1,
-        attempts=1,
+        attempts=4,
         search=SearchSettings(method="gradient", target_gamma=5.0, starts=2),
         constraints=Constraints(minimum_distance=1.8, cell="free", max_strain=0.1),
     )

@@ -55,7 +55,7 @@ def test_relaxation_lowers_the_grades_of_a_bad_seam(copper, big):
     fine = extract_environments(model, aset, big, ExtractSettings(**common, max_evaluations=150)).reports[0]
     assert rough["gamma_others_after"] == rough["gamma_others_before"] > 2.5
     assert fine["gamma_others_before"] == pytest.approx(rough["gamma_others_before"], rel=1e-9)
-    assert fine["gamma_others_after"] < 0.6 * fine["gamma_others_before"]
+    assert fine["gamma_others_after"] < 0.8 * fine["gamma_others_before"]
     assert fine["projection_distance"] < 1e-10
 
 
