@@ -7,6 +7,7 @@ _WHERE = {
     "FitSettings": "settings",
     "fit": "linear",
     "fit_linear": "linear",
+    "fit_nonlinear": "nonlinear",
     "format_report": "report",
 }
 

@@ -152,17 +152,29 @@ def finish(result: FitResult, job: Prepared, reference: Mapping[str, float]) -> 
 
 def solve_linear(job: Prepared, progress: Callable[[str], None] | None = None) -> Solution:
     """Stream the design matrix into a triangular factor and solve."""
-    scale = first_density_weights(job.potential)
-    penalty = np.concatenate([smoothness(job.potential, job.settings.regularization), np.zeros(n_free(job))])
+    R, rows = linear_factor(job, first_density_weights(job.potential), progress)
+    return solve_factor(job, R, rows, penalties(job))
+
+
+def linear_factor(
+    job: Prepared, scale: np.ndarray, progress: Callable[[str], None] | None = None
+) -> tuple[np.ndarray, int]:
+    """R of the weighted [design matrix | labels] and its number of rows; ``scale`` [Ktot]: dE/drho of each column."""
+    columns = len(scale) + n_free(job) + 1
     kind = QrAccumulator if job.settings.solver == "qr" else NormalAccumulator
-    accumulator = kind(len(penalty) + 1, buffer_rows=window_rows(job, len(penalty)) // 2)
+    accumulator = kind(columns, buffer_rows=window_rows(job, columns - 1) // 2)
     done = 0
     for rows in design_blocks(job, scale):
         accumulator.add(rows)
         done += len(rows)
         if progress is not None:
             progress(f"{done} rows of the design matrix")
-    return solve_factor(job, accumulator.factor(), accumulator.rows, penalty)
+    return accumulator.factor(), accumulator.rows
+
+
+def penalties(job: Prepared) -> np.ndarray:
+    """Relative penalty of each column: the smoothness prior, zero for reference energies."""
+    return np.concatenate([smoothness(job.potential, job.settings.regularization), np.zeros(n_free(job))])
 
 
 def solve_factor(job: Prepared, R: np.ndarray, rows: int, penalty: np.ndarray) -> Solution:
@@ -210,7 +222,7 @@ def design_blocks(job: Prepared, scale: np.ndarray) -> Iterator[np.ndarray]:
     columns = len(scale) + n_free(job)
     limit = window_rows(job, columns)
     base_energy = reference_sum(data, job.reference)
-    fixed = _fixed_part(job)
+    fixed = fixed_part(job)
     rows_of = 1 + 6 * (weights.virial > 0) + np.array([0 if f is None else 3 * len(f) for f in data.forces])
     threads = job.settings.threads or default_threads()
 
@@ -252,7 +264,7 @@ def design_blocks(job: Prepared, scale: np.ndarray) -> Iterator[np.ndarray]:
             yield np.concatenate(parts)
 
 
-def _fixed_part(job: Prepared) -> Callable[[int], tuple]:
+def fixed_part(job: Prepared) -> Callable[[int], tuple]:
     """Energy, forces, virial that do not depend on the coefficients: the core repulsion."""
     from aiida_aceal.ace.radial import core_range
 

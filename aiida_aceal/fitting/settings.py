@@ -80,6 +80,46 @@ class RegularizationSettings:
 
 
 @dataclass(frozen=True)
+class NonlinearSettings:
+    """Options of ``method: nonlinear`` (see `aiida_aceal.fitting.optimize`).
+
+    ``evaluations``: largest number of evaluations of loss and gradient; ``tolerance``: the fit ends when a round of
+    ``refresh`` evaluations lowers the loss by less than this fraction; ``max_seconds`` of wall time. ``radial``:
+    optimise radial coefficients too. ``start``: ``auto`` goes on from a fitted potential ("upfit"), else from a linear
+    fit; ``linear`` always starts afresh. ``second_density``: size of the random start of further densities relative to
+    the error of the linear fit. ``ladder``: numbers of functions per element to fit first, added in the order
+    ``ladder_order``. ``l2``, ``l2_radial``: strength of the penalties. With a validation set the fit stops after
+    ``patience`` rounds without a lower validation loss, and the best parameters are kept.
+    """
+
+    optimizer: Literal["lbfgs", "gauss_newton"] = "lbfgs"
+    evaluations: int = 400
+    tolerance: float = 1e-2
+    max_seconds: float | None = None
+    radial: bool = True
+    start: Literal["auto", "linear"] = "auto"
+    second_density: float = 0.02
+    refresh: int = 30
+    damping: float = 1e-6
+    l2: float = 1e-12
+    l2_radial: float = 1e-9
+    ladder: tuple[int, ...] = ()
+    ladder_order: Literal["power_order", "body_order"] = "power_order"
+    early_stopping: bool = True
+    patience: int = 3
+
+    def __post_init__(self) -> None:
+        _positive(
+            "nonlinear", evaluations=self.evaluations, max_seconds=self.max_seconds, refresh=self.refresh,
+            damping=self.damping, patience=self.patience, second_density=self.second_density,
+        )  # fmt: skip
+        if list(self.ladder) != sorted(set(self.ladder)) or min(self.ladder, default=1) < 1:
+            raise AceError(f"nonlinear.ladder: must be ascending positive numbers, found {list(self.ladder)}")
+        if min(self.tolerance, self.l2, self.l2_radial) < 0.0:
+            raise AceError("nonlinear: tolerance, l2 and l2_radial must not be negative")
+
+
+@dataclass(frozen=True)
 class FitSettings:
     """Everything a fit needs beside the potential and the data.
 
@@ -92,6 +132,7 @@ class FitSettings:
     method: Literal["linear", "nonlinear"] = "linear"
     weights: WeightSettings = field(default_factory=WeightSettings)
     regularization: RegularizationSettings = field(default_factory=RegularizationSettings)
+    nonlinear: NonlinearSettings = field(default_factory=NonlinearSettings)
     reference_energies: Literal["fit", "isolated", "none"] | dict[str, float] = "fit"
     repulsion: Literal["keep", "auto"] = "keep"
     solver: Literal["qr", "normal"] = "qr"

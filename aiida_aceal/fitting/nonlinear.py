@@ -1,0 +1,223 @@
+"""Nonlinear ACE: coefficients of all densities, and radial coefficients, trained on energies, forces and virials."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from ase import Atoms
+
+from aiida_aceal.ace import AceError, AceModel, AcePotential
+from aiida_aceal.ace.potential import BasisFunction
+
+from .graphs import embed2
+from .linear import FitResult, Prepared, finish, linear_factor, n_free, penalties, prepare, solve_factor
+from .optimize import Objective, StopRule, Trace, minimise
+from .prior import smoothness
+from .problem import Problem
+from .settings import FitSettings, NonlinearSettings
+from .weights import select_and_weigh
+
+
+def fit_nonlinear(
+    potential: AcePotential,
+    train: Sequence[Atoms],
+    settings: FitSettings | Mapping | None = None,
+    validation: Sequence[Atoms] | None = None,
+    names: Sequence[str] | None = None,
+    validation_names: Sequence[str] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> FitResult:
+    """Fit all coefficients (and, by default, radial coefficients) of an ACE with any embedding.
+
+    A fitted ``potential`` is where the fit starts ("upfit"), unless ``nonlinear.start`` is ``linear``; else the linear
+    fit of the first density is, with small random coefficients of the others. Parameters as in
+    `aiida_aceal.fitting.fit_linear`; with ``validation`` the fit stops early and keeps the parameters of lowest
+    validation loss. ``result.report["rounds"]`` holds the course.
+
+    Raises
+    ------
+    AceError
+        Bad settings or labels; a loss that is not finite at the start.
+    """
+    started, cpu = time.perf_counter(), time.process_time()
+    settings = FitSettings.read(settings)
+    job = prepare(potential, train, settings, validation, names, validation_names)
+    theta, problem, traces = None, None, []
+    upfit = settings.nonlinear.start != "linear" and potential.is_fitted
+    if upfit and settings.reference_energies == "fit" and potential.reference_energies:
+        job.reference = {**job.reference, **potential.reference_energies}
+    steps = _ladder(job.potential, settings.nonlinear)
+    previous: AcePotential | None = None
+    for count in steps:
+        part = job if count is None else _with_potential(job, _first_functions(job.potential, count, settings))
+        start = part.potential if upfit else None
+        if previous is not None:
+            start = _carry_over(previous, part.potential)
+            part = _with_potential(part, start)
+        problem, theta, trace = _fit_once(part, start, settings, progress, last=count is None)
+        previous, reference = problem.unpack(theta)
+        job = replace(job, reference=reference)  # a copy: the problem keeps the reference of its own start
+        traces.append(trace)
+    fitted = previous
+    result = FitResult(fitted, {})
+    seconds = {"fit": time.perf_counter() - started}
+    finish(result, job, reference)
+    from .report import common_report
+
+    seconds |= {"total": time.perf_counter() - started, "cpu": time.process_time() - cpu}
+    result.report = common_report(result, job, seconds) | {
+        "n_parameters": problem.n_parameters,
+        "start": "potential" if upfit else "linear",
+        "ladder": [c for c in steps if c is not None],
+        "stopped": traces[-1].stopped,
+        "rounds": [entry for trace in traces for entry in trace.rounds],
+    }
+    return result
+
+
+def _fit_once(
+    job: Prepared, start: AcePotential | None, settings: FitSettings, progress, last: bool
+) -> tuple[Problem, np.ndarray, Trace]:
+    options = settings.nonlinear
+    problem = Problem(job, options.radial, settings.reference_energies == "fit")
+    slopes = _slopes(job.potential)
+    R, rows = linear_factor(job, slopes)
+    if start is None:
+        theta = _linear_start(job, problem, options, R, rows, slopes)
+    else:
+        theta = problem.pack(start)
+    objective = Objective(problem, _penalty(job, problem, options, R, slopes), _centre(problem, theta))
+    first = objective(theta, gradient=False)
+    if not np.isfinite(first.loss):
+        raise AceError(
+            "the loss of the start potential is not finite; start from a linear fit (nonlinear.start: linear)"
+        )
+    validate = None
+    if job.validation is not None and options.early_stopping:
+        held = _validation_problem(job, options)
+        validate = lambda x: held.evaluate(x[: problem.n_parameters], gradient=False).loss  # noqa: E731
+    rule = StopRule(
+        options.evaluations if last else max(20, options.evaluations // 4),
+        options.tolerance if last else max(options.tolerance, 2e-2),
+        options.max_seconds,
+        options.patience if validate is not None else None,
+    )
+    objective.evaluations = 0
+    theta, trace = minimise(
+        objective, theta, rule, options.optimizer, options.refresh, options.damping, validate, progress
+    )
+    return problem, theta, trace
+
+
+def _validation_problem(job: Prepared, options: NonlinearSettings) -> Problem:
+    """The loss on the validation set, with uniform weights and the same kappa."""
+    weights = replace(job.settings.weights, type="uniform", kappa=job.weights.kappa)
+    data, w = select_and_weigh(job.validation, weights, job.reference)
+    part = Prepared(job.potential, job.model, data, w, job.reference, None, job.settings)
+    return Problem(part, options.radial, job.settings.reference_energies == "fit")
+
+
+# --- where to start ---------------------------------------------------------------------------------------------------
+def _linear_start(
+    job: Prepared, problem: Problem, options: NonlinearSettings, R: np.ndarray, rows: int, slopes: np.ndarray
+) -> np.ndarray:
+    """Linear fit of one density, small random coefficients of the others (at zero their gradient would vanish)."""
+    pot, rng = job.potential, np.random.default_rng(job.settings.seed)
+    solution = solve_factor(job, R, rows, penalties(job)).coefficients
+    n_columns = len(slopes)
+    shift = solution[n_columns:] if n_free(job) else np.zeros(len(pot.elements))
+    norms = np.linalg.norm(R[:, :n_columns], axis=0)
+    coefficients, at = {}, 0
+    for el, (P, K) in zip(pot.elements, problem.shapes):
+        coefficients[el] = np.zeros((P, K))
+        coefficients[el][0] = solution[at : at + K]
+        at += K
+    theta = problem.pack(pot.with_coefficients(coefficients), shift)
+    size = options.second_density * max(np.sqrt(problem.evaluate(theta, gradient=False).loss), 1e-6)
+    spread = size / np.maximum(norms, 1e-12 * norms.max(initial=1e-300))
+    at = 0
+    for el, (P, K) in zip(pot.elements, problem.shapes):
+        coefficients[el][1:] = spread[at : at + K] * rng.normal(size=(P - 1, K))
+        at += K
+    return problem.pack(pot.with_coefficients(coefficients), shift)
+
+
+def _slopes(potential: AcePotential) -> np.ndarray:
+    """dE/drho of the first density at rho = 0 [Ktot]: what a linear start needs where that density is not linear."""
+    values = []
+    for el in potential.elements:
+        s = potential.species[el]
+        w, m = s.parameters[:2]
+        # the slope of FinnisSinclair at zero is an artefact of its regularisation
+        slope = embed2(1, m, 0.0)[1] if s.embedding == "FinnisSinclairShiftedScaled" else 1.0
+        values.append(np.full(potential.n_functions[el], (w * slope) or 1.0))
+    return np.concatenate(values)
+
+
+def _penalty(
+    job: Prepared, problem: Problem, options: NonlinearSettings, R: np.ndarray, slopes: np.ndarray
+) -> np.ndarray:
+    """Strength of the quadratic penalty of each parameter: smoothness prior times the size of its function."""
+    columns = (np.linalg.norm(R[:, : len(slopes)], axis=0) / slopes) ** 2
+    d2 = smoothness(job.potential, job.settings.regularization) ** 2 * columns
+    parts, at = [], 0
+    for P, K in problem.shapes:
+        parts.append(np.tile(options.l2 * d2[at : at + K], P))
+        at += K
+    if problem.radial:
+        parts.append(np.full(problem.n_radial, options.l2_radial))
+    if problem.free_reference:
+        parts.append(np.zeros(len(job.potential.elements)))
+    return np.concatenate(parts)
+
+
+def _centre(problem: Problem, theta: np.ndarray) -> np.ndarray:
+    """Coefficients are drawn to zero, radial coefficients and reference energies to where they start."""
+    centre = theta.copy()
+    centre[: problem.n_coefficients] = 0.0
+    return centre
+
+
+# --- ladder -----------------------------------------------------------------------------------------------------------
+def _ladder(potential: AcePotential, options: NonlinearSettings) -> list[int | None]:
+    largest = max(potential.n_functions.values())
+    return [*(c for c in options.ladder if c < largest), None]
+
+
+def _key(f: BasisFunction, order: str):
+    power = f.rank + sum(f.ns) + sum(f.ls)
+    return (f.rank, power) if order == "body_order" else (power, f.rank)
+
+
+def _first_functions(potential: AcePotential, count: int, settings: FitSettings) -> AcePotential:
+    """The potential with the first ``count`` functions of each element, in the order of the ladder."""
+    kept: set[int] = set()
+    for el in potential.elements:
+        ordered = sorted(potential.functions(el), key=lambda f: _key(f, settings.nonlinear.ladder_order))
+        kept.update(id(f) for f in ordered[:count])
+    return replace(
+        potential,
+        blocks={name: tuple(f for f in functions if id(f) in kept) for name, functions in potential.blocks.items()},
+    )
+
+
+def _carry_over(small: AcePotential, large: AcePotential) -> AcePotential:
+    """Coefficients and radial coefficients of ``small`` in ``large``; functions it does not have get zero."""
+    coefficients = {}
+    for el in large.elements:
+        known = {_identity(f): f.coefficients for f in small.functions(el)}
+        P = large.n_densities[el]
+        coefficients[el] = np.array([known.get(_identity(f), (0.0,) * P) for f in large.functions(el)]).T
+    radial = {pair: bond.radcoefficients for pair, bond in small.bonds.items()}
+    return large.with_coefficients(coefficients).with_radial_coefficients(radial)
+
+
+def _identity(f: BasisFunction) -> tuple:
+    return (f.mus, f.ns, f.ls, f.lint)
+
+
+def _with_potential(job: Prepared, potential: AcePotential) -> Prepared:
+    return replace(job, potential=potential, model=AceModel(potential, threads=job.settings.threads))
