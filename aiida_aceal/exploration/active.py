@@ -131,6 +131,10 @@ class _State:
         self.attempts = self.idle = self.evaluations = self.reached = self.overtaken = 0
         self.history: list[dict[str, Any]] = []
         self.begin = time.perf_counter()
+        # along an unseen direction the grade is (size / floor): what is a hundred times smaller is no find, and
+        # counting it as seen would only make the inverse ill-conditioned
+        floor = float(getattr(active_set, "floor", np.nan))
+        self.rank_tolerance = 1e-2 * (floor if np.isfinite(floor) else 1e-4)
         labels = getattr(active_set, "environments", {}).values()
         #: index of the first find in the labels of the active set
         self.first_label = 1 + max((int(rows[:, 0].max(initial=-1)) for rows in labels), default=-1)
@@ -170,7 +174,11 @@ class _State:
         self.candidates.append(atoms)
         # all finds, not only the last: a swap can bring an environment of an earlier one above 1 again
         self.active_set = update_active_set(
-            self.active_set, self.model, self.candidates, structure_offset=self.first_label
+            self.active_set,
+            self.model,
+            self.candidates,
+            structure_offset=self.first_label,
+            rank_tolerance=self.rank_tolerance,
         )
         self.say(f"attempt {self.attempts}: find {len(self.candidates)}/{settings.count}, gamma {top:.2f}")
 
