@@ -26,6 +26,7 @@ KINDS = ("linear", "full")
 UNKNOWN_ROW = -2
 _FORMAT = "aceal-active-set-1"
 _COMMENT_LIMIT = 65535  # of a zip archive
+_SMALL = 2**26  # multiplications that are done before threads are up
 
 
 class _Potential(Protocol):
@@ -214,18 +215,7 @@ class ActiveSet:
         path = Path(path)
         with path.open("wb") as handle:
             np.savez(handle, **{el: np.ascontiguousarray(s.inverse, dtype=np.float64) for el, s in self.sets.items()})
-        report = self.report()
-        comment = _comment(report)
-        if len(comment) > _COMMENT_LIMIT:
-            for facts in report["elements"].values():
-                facts["identifiers"] = []
-            comment = _comment(report)
-        if len(comment) > _COMMENT_LIMIT:
-            for facts in report["elements"].values():
-                places = np.flatnonzero(np.array(facts.pop("active_environments"))[:, 0] == FLOOR_ROW)
-                facts["floor_places"] = places.tolist()
-                facts["structures"] = {}
-            comment = _comment(report)
+        comment = _short_comment(self.report())
         if len(comment) <= _COMMENT_LIMIT:
             with zipfile.ZipFile(path, "a") as archive:
                 archive.comment = comment
@@ -277,6 +267,33 @@ def _number(value: Any) -> float:
 
 def _comment(report: dict[str, Any]) -> bytes:
     return json.dumps({"format": _FORMAT, **report}, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _short_comment(report: dict[str, Any]) -> bytes:
+    """The report, without its longest lists where the whole does not fit."""
+
+    def drop(key: str) -> None:
+        for facts in report["elements"].values():
+            facts.pop(key, None)
+
+    def only_floor_places() -> None:
+        for facts in report["elements"].values():
+            rows = np.array(facts["active_environments"])
+            facts["floor_places"] = np.flatnonzero(rows[:, 0] == FLOOR_ROW).tolist()
+        drop("active_environments")
+
+    comment = _comment(report)
+    for shorten in (
+        lambda: report.get("excluded", {}).pop("environments", None),
+        lambda: drop("identifiers"),
+        only_floor_places,
+        lambda: drop("structures"),
+    ):
+        if len(comment) <= _COMMENT_LIMIT:
+            break
+        shorten()
+        comment = _comment(report)
+    return comment
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

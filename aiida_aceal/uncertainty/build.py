@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str], None]
 
 #: Parts of the memory budget: rows held in memory, one chunk of new rows.
-_HELD_PART = 0.45
+_HELD_PART = 0.38
 _CHUNK_PART = 0.12
 _POOL_PART = 0.15
 
@@ -231,7 +231,10 @@ class _Run:
                     self._absorb_blocks(el, e)
         for el, e in self.elements.items():
             if self.streamed:
+                fresh = e.state is None or (e.state.labels >= 0).any()
                 self._absorb_blocks(el, e)
+                if fresh:
+                    self._polish(e)
             else:
                 self._in_memory(el, e)
 
@@ -270,6 +273,17 @@ class _Run:
         e.pool = _largest(e.blocks, gammas, count, None)
         e.blocks = []
         self._tell(el, e, f"{e.n_environments} environments seen")
+
+    def _polish(self, e: _Element) -> None:
+        """Look for a larger volume among the rows kept; the passes to come see to all the others."""
+        if e.pool is None:
+            return
+        rows, labels = e.pool
+        gamma = e.state.grade(rows, self.team)
+        best = np.sort(np.argsort(-gamma, kind="stable")[: 16 * e.columns])
+        rng = np.random.default_rng(self.seed)
+        limit = np.iinfo(np.int64).max
+        e.swaps += search(e.state, rows[best], labels[best], self.tolerance, limit, self.team, rng)[1]
 
     def _start(self, e: _Element) -> None:
         """First active rows: from a sample of the held rows."""

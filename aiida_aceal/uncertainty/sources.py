@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import resource
+import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +39,21 @@ def parse_memory(memory: str | float) -> int:
     if not memory >= 2**20:
         raise AceError(f"memory = {memory} bytes is less than 1 MiB: write a number with a unit, such as 2GiB")
     return int(memory)
+
+
+def memory_left(memory: str | float, least: int = 64 * 2**20) -> int:
+    """Bytes of ``memory`` that the process does not use yet, at least ``least``."""
+    return max(least, parse_memory(memory) - _resident_bytes())
+
+
+def _resident_bytes() -> int:
+    """Memory in use now (Linux), or the largest so far."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * resource.getpagesize()
+    except (OSError, IndexError, ValueError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
 
 
 def pack(structure: np.ndarray, atom: np.ndarray) -> np.ndarray:

@@ -32,7 +32,7 @@ class Files:
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .asi to write.")
 @click.option("--kind", type=click.Choice(["linear", "full"]), default="linear", show_default=True)
 @click.option("--tolerance", default=1.001, show_default=True, help="Largest gamma of a training environment.")
-@click.option("--memory", default="2GiB", show_default=True, help="What the search may add to the memory in use.")
+@click.option("--memory", default="2GiB", show_default=True, help="Largest memory of the program.")
 @click.option("--previous", type=click.Path(path_type=Path), help="Update this active set instead of building one.")
 @click.option("--exclude-outliers", is_flag=True, help="Leave out environments with a force error beyond Q3 + 1.5 IQR.")
 @click.option("--seed", default=0, show_default=True, help="Of the probes that give the natural size of functions.")
@@ -44,10 +44,12 @@ def command(potential, data, output, kind, tolerance, memory, previous, exclude_
     """
     from aiida_aceal.ace import AceError, AceModel, AcePotential
     from aiida_aceal.uncertainty import ActiveSet, build_active_set, update_active_set
+    from aiida_aceal.uncertainty.sources import memory_left
 
     started = time.perf_counter()
     pot = AcePotential.read(potential)
     model = AceModel(pot)
+    memory = memory_left(memory)  # what the libraries and kernels already use counts as well
     source = Files(data, pot.elements)
 
     def progress(line: str) -> None:
