@@ -13,6 +13,7 @@ COMMANDS = {
     "status": "status",
     "report": "report",
     "check": "check",
+    "compare": "compare",
 }
 
 

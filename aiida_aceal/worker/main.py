@@ -23,6 +23,7 @@ COMMANDS = {
     "extract": "extract",
     "label": "label",
     "sample": "sample",
+    "learning-curve": "learning_curve",
 }
 
 

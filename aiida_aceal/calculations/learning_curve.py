@@ -1,0 +1,112 @@
+"""``aceal.learning_curve``: errors on a test set while one strategy, with one seed, chooses from a labelled pool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from aiida import orm
+from aiida.common.folders import Folder
+from aiida.engine import CalcJobProcessSpec
+
+from aiida_aceal.ace.errors import AceError
+from aiida_aceal.calculations.worker_base import (
+    POTENTIAL_FILE,
+    REPORT_FILE,
+    AceWorkerCalculation,
+    potential_port,
+    seed_port,
+    settings_port,
+    write_set,
+)
+from aiida_aceal.data.dataset import ConfigurationsData
+
+SETTINGS_FILE = "settings.yaml"
+POOL_FILE = "pool.extxyz"
+TEST_FILE = "test.extxyz"
+
+
+class AceLearningCurveCalculation(AceWorkerCalculation):
+    """Learning curve of one (strategy, seed); the output ``report`` is the curve.
+
+    ``settings`` are those of :class:`aiida_aceal.selection.compare.CurveSettings`: ``strategy``, ``options``,
+    ``sizes``, ``unit``, ``fit``, ...
+    """
+
+    _SUBCOMMAND = "learning-curve"
+    _PARSER = "aceal.learning_curve"
+
+    @classmethod
+    def define(cls, spec: CalcJobProcessSpec) -> None:
+        """Ports."""
+        super().define(spec)
+        potential_port(spec)
+        set_ports(spec)
+        settings_port(spec, "`strategy`, `sizes`, `fit`, ...", required=True)
+        seed_port(spec)
+
+    @classmethod
+    def check_settings(cls, inputs: Mapping[str, Any]) -> str | None:
+        """What the worker would refuse, found before anything runs."""
+        from aiida_aceal.selection.compare import CurveSettings
+
+        if inputs.get("settings") is None:
+            return None
+        try:
+            CurveSettings.read(inputs["settings"].get_dict())
+        except AceError as error:
+            return str(error)
+        return None
+
+    @classmethod
+    def check_elements(cls, inputs: Mapping[str, Any]) -> str | None:
+        """Also labels: pool and test set must have energies and forces."""
+        return check_sets(inputs)
+
+    def write_inputs(self, folder: Folder) -> list[str]:
+        """Pool, test set and the settings file."""
+        write_set(folder, POOL_FILE, self.inputs.pool)
+        write_set(folder, TEST_FILE, self.inputs.test)
+        settings = {
+            **self.settings(),
+            "potential": POTENTIAL_FILE,
+            "pool": [POOL_FILE],
+            "test": [TEST_FILE],
+            "output": REPORT_FILE,
+            "seed": self.inputs.seed.value,
+        }
+        with folder.open(SETTINGS_FILE, "w", encoding="utf-8") as handle:
+            yaml.safe_dump(settings, handle, sort_keys=True)
+        return [SETTINGS_FILE]
+
+
+def set_ports(spec: Any) -> None:
+    """Ports ``pool`` and ``test``."""
+    spec.input("pool", valid_type=ConfigurationsData, help="Labelled configurations to choose from.")
+    spec.input("test", valid_type=ConfigurationsData, help="Labelled configurations that are never chosen.")
+
+
+def check_sets(inputs: Mapping[str, Any]) -> str | None:
+    """Elements the potential does not know, missing labels, configurations that are in both sets."""
+    potential, pool, test = (inputs.get(name) for name in ("potential", "pool", "test"))
+    for name, node in (("pool", pool), ("test", test)):
+        if not isinstance(node, ConfigurationsData):
+            continue
+        foreign = sorted(set(node.elements) - set(potential.elements)) if potential is not None else []
+        if foreign:
+            return f"{name} has {', '.join(foreign)}, the potential knows only {', '.join(potential.elements)}"
+        if not node.has_labels("energy", "forces"):
+            return f"{name}: not all configurations have energy and forces; label them first"
+    if isinstance(pool, ConfigurationsData) and isinstance(test, ConfigurationsData):
+        both = set(pool.hashes) & set(test.hashes)
+        if both:
+            return f"{len(both)} configurations are in the pool and in the test set; take them out of one"
+    return None
+
+
+def curve_of(process: orm.ProcessNode | None) -> orm.Dict | None:
+    """The curve of a finished job."""
+    if process is None or not process.is_finished_ok or "report" not in process.outputs:
+        return None
+    return process.outputs.report

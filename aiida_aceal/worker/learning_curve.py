@@ -1,0 +1,103 @@
+"""``aceal-worker learning-curve``: how errors fall when one strategy, with one seed, chooses from a labelled pool."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import click
+
+#: keys of the settings file that are not settings of the curve itself
+FILE_KEYS = ("potential", "pool", "test", "output", "seed", "energy_key", "forces_key")
+
+
+@click.command()
+@click.argument("settings", type=click.Path(path_type=Path))
+def command(settings: Path) -> None:
+    """Learning curve as the YAML file SETTINGS says; paths in it are relative to the working directory.
+
+    \b
+    potential: basis.yaml         basis of every fit; or a description (elements, cutoff, ...)
+    pool: [pool.extxyz]           labelled configurations to choose from; also one name
+    test: [test.extxyz]           labelled configurations that are never chosen
+    output: curve.json
+    strategy: d_optimal           options: {...} are arguments of the strategy
+    seed: 0                       of the random start (the same for every strategy) and of the strategy
+    sizes: [20, 40, 80]           of the training set, in unit: structures (or atoms); the first is the start
+    fit: {...}                    settings of every refit, as in aceal-worker fit
+    """
+    from aiida_aceal.ace import AcePotential, build_potential
+    from aiida_aceal.selection.compare import learning_curve
+    from aiida_aceal.worker.files import check_elements, read_configurations
+
+    started = time.perf_counter()
+    plan, curve_settings = read_plan(settings)
+    start = plan["potential"]
+    potential = build_potential(start) if isinstance(start, dict) else AcePotential.read(start)
+    sets = []
+    for key in ("pool", "test"):
+        frames = read_configurations(
+            plan[key], energy_key=plan["energy_key"], forces_key=plan["forces_key"], require=("energy", "forces")
+        )
+        check_elements(frames, potential.elements, ", ".join(plan[key]))
+        sets.append(frames)
+
+    def progress(line: str) -> None:
+        print(f"{time.perf_counter() - started:7.1f} s  {line}", file=sys.stderr, flush=True)
+
+    curve = learning_curve(potential, *sets, curve_settings, plan["seed"], progress=progress)
+    target = Path(plan["output"])
+    partial = target.with_name(target.name + ".part")
+    partial.write_text(json.dumps(curve, indent=1, allow_nan=False), encoding="utf-8")
+    partial.replace(target)
+    last = curve["points"][-1]
+    click.echo(
+        f"{curve['strategy']}, seed {curve['seed']}: {last['n_structures']} structures, forces RMSE "
+        f"{1000 * last['forces_rmse']:.1f} meV/A, largest {1000 * last['forces_max']:.0f} meV/A, "
+        f"{curve['seconds']:.1f} s"
+    )
+
+
+def read_plan(path: Path) -> tuple[dict, object]:
+    """Checked keys of the file: those of ``FILE_KEYS``, and a `CurveSettings`.
+
+    :raises AceError: missing or malformed file, unknown key, missing key.
+    """
+    import yaml
+
+    from aiida_aceal.ace import AceError
+    from aiida_aceal.fitting.schema import unknown_key
+    from aiida_aceal.selection.compare import CurveSettings
+
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (OSError, UnicodeDecodeError) as error:
+        raise AceError(f"{path}: cannot be read ({error})") from error
+    except yaml.YAMLError as error:
+        raise AceError(f"{path}: is not valid YAML ({error})") from error
+    if not isinstance(data, dict):
+        raise AceError(f"{path}: expected a mapping of settings; see aceal-worker learning-curve --help")
+    own = set(CurveSettings.__dataclass_fields__)
+    for key in data:
+        if key not in own and key not in FILE_KEYS:
+            raise unknown_key(key, (*own, *FILE_KEYS), str(path))
+    for key in ("potential", "pool", "test", "output"):
+        if not data.get(key):
+            raise AceError(f"{path}: the key '{key}' is missing")
+    plan = {key: data.get(key) for key in FILE_KEYS}
+    if not isinstance(plan["potential"], (str, dict)):
+        raise AceError(f"{path}: potential must be a file name or a description, found {plan['potential']!r}")
+    for key in ("pool", "test"):
+        plan[key] = [plan[key]] if isinstance(plan[key], str) else plan[key]
+        if not isinstance(plan[key], list) or not all(isinstance(name, str) for name in plan[key]):
+            raise AceError(f"{path}: {key} must be a file name or a list of them, found {data[key]!r}")
+    for key in ("output", "energy_key", "forces_key"):
+        if plan[key] is not None and not isinstance(plan[key], str):
+            raise AceError(f"{path}: {key} must be text, found {plan[key]!r}")
+    seed = 0 if plan["seed"] is None else plan["seed"]
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise AceError(f"{path}: seed must be an integer that is not negative, found {seed!r}")
+    plan["seed"] = seed
+    return plan, CurveSettings.read({key: value for key, value in data.items() if key in own}, str(path))
