@@ -155,7 +155,7 @@ def potential_show(datum) -> None:
 
 @potential.command("export")
 @arguments.DATUM(type=_POTENTIAL)
-@click.option("-f", "--format", "fmt", type=click.Choice(["yaml", "yace"]), help="Default: by the suffix, else yaml.")
+@click.option("-F", "--format", "fmt", type=click.Choice(["yaml", "yace"]), help="Default: by the suffix, else yaml.")
 @_OUTPUT
 @options.FORCE(help="Overwrite an existing file.")
 @decorators.with_dbenv()
