@@ -74,7 +74,7 @@ def test_out_of_walltime(run_evaluate, cu_configurations, job_metadata):
     """core.direct enforces no limit; the worker's own one does."""
     metadata = job_metadata()
     metadata["options"]["max_wallclock_seconds"] = 1
-    _, node = run_evaluate(configurations=cu_configurations(1000, repeat=(2, 2, 2), labelled=False), metadata=metadata)
+    _, node = run_evaluate(configurations=cu_configurations(3000, repeat=(2, 2, 2), labelled=False), metadata=metadata)
     assert node.exit_status == 306, node.exit_message
     assert "the time limit of 1 s is reached" in node.exit_message
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -222,32 +224,34 @@ def test_killed(run_md, job_metadata):
     assert len(results["candidates"]) >= 1
 
 
-@pytest.mark.parametrize(
-    ("spoil", "status", "message"),
-    [
-        ("head -c -40 extrapolative.dump > x; mv x extrapolative.dump", 304, "extrapolative.dump ends inside a frame"),
-        ("rm extrapolative.dump", 303, "extrapolative.dump"),
-        ("rm log.lammps", 303, "log.lammps"),
-        ("sed -i '/Total wall/d' log.lammps", 304, "log.lammps ends at step 20"),
-        ("sed -i 's/^ *10 *0.02 *[0-9.]*/ 10 0.02 nan/' log.lammps", 305, "Temp at step 10"),
-        ("sed -i '0,/^1 1 Cu [^ ]*/s//1 1 Cu nan/' extrapolative.dump", 305, "a frame of extrapolative.dump"),
-        ("echo nonsense > extrapolative.dump", 304, "not a LAMMPS 'dump custom' text file"),
-    ],
-)
-def test_damaged_output(run_md, job_metadata, spoil, status, message):
-    results, node = run_md({"steps": 20, "gamma_lo": 0.5}, metadata=job_metadata(append_text=spoil))
-    assert node.exit_status == status, node.exit_message
-    assert message in node.exit_message
-    assert results["report"]["status"] == "failed"
-    if "head" in spoil or "nan" in spoil:
-        expected = 5 if "log" in spoil else 4
-        assert len(results["candidates"]) == expected, "good frames are kept"
+SPOILED = [
+    ("head -c -40 extrapolative.dump > x; mv x extrapolative.dump", 304, "extrapolative.dump ends inside a frame", 4),
+    ("rm extrapolative.dump", 303, "extrapolative.dump", 0),
+    ("rm log.lammps", 303, "log.lammps", 5),
+    ("sed -i '/Total wall/d' log.lammps", 304, "log.lammps ends at step 20", 5),
+    ("sed -i 's/^ *10 *0.02 *[0-9.]*/ 10 0.02 nan/' log.lammps", 305, "Temp at step 10", 5),
+    ("sed -i '0,/^1 1 Cu [^ ]*/s//1 1 Cu nan/' extrapolative.dump", 305, "a frame of extrapolative.dump", 4),
+    ("echo nonsense > extrapolative.dump", 304, "not a LAMMPS 'dump custom' text file", 0),
+    (": > extrapolative.dump", 0, "", 0),  # a run without candidates
+]
 
 
-def test_empty_dump_is_no_candidate(run_md, job_metadata):
-    results, node = run_md({"steps": 20, "gamma_lo": 0.5}, metadata=job_metadata(append_text=": > extrapolative.dump"))
-    assert node.is_finished_ok, node.exit_message
-    assert "candidates" not in results
+def test_damaged_output(run_md, tmp_path):
+    """One real run; copies of its folder are damaged and parsed again (AiiDA's import of finished jobs)."""
+    settings = {"steps": 20, "gamma_lo": 0.5}
+    results, node = run_md(settings)
+    assert len(results["candidates"]) == 5
+    for number, (spoil, status, message, n_kept) in enumerate(SPOILED):
+        folder = tmp_path / f"copy{number}"
+        shutil.copytree(results["remote_folder"].get_remote_path(), folder)
+        subprocess.run(spoil, shell=True, cwd=folder, check=True)
+        remote = orm.RemoteData(remote_path=str(folder), computer=node.computer)
+        again, damaged = run_md(settings, remote_folder=remote)
+        assert damaged.exit_status == status, f"{spoil}: {damaged.exit_message}"
+        assert message in (damaged.exit_message or ""), spoil
+        assert again["report"]["status"] == ("failed" if status else "completed")
+        # good frames are kept
+        assert len(again.get("candidates", [])) == n_kept, spoil
 
 
 def test_own_script(run_md):
