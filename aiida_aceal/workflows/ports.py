@@ -7,6 +7,7 @@ from typing import Any
 
 from aiida import orm
 from aiida.engine import ProcessSpec
+from aiida.plugins import CalculationFactory
 
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.workflows.policies import nearest
@@ -14,20 +15,30 @@ from aiida_aceal.workflows.steps import check_step
 
 #: settings of `selection`, `activeset`, `gate` and `limits` with their defaults
 SELECTION = {"strategy": "d_optimal", "count": 10}
-ACTIVE_SET = {"kind": "linear", "tolerance": 1.001, "memory": "2GiB", "calcfunction_below_mb": 256.0}
+ACTIVE_SET = {"kind": "linear", "tolerance": 1.001, "memory": "2GiB", "calcfunction_below_mb": 64.0}
 GATE = {"tolerance": 0.1, "enabled": True}
 LIMITS = {"max_failed_labels": 0.2}
 
 
-def plain_dict(spec: ProcessSpec, name: str, defaults: Mapping[str, Any], text: str) -> None:
-    """Port of a Dict whose keys are known; what is not given has the default."""
+def plain_dict(spec: ProcessSpec, name: str, defaults: Mapping[str, Any], text: str, job: str | None = None) -> None:
+    """Port of a Dict whose keys are known; what is not given has the default.
+
+    :param job: entry point of the CalcJob that gets the settings: what it knows is known here, and it checks them
+    """
     keys = ", ".join(f"`{key}` ({value})" for key, value in defaults.items())
 
     def check(node: orm.Dict | None, _: Any) -> str | None:
-        for key in node.get_dict() if node is not None else ():
-            if key not in defaults:
-                return f"{name}: unknown key '{key}'; {nearest(key, defaults)}"
-        return None
+        given = node.get_dict() if node is not None else {}
+        cls = CalculationFactory(job) if job else None
+        known = {**defaults, **(cls._SETTINGS if cls else {})}
+        for key in given:
+            if key not in known:
+                return f"{name}: unknown key '{key}'; {nearest(key, known)}"
+        if cls is None:
+            return None
+        passed = {key: value for key, value in {**defaults, **given}.items() if key in cls._SETTINGS}
+        message = cls.check_settings({"settings": orm.Dict(passed)})
+        return f"{name}: {message.removeprefix('settings: ')}" if message else None
 
     spec.input(
         name,
@@ -67,14 +78,17 @@ def step_ports(spec: ProcessSpec) -> None:
         spec,
         "selection",
         SELECTION,
-        "How candidates are chosen for labelling; `strategy` is an entry point of aiida_aceal.strategies.",
+        "How candidates are chosen for labelling; `strategy` is an entry point of aiida_aceal.strategies. All settings "
+        "of aceal.select are possible.",
+        job="aceal.select",
     )
     plain_dict(
         spec,
         "activeset",
         ACTIVE_SET,
         "How active sets are built; below `calcfunction_below_mb` (size of the projection matrix) by the calcfunction "
-        "aceal.maxvol, above by the CalcJob aceal.active_set.",
+        "aceal.maxvol, above by the CalcJob aceal.active_set, whose settings are all possible.",
+        job="aceal.active_set",
     )
     plain_dict(
         spec,

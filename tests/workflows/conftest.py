@@ -1,0 +1,27 @@
+"""Codes and the one campaign that several tests look at."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+_RESULTS: dict = {}
+
+
+@pytest.fixture
+def codes(aceal_worker_code, aceal_lmp_code):
+    """Executable -> code."""
+    return {"aceal-worker": aceal_worker_code, "aceal-lmp": aceal_lmp_code}
+
+
+@pytest.fixture
+def finished_campaign(codes):
+    """Node of the small campaign, run once in the session."""
+    from aiida.engine import run_get_node
+    from small_campaign import builder_for, small
+
+    if "node" not in _RESULTS:
+        _RESULTS["node"] = run_get_node(builder_for(small(), codes)).node
+    return _RESULTS["node"]

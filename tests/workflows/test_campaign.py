@@ -1,0 +1,271 @@
+"""One real campaign: what it stores, what it says, what a second one takes over, what goes wrong and how."""
+
+import re
+
+import numpy as np
+import pytest
+from aiida import orm
+from aiida.common.links import LinkType
+from aiida.engine import run_get_node
+from aiida.manage.caching import enable_caching
+from small_campaign import builder_for, small
+
+from aiida_aceal.ace import AceModel
+from aiida_aceal.cli.live import generations, rows_of
+from aiida_aceal.uncertainty import ActiveSet
+from aiida_aceal.workflows.base import output
+
+COMPUTED = ("CalcJobNode",)
+
+
+def jobs(node, label=None):
+    found = [n for n in node.called_descendants if isinstance(n, orm.CalcJobNode)]
+    return [n for n in found if label is None or n.process_label == label]
+
+
+def test_campaign_converges_and_gets_better(finished_campaign):
+    assert finished_campaign.is_finished_ok, finished_campaign.exit_message
+    total = finished_campaign.outputs.summary.get_dict()
+    rows = total["generations"]
+    assert total["status"] == "converged"
+    assert len(rows) >= 3
+    last = rows[-1]
+    assert last["md_steps_reached"] == last["md_steps_total"] == 400
+    assert last["max_gamma"] <= last["gamma_stop"]
+    assert rows[0]["holdout_forces_rmse"] > 1.5 * last["holdout_forces_rmse"]
+    for row in rows[1:]:
+        if row["status"] == "learned":
+            assert 0 < row["n_labelled"] <= 6
+            assert row["new_forces_rmse_before"] is not None
+            assert row["new_forces_rmse_after"] is not None
+    assert [row["n_training"] for row in rows] == sorted(row["n_training"] for row in rows)
+    assert rows_of(finished_campaign) == rows
+
+
+def test_a_generation_stores_only_what_is_new(finished_campaign):
+    children = generations(finished_campaign)
+    hashes = []
+    for number, child in enumerate(children):
+        assert child.inputs.generation.value == number
+        known = (
+            {digest for key in child.inputs.dataset for digest in child.inputs.dataset[key].hashes}
+            if ("dataset" in child.inputs)
+            else set()
+        )
+        assert known == set(hashes)
+        labelled = output(child, "labelled")
+        if labelled is not None:
+            assert not known & set(labelled.hashes)
+            hashes += labelled.hashes
+            fit = child.base.links.get_outgoing(link_label_filter="fit").one().node
+            assert len(fit.inputs.dataset) == number + 1
+    final = [
+        digest for key in finished_campaign.outputs.dataset for digest in finished_campaign.outputs.dataset[key].hashes
+    ]
+    assert sorted(final) == sorted(hashes)
+
+
+def test_every_step_is_a_process_of_its_own(finished_campaign):
+    child = next(c for c in generations(finished_campaign) if c.outputs.generation_report["status"] == "learned")
+    called = {
+        link.link_label: link.node.process_label
+        for link in child.base.links.get_outgoing(link_type=(LinkType.CALL_CALC, LinkType.CALL_WORK))
+    }
+    assert called["explore_md"] == "ExploreMdWorkChain"
+    assert called["select"] == "AceSelectCalculation"
+    assert called["label_label"] == "AceLabelAseCalculation"
+    assert called["fit"] == "AceFitCalculation"
+    assert called["maxvol"] == "maxvol"
+    assert {called[name] for name in ("before", "after", "holdout")} == {"AceEvaluateCalculation"}
+    window = child.outputs.window.get_dict()
+    assert (window["gamma_lo"], window["gamma_hi"], window["reason"]) == (1.5, 20.0, "fixed")
+
+
+def test_which_structures_a_generation_added_and_why(finished_campaign):
+    """The question of the documentation: which structures did generation g add, why, and what did they cost."""
+    query = orm.QueryBuilder()
+    query.append(orm.WorkChainNode, filters={"id": finished_campaign.pk}, tag="campaign")
+    query.append(
+        orm.WorkChainNode, with_incoming="campaign", filters={"attributes.process_label": "GenerationWorkChain"},
+        tag="generation",
+    )  # fmt: skip
+    query.append(orm.Data, with_incoming="generation", edge_filters={"label": "labelled"}, project="*", tag="new")
+    query.append(orm.Int, with_outgoing="generation", edge_filters={"label": "generation"}, project="attributes.value")
+    found = {number: node for node, number in query.all()}
+    assert 0 in found
+    later = [node for number, node in found.items() if number > 0]
+    assert later
+    for node in later:
+        for atoms in node.to_atoms():
+            assert atoms.info["reason"]
+            assert atoms.info["gamma_max"] >= 1.5
+            assert atoms.info["walker"] == "walker_000"
+
+
+def test_gamma_of_the_training_set_is_at_most_one(finished_campaign):
+    """The active set in force belongs to the potential in force and covers what it learnt."""
+    outputs = finished_campaign.outputs
+    model = AceModel(outputs.potential.get_potential())
+    with outputs.active_set.as_file() as path:
+        model.active_set = ActiveSet.load(path)
+    atoms = [a for key in outputs.dataset for a in outputs.dataset[key].to_atoms()]
+    results = model.evaluate_batch(atoms, forces=False, stress=False, gamma=True)
+    assert max(result.gamma.max() for result in results) <= 1.001 + 1e-6
+
+
+def test_every_decision_is_reported_with_numbers(finished_campaign):
+    from aiida_aceal.report.campaign import decisions
+
+    text = "\n".join(decisions(finished_campaign))
+    for pattern in (
+        r"campaign for Cu \(\d+ functions\)",
+        r"generation 0: labelling 6 configurations \(initial\)",
+        r"generation 1: explored \d+ of 400 steps, max gamma [\d.]+, \d+ candidates",
+        r"generation 1: \d+ of \d+ candidates selected by d_optimal",
+        r"generation 1: accepted potential<\d+>: hold-out RMSE [\d.]+ meV/atom",
+        r"every run reached its full length with gamma <= 5: converged",
+    ):
+        assert re.search(pattern, text), pattern
+
+
+def test_context_holds_no_data(finished_campaign):
+    """Checkpoints are written at every transition: they must stay small."""
+    for node in [finished_campaign, *generations(finished_campaign)]:
+        assert len(node.base.attributes.get("checkpoints", "") or "") < 100_000
+
+
+def test_second_campaign_takes_over_all_jobs(finished_campaign, codes):
+    with enable_caching():
+        node = run_get_node(builder_for(small(), codes)).node
+    assert node.is_finished_ok
+    assert jobs(node)
+    assert all(job.base.caching.is_created_from_cache for job in jobs(node))
+    assert len(jobs(node)) == len(jobs(finished_campaign))
+    first, second = (n.outputs.potential.content for n in (finished_campaign, node))
+    assert first == second
+    rows = node.outputs.summary["generations"]
+    assert sum(row["n_jobs_from_cache"] for row in rows) == sum(row["n_jobs"] for row in rows) > 0
+
+
+def test_another_seed_is_another_campaign(finished_campaign, codes):
+    data = small(seed=4, loop={"max_generations": 1})
+    with enable_caching():
+        node = run_get_node(builder_for(data, codes)).node
+    assert node.exit_status == 410
+    assert "1 generations" in node.exit_message
+    assert "potential" in node.outputs
+    assert "summary" in node.outputs
+    assert not any(job.base.caching.is_created_from_cache for job in jobs(node, "AceLammpsCalculation"))
+
+
+def test_status_and_report_of_a_campaign(finished_campaign, aiida_profile, tmp_path):
+    from click.testing import CliRunner
+
+    from aiida_aceal.cli.root import main
+
+    def cli(*words):
+        result = CliRunner().invoke(main, [str(word) for word in words])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    text = cli("status", finished_campaign.pk, "--profile", aiida_profile.name)
+    assert f"Campaign {finished_campaign.pk}: converged." in text
+    assert len(text.splitlines()) == len(generations(finished_campaign)) + 2
+    cli("report", finished_campaign.pk, "--profile", aiida_profile.name, "-o", tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "report.html", "potential.yaml", "potential.yace", "potential.asi", "training.extxyz"
+    }  # fmt: skip
+    assert "converged" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_label_that_fails_is_quarantined(finished_campaign, codes):
+    """Two of twenty initial structures cannot be labelled: one message each, the campaign goes on."""
+    data = small(loop={"max_generations": 0}, label={"settings": {"calculator": "emt", "max_force": 2.0}})
+    data["limits"] = {"max_failed_labels": 0.4}
+    data["initial"].append(
+        {"kind": "rattled", "structure": {"bulk": "Cu", "cubic": True}, "count": 2, "amplitude": 0.4}
+    )
+    node = run_get_node(builder_for(data, codes)).node
+    assert node.exit_status == 410
+    row = node.outputs.summary["generations"][0]
+    assert row["n_labelled"] == 6
+    assert row["n_failed_labels"] >= 2
+    assert all(item["hash"] and "force" in item["reason"] for item in row["quarantine"])
+
+
+def test_too_many_failed_labels_end_the_campaign(finished_campaign, codes):
+    data = small(label={"settings": {"calculator": "emt", "max_force": 1e-6}})
+    node = run_get_node(builder_for(data, codes)).node
+    assert node.exit_status == 401
+    assert "Generation 0 failed" in node.exit_message
+    assert generations(node)[0].exit_status in (403, 404)
+
+
+def test_gate_refuses_a_worse_potential_and_keeps_the_old(finished_campaign, codes):
+    """A generation whose fit is spoilt by absurd regularisation: refused, the last potential and its set stay."""
+    from aiida.engine import run_get_node
+    from aiida.plugins import WorkflowFactory
+
+    first = generations(finished_campaign)[1]
+    builder = WorkflowFactory("aceal.generation").get_builder()
+    for name in first.inputs:
+        if name != "metadata":
+            builder[name] = first.inputs[name]
+    fitter = dict(first.inputs.fitter)
+    fitter["settings"] = orm.Dict({"method": "linear", "regularization": {"method": "ridge", "alpha": 1e6}})
+    builder.fitter = fitter
+    with enable_caching():
+        node = run_get_node(builder).node
+    assert node.is_finished_ok
+    row = node.outputs.generation_report.get_dict()
+    assert row["status"] == "refused"
+    assert "hold-out forces RMSE" in row["refused"]
+    assert node.outputs.potential.uuid == first.inputs.potential.uuid
+    assert node.outputs.active_set.uuid == first.inputs.active_set.uuid
+    assert "refused_potential" in node.outputs
+    assert "labelled" in node.outputs
+    assert row["holdout_forces_rmse"] == pytest.approx(first.inputs.validation_report["forces"]["rmse"])
+
+
+def test_inputs_that_do_not_fit_are_refused_at_submission(finished_campaign, codes):
+    from small_campaign import builder_for as make
+
+    builder = make(small(), codes)
+    unlabelled = builder.initial
+    with pytest.raises(ValueError, match="not all configurations have energy and forces"):
+        run_get_node(_changed(builder, dataset={"mine": unlabelled}))
+    with pytest.raises(ValueError, match="there is nothing to fit"):
+        run_get_node(_changed(builder, initial=None))
+    with pytest.raises(ValueError, match="either `validation`"):
+        run_get_node(_changed(builder, validation=None))
+    with pytest.raises(ValueError, match="goes with a fitted"):
+        run_get_node(_changed(builder, active_set=finished_campaign.outputs.active_set))
+
+
+def _changed(builder, **changes):
+    inputs = {**builder._inputs(prune=True), **changes}
+    copy = type(builder)(builder.process_class) if False else builder.process_class.get_builder()
+    for key, value in inputs.items():
+        if value is not None:
+            copy[key] = value
+    return copy
+
+
+def test_going_on_from_a_finished_campaign(finished_campaign, codes):
+    """Potential, active set and data of one campaign start another: no labels, no generation 0."""
+    builder = builder_for(small(seed=11, loop={"max_generations": 1}), codes)
+    outputs = finished_campaign.outputs
+    builder = _changed(
+        builder,
+        initial=None,
+        potential=outputs.potential,
+        active_set=outputs.active_set,
+        dataset={key: outputs.dataset[key] for key in outputs.dataset},
+        validation=outputs.validation,
+    )
+    node = run_get_node(builder).node
+    assert node.is_finished
+    assert node.exit_status in (0, 410)
+    rows = node.outputs.summary["generations"]
+    assert [row["generation"] for row in rows] == [1]
+    assert np.isfinite(rows[0]["max_gamma"])
