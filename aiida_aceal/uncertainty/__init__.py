@@ -2,13 +2,16 @@
 
 from .active_set import ActiveSet, ElementActiveSet, from_rows
 from .build import build_active_set, update_active_set
+from .local import LocalActiveSet, build_local_active_set
 from .maxvol import MaxVolResult, maxvol
 
 __all__ = [
     "ActiveSet",
     "ElementActiveSet",
+    "LocalActiveSet",
     "MaxVolResult",
     "build_active_set",
+    "build_local_active_set",
     "from_rows",
     "maxvol",
     "update_active_set",

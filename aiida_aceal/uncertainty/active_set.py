@@ -228,21 +228,25 @@ class ActiveSet:
         kind: str | None = None,
         report: dict[str, Any] | None = None,
     ) -> ActiveSet:
-        """Read an ``.asi`` of this package, python-ace or pacemaker.
+        """Read an ``.asi`` of this package, python-ace or pacemaker, or a file of a ``LocalActiveSet``.
 
         :param potential: checks elements and sizes against it and tells linear from full sets.
         :param kind: insist on this kind.
         :param report: facts to use instead of the file's own comment (as given by :meth:`report`).
         :raises AceError: no such file, not an .asi, another potential's set, or another kind.
         """
+        from .local import is_local_file, load_local
+
         path = Path(path)
+        if is_local_file(path):
+            return load_local(path, potential, kind)
         inverses, comment = _read(path)
         report = report if report is not None else comment
         known = report.get("kind")
         found = _kind_from_sizes(path, inverses, potential, known)
         if kind is not None and kind != found:
             raise AceError(f"{path} holds a {found} active set, but a {kind} one is asked for")
-        sets = {el: _element(path, el, x, report.get("elements", {}).get(el, {})) for el, x in inverses.items()}
+        sets = {el: element_from_report(x, report.get("elements", {}).get(el, {})) for el, x in inverses.items()}
         standard = {"kind", "tolerance", "tolerance_reached", "converged", "floor", "elements", "format"}
         result = cls(
             sets,
@@ -345,7 +349,8 @@ def _kind_from_sizes(
     return kinds.pop() if kinds else known or "linear"
 
 
-def _element(path: Path, element: str, inverse: np.ndarray, facts: dict[str, Any]) -> ElementActiveSet:
+def element_from_report(inverse: np.ndarray, facts: dict[str, Any]) -> ElementActiveSet:
+    """One element's set from its inverse and what a report says of it."""
     m = len(inverse)
     environments = np.full((m, 2), UNKNOWN_ROW, dtype=np.int64)
     stored = facts.get("active_environments")
@@ -361,7 +366,7 @@ def _element(path: Path, element: str, inverse: np.ndarray, facts: dict[str, Any
         inverse=inverse,
         environments=environments,
         rank=int(facts.get("rank", np.linalg.matrix_rank(inverse) if sign == 0 else m)),
-        log_volume=float(-log_inverse),
+        log_volume=float(facts.get("log_volume", -log_inverse)),
         tolerance_reached=_number(facts.get("max_gamma")),
         n_environments=int(facts.get("environments", -1)),
         identifiers=tuple(facts.get("identifiers", ())),

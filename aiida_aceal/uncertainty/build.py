@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -95,25 +95,43 @@ def build_active_set(
     :raises AceError: bad arguments, no structure, a full set without fitted coefficients.
     """
     check_numbers(tolerance, floor, rank_tolerance)
-    _check_kind(model, kind)
+    check_kind(model, kind)
     budget = parse_memory(memory)
     extra: dict = {}
     if exclude_outliers:
         found, extra["excluded"] = force_outliers(model, structures)
         exclude = found if exclude is None else np.vstack([exclude, found])
     source = Rows(model, structures, kind, budget * _CHUNK_PART, exclude)
-    first = _first_structures(structures)
+    first = first_structures(structures)
     scale = natural_scale(model, first, kind, seed)
+    sets, facts = run_search(
+        source, scale, budget, tolerance=tolerance, floor=floor, rank_tolerance=rank_tolerance, max_passes=max_passes,
+        seed=seed, threads=threads, progress=progress,
+    )  # fmt: skip
+    return ActiveSet(sets, kind, tolerance=tolerance, floor=floor, extra={**extra, **facts})
+
+
+def run_search(
+    source: Rows,
+    scale: dict[str, np.ndarray],
+    budget: int,
+    *,
+    tolerance: float,
+    floor: float,
+    rank_tolerance: float,
+    max_passes: int,
+    seed: int,
+    threads: int | None,
+    progress: Progress | None,
+) -> tuple[dict[str, ElementActiveSet], dict[str, Any]]:
+    """New active rows for every key of ``source.columns`` (an element, or a cluster of one), and facts of the run."""
     elements = {el: _Element(k, scale[el]) for el, k in source.columns.items()}
     run = _Run(source, elements, budget, tolerance, rank_tolerance, max_passes, seed, progress or (lambda _: None))
     with Team(threads) as team:
         run.team = team
         run.build()
         sets = {el: _finish(e, floor, run, source) for el, e in elements.items()}
-    extra["passes"] = run.passes
-    extra["streamed"] = run.streamed
-    extra["n_structures"] = source.n_structures
-    return ActiveSet(sets, kind, tolerance=tolerance, floor=floor, extra=extra)
+    return sets, {"passes": run.passes, "streamed": run.streamed, "n_structures": source.n_structures}
 
 
 def update_active_set(
@@ -141,7 +159,7 @@ def update_active_set(
     :raises AceError: the old set belongs to another potential, or is a pseudo-inverse without rows.
     """
     active_set.check(model)
-    _check_kind(model, active_set.kind)
+    check_kind(model, active_set.kind)
     tolerance = tolerance if tolerance is not None else active_set.tolerance
     tolerance = tolerance if np.isfinite(tolerance) else TOLERANCE
     floor = active_set.floor if np.isfinite(active_set.floor) else FLOOR
@@ -170,7 +188,7 @@ def update_active_set(
     return ActiveSet(sets, active_set.kind, tolerance=tolerance, floor=floor, extra=extra)
 
 
-def _check_kind(model: AceModel, kind: str) -> None:
+def check_kind(model: AceModel, kind: str) -> None:
     if kind not in KINDS:
         raise AceError(f"kind = {kind!r} is unknown: choose {' or '.join(KINDS)}")
     if kind == "full" and not model.potential.is_fitted:
@@ -181,7 +199,7 @@ def _check_kind(model: AceModel, kind: str) -> None:
         )
 
 
-def _first_structures(structures: Iterable[Atoms], count: int = 200) -> list[Atoms]:
+def first_structures(structures: Iterable[Atoms], count: int = 200) -> list[Atoms]:
     first = []
     for atoms in structures:
         first.append(atoms)

@@ -31,7 +31,7 @@ PREVIOUS_ROW = -2
 #: Size of floor rows relative to the largest value of each function.
 FLOOR = 1.0e-4
 #: A direction is unseen if all rows have less than this part of the function's scale left along it.
-RANK_TOLERANCE = 1.0e-9
+RANK_TOLERANCE = 1.0e-12
 TOLERANCE = 1.001
 
 #: Rows to start from, in multiples of K, and random projections that estimate their leverage.
@@ -40,6 +40,7 @@ _PROJECTIONS = 32
 #: Attempts to find a larger volume by shaking the set found.
 _SHAKES = 16
 _CHECKED_ROWS = 2048
+_ROUNDS = 50
 _DRIFT = 1.0e-6
 
 
@@ -147,7 +148,7 @@ def search(
     c = np.empty_like(rows)
     swaps = 0
     polishing = polish is not None
-    while True:
+    for _ in range(_ROUNDS):  # more than a few only if rounding errors are as large as the tolerance
         team.matmul(rows, state.inverse / state.scale[:, None], out=c)
         owner, made = improve(
             c, tolerance, limit - swaps, pairs=polishing, shakes=_SHAKES * polishing, rng=polish, team=team
@@ -165,7 +166,8 @@ def search(
         if (drift < _DRIFT and reached <= tolerance) or swaps >= limit:
             return reached, swaps
         if made == 0:
-            return float(state.grade(rows, team).max(initial=0.0)), swaps
+            break
+    return float(state.grade(rows, team).max(initial=0.0)), swaps
 
 
 def check_rows(rows: np.ndarray) -> np.ndarray:
@@ -307,10 +309,10 @@ def start_rows(
     n, k = rows.shape
     chosen = np.arange(n)
     count = _START_ROWS * k
-    if n > 2 * count:
+    if n > 2 * count and rows.any():
         sample = rows[np.sort(rng.choice(n, count, replace=False))] / scale
         gram = sample.T @ sample
-        gram[np.diag_indices(k)] += 1e-13 * max(gram.trace(), np.finfo(float).tiny)
+        gram[np.diag_indices(k)] += max(1e-13 * gram.trace(), 1e-100)
         project = solve_triangular(np.linalg.cholesky(gram), rng.normal(size=(k, _PROJECTIONS)), lower=True, trans=1)
         leverage = np.square(team.matmul(rows, project / scale[:, None])).sum(axis=1)
         chosen = np.sort(np.argpartition(-leverage, count)[:count])

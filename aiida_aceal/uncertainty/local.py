@@ -1,0 +1,369 @@
+"""Local D-optimality: one active set for each cluster of environments.
+
+On heterogeneous data one active set under-reports novelty: an environment between the extremes of very different
+materials interpolates for the whole set but is unlike anything in it. Two definitions are in use: the smallest of the
+clusters' grades, and the grade of the environment's own cluster; and the rule to use the local grade in
+under-represented clusters only.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aiida_aceal.ace.errors import AceError
+
+from .active_set import ActiveSet, ElementActiveSet, element_from_report
+from .build import Progress, check_kind, first_structures, run_search
+from .maxvol import FLOOR, RANK_TOLERANCE, TOLERANCE, check_numbers
+from .sources import Rows, natural_scale, parse_memory, unpack
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from aiida_aceal.ace import AceModel
+
+DEFINITIONS = ("minimum", "own")
+_FORMAT = "aceal-local-active-set-1"
+_FEATURES = 24
+_SAMPLE = 40000
+
+
+class Classifier:
+    """Which cluster an environment belongs to: the largest of linear scores of a few principal components.
+
+    :ivar transform: [K, D], :ivar mean: [D], :ivar weights: [D, C], :ivar offsets: [C]:
+        ``cluster = argmax((rows @ transform - mean) @ weights + offsets)``. The nearest centre of k-means and linear
+        discriminant analysis are both of this form.
+    """
+
+    def __init__(self, transform: np.ndarray, mean: np.ndarray, weights: np.ndarray, offsets: np.ndarray) -> None:
+        self.transform, self.mean, self.weights, self.offsets = transform, mean, weights, offsets
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """[N] int64 cluster of each row [N, K]."""
+        return np.argmax((rows @ self.transform - self.mean) @ self.weights + self.offsets, axis=1)
+
+    @classmethod
+    def from_centres(cls, transform: np.ndarray, mean: np.ndarray, centres: np.ndarray) -> Classifier:
+        """Nearest centre: ``|x - c|^2`` is smallest where ``x.c - c.c / 2`` is largest."""
+        return cls(transform, mean, centres.T.copy(), -0.5 * (centres**2).sum(axis=1))
+
+
+class LocalActiveSet(ActiveSet):
+    """The global active set and those of the clusters; grades by them.
+
+    :param sets: element -> the global set.
+    :param clusters: element -> the sets of its clusters.
+    :param classifiers: element -> :class:`Classifier`.
+    :param definition: "minimum" over the clusters (no assignment needed) or the environment's "own" cluster.
+    :param switch: None: always local. Else the local grade counts only in clusters with less than ``switch`` times
+        their equal share of the environments, the global grade elsewhere.
+    :param names: element -> name of each cluster.
+    """
+
+    def __init__(
+        self,
+        sets: dict[str, ElementActiveSet],
+        clusters: dict[str, list[ElementActiveSet]],
+        classifiers: dict[str, Classifier],
+        kind: str = "linear",
+        *,
+        definition: str = "minimum",
+        switch: float | None = None,
+        names: dict[str, list[str]] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(sets, kind, **options)
+        if definition not in DEFINITIONS:
+            raise AceError(f"definition = {definition!r} is unknown: choose {' or '.join(DEFINITIONS)}")
+        if switch is not None and not switch > 0:
+            raise AceError(f"switch = {switch} must be above 0: it is a part of the equal share of environments")
+        self.clusters = clusters
+        self.classifiers = classifiers
+        self.definition = definition
+        self.switch = switch
+        self.names = names or {el: [str(i) for i in range(len(c))] for el, c in clusters.items()}
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{el} {len(c)} clusters" for el, c in self.clusters.items())
+        return f"<LocalActiveSet {self.kind}, {self.definition}: {parts}>"
+
+    @property
+    def inverses(self) -> dict[str, np.ndarray]:
+        """None of its own: who looks for one inverse per element must call :meth:`grade` instead."""
+        raise AttributeError("a local active set has no single inverse per element: use grade() or global_set()")
+
+    def with_definition(self, definition: str, switch: float | None = None) -> LocalActiveSet:
+        """The same sets, graded in another way."""
+        return LocalActiveSet(
+            self.sets, self.clusters, self.classifiers, self.kind, definition=definition, switch=switch,
+            names=self.names, tolerance=self.tolerance, floor=self.floor, extra=self.extra,
+        )  # fmt: skip
+
+    def global_set(self) -> ActiveSet:
+        """The global set alone, e.g. to write the ``.asi`` that ML-PACE reads."""
+        return ActiveSet(self.sets, self.kind, tolerance=self.tolerance, floor=self.floor, extra=self.extra)
+
+    def under_represented(self, element: str) -> np.ndarray:
+        """[C] bool, the clusters where the switch rule uses the local grade (all without a rule)."""
+        counts = np.array([s.n_environments for s in self.clusters[element]])
+        if self.switch is None:
+            return np.ones(len(counts), dtype=bool)
+        return counts < self.switch * counts.sum() / len(counts)
+
+    def grade(self, element: str, rows: np.ndarray) -> np.ndarray:
+        """As :meth:`ActiveSet.grade`, by the definition and switch rule of this set."""
+        everywhere = super().grade(element, rows)  # checks element and columns
+        rows = np.ascontiguousarray(rows, dtype=np.float64)
+        clusters = self.clusters.get(element, [])
+        if not clusters:
+            return everywhere
+        cluster = self.classifiers[element](rows)
+        local = np.full(len(rows), np.inf)
+        for c, part in enumerate(clusters):
+            mine = np.ones(len(rows), dtype=bool) if self.definition == "minimum" else cluster == c
+            if mine.any():
+                grades = ActiveSet({element: part}, self.kind).grade(element, rows[mine])
+                local[mine] = np.minimum(local[mine], grades)
+        return np.where(self.under_represented(element)[cluster], local, everywhere)
+
+    def report(self) -> dict[str, Any]:
+        """As :meth:`ActiveSet.report`, and the clusters of each element."""
+        report = super().report()
+        report["local"] = {
+            "definition": self.definition,
+            "switch": self.switch,
+            "clusters": {
+                el: [
+                    {
+                        "name": name,
+                        "environments": s.n_environments,
+                        "rank": s.rank,
+                        "log_volume": s.log_volume,
+                        "max_gamma": float(s.tolerance_reached) if np.isfinite(s.tolerance_reached) else None,
+                        "under_represented": bool(under),
+                        "active_environments": s.environments.tolist(),
+                    }
+                    for name, s, under in zip(self.names[el], parts, self.under_represented(el))
+                ]
+                for el, parts in self.clusters.items()
+            },
+        }
+        return report
+
+    def save(self, path: str | Path) -> None:
+        """Write everything into one ``.npz`` of plain arrays. ML-PACE cannot read it: see :meth:`global_set`."""
+        arrays: dict[str, np.ndarray] = {"meta": np.frombuffer(_meta(self.report()), dtype=np.uint8)}
+        for el, s in self.sets.items():
+            arrays[f"global/{el}"] = s.inverse
+        for el, parts in self.clusters.items():
+            classifier = self.classifiers[el]
+            for name in ("transform", "mean", "weights", "offsets"):
+                arrays[f"classifier/{el}/{name}"] = getattr(classifier, name)
+            for c, s in enumerate(parts):
+                arrays[f"cluster/{el}/{c}"] = s.inverse
+        with Path(path).open("wb") as handle:
+            np.savez(handle, **arrays)
+
+
+def _meta(report: dict[str, Any]) -> bytes:
+    return json.dumps({"format": _FORMAT, **report}, allow_nan=False).encode()
+
+
+def is_local_file(path: str | Path) -> bool:
+    """Whether a file was written by :meth:`LocalActiveSet.save`."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "meta.npy" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def load_local(path: str | Path, potential: Any = None, kind: str | None = None) -> LocalActiveSet:
+    """Read what :meth:`LocalActiveSet.save` wrote (``ActiveSet.load`` calls this for such files)."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            arrays = {key: data[key] for key in data.files}
+        report = json.loads(arrays["meta"].tobytes().decode())
+        if report.pop("format") != _FORMAT:
+            raise ValueError("unknown format")
+        local = report.pop("local")
+        sets = {
+            el: element_from_report(np.ascontiguousarray(arrays[f"global/{el}"]), facts)
+            for el, facts in report["elements"].items()
+        }
+        clusters = {
+            el: [element_from_report(arrays[f"cluster/{el}/{c}"], facts) for c, facts in enumerate(parts)]
+            for el, parts in local["clusters"].items()
+        }
+        classifiers = {
+            el: Classifier(*(arrays[f"classifier/{el}/{n}"] for n in ("transform", "mean", "weights", "offsets")))
+            for el in clusters
+        }
+        names = {el: [facts["name"] for facts in parts] for el, parts in local["clusters"].items()}
+    except (KeyError, ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
+        raise AceError(f"{path} is no local active set ({type(error).__name__}: {error}): write it anew") from None
+    if kind is not None and kind != report["kind"]:
+        raise AceError(f"{path} holds a {report['kind']} active set, but a {kind} one is asked for")
+    standard = {"kind", "tolerance", "tolerance_reached", "converged", "floor", "elements"}
+    result = LocalActiveSet(
+        sets, clusters, classifiers, report["kind"], definition=local["definition"], switch=local["switch"],
+        names=names,
+        tolerance=float("nan") if report["tolerance"] is None else report["tolerance"],
+        floor=float("nan") if report["floor"] is None else report["floor"],
+        extra={key: value for key, value in report.items() if key not in standard},
+    )  # fmt: skip
+    if potential is not None:
+        result.check(potential, str(path))
+    return result
+
+
+class _ClusteredRows:
+    """Rows of each element and, again, of each of its clusters under the name ``element/cluster``."""
+
+    def __init__(self, source: Rows, assign: dict[str, Any], counts: dict[str, int]) -> None:
+        self.source = source
+        self.assign = assign
+        self.columns = dict(source.columns)
+        for el, n in counts.items():
+            self.columns.update({f"{el}/{c}": source.columns[el] for c in range(n)})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.source, name)
+
+    def __iter__(self) -> Iterator[dict[str, tuple[np.ndarray, np.ndarray]]]:
+        for chunk in self.source:
+            parts = dict(chunk)
+            for el, (rows, labels) in chunk.items():
+                cluster = self.assign[el](rows, labels)
+                for c in np.unique(cluster):
+                    mine = cluster == c
+                    parts[f"{el}/{c}"] = (rows[mine], labels[mine])
+            yield parts
+
+
+def build_local_active_set(
+    model: AceModel,
+    structures: Iterable[Atoms],
+    kind: str = "linear",
+    *,
+    clusters: int = 8,
+    groups: Sequence[str] | None = None,
+    definition: str = "minimum",
+    switch: float | None = None,
+    tolerance: float = TOLERANCE,
+    memory: str | float = "2GiB",
+    floor: float = FLOOR,
+    rank_tolerance: float = RANK_TOLERANCE,
+    max_passes: int = 20,
+    seed: int = 0,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> LocalActiveSet:
+    """Active sets of clusters of environments, and the global one.
+
+    :param clusters: number of clusters of each element, found by k-means on principal components of the rows.
+    :param groups: name of the group of each structure instead: its environments make up one cluster of each element;
+        new environments are assigned by linear discriminant analysis.
+    :param definition, switch: see :class:`LocalActiveSet`.
+    :param tolerance, memory, floor, rank_tolerance, max_passes, seed, threads, progress: as for ``build_active_set``.
+    :raises AceError: bad arguments, no structure.
+    """
+    check_numbers(tolerance, floor, rank_tolerance)
+    check_kind(model, kind)
+    if clusters < 1:
+        raise AceError(f"clusters = {clusters} must be at least 1")
+    budget = parse_memory(memory)
+    source = Rows(model, structures, kind, budget * 0.05)
+    scale = natural_scale(model, first_structures(structures), kind, seed)
+    group_names = sorted(set(groups)) if groups is not None else []
+    of_structure = np.searchsorted(group_names, groups) if groups is not None else None
+    samples = _sample(source, seed, int(budget * 0.2))
+    if groups is not None and len(groups) != source.n_structures:
+        raise AceError(f"{len(groups)} groups were given for {source.n_structures} structures: one for each is needed")
+    assign, classifiers, names = {}, {}, {}
+    for el, (rows, labels) in samples.items():
+        transform, mean = _components(rows, scale[el])
+        features = rows @ transform - mean
+        if groups is None:
+            classifier = Classifier.from_centres(transform, mean, _centres(features, clusters, seed))
+            names[el] = [str(c) for c in range(len(classifier.offsets))]
+            assign[el] = lambda r, _, classifier=classifier: classifier(r)
+        else:
+            present = np.unique(of_structure[unpack(labels)[:, 0]])
+            classifier = _discriminant(transform, mean, features, of_structure[unpack(labels)[:, 0]], present)
+            names[el] = [group_names[g] for g in present]
+            assign[el] = lambda _, x, present=present: np.searchsorted(present, of_structure[unpack(x)[:, 0]])
+        classifiers[el] = classifier
+    del samples
+    counts = {el: len(names[el]) for el in classifiers}
+    for el in model.elements:
+        assign.setdefault(el, lambda r, _: np.zeros(len(r), dtype=np.int64))
+    clustered = _ClusteredRows(source, assign, counts)
+    scales = {key: scale[key.split("/")[0]].copy() for key in clustered.columns}
+    found, extra = run_search(
+        clustered, scales, budget, tolerance=tolerance, floor=floor, rank_tolerance=rank_tolerance,
+        max_passes=max_passes, seed=seed, threads=threads, progress=progress,
+    )  # fmt: skip
+    return LocalActiveSet(
+        {el: found[el] for el in model.elements},
+        {el: [found[f"{el}/{c}"] for c in range(n)] for el, n in counts.items()},
+        classifiers, kind, definition=definition, switch=switch, names=names,
+        tolerance=tolerance, floor=floor, extra=extra,
+    )  # fmt: skip
+
+
+def _sample(source: Rows, seed: int, limit_bytes: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """A uniform sample of rows of each element, bounded in number and bytes."""
+    rng = np.random.default_rng(seed)
+    held: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+    for chunk in source:
+        for el, (rows, labels) in chunk.items():
+            most = max(1000, min(_SAMPLE, limit_bytes // (16 * rows.shape[1] * len(source.columns))))
+            keys = rng.random(len(rows))
+            if el in held:
+                old = held[el]
+                rows, labels = np.concatenate([old[0], rows]), np.concatenate([old[1], labels])
+                keys = np.concatenate([old[2], keys])
+            if len(rows) > most:
+                kept = np.sort(np.argpartition(keys, most)[:most])
+                rows, labels, keys = rows[kept], labels[kept], keys[kept]
+            held[el] = (rows, labels, keys)
+    return {el: (rows, labels) for el, (rows, labels, _) in held.items()}
+
+
+def _components(rows: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Principal components of standardised rows: (transform [K, D], mean [D])."""
+    spread = rows.std(axis=0)
+    unit = np.where(spread > 1e-9 * np.maximum(scale, np.finfo(float).tiny), spread, np.inf)
+    centre = rows.mean(axis=0)
+    standard = (rows - centre) / unit
+    values, vectors = np.linalg.eigh(standard.T @ standard)
+    order = np.argsort(values)[::-1][: min(_FEATURES, len(values))]
+    transform = vectors[:, order] / unit[:, None]
+    return transform, centre @ transform
+
+
+def _centres(features: np.ndarray, clusters: int, seed: int) -> np.ndarray:
+    from sklearn.cluster import KMeans
+
+    distinct = len(np.unique(features.round(9), axis=0))
+    return KMeans(min(clusters, distinct), n_init=4, random_state=seed).fit(features).cluster_centers_
+
+
+def _discriminant(
+    transform: np.ndarray, mean: np.ndarray, features: np.ndarray, group: np.ndarray, present: np.ndarray
+) -> Classifier:
+    """Linear discriminant analysis with equal priors, so that small groups are not swallowed by large ones."""
+    centres = np.array([features[group == g].mean(axis=0) for g in present])
+    inside = features - centres[np.searchsorted(present, group)]
+    covariance = inside.T @ inside / max(1, len(features) - len(present))
+    covariance[np.diag_indices(len(covariance))] += 1e-6 * max(covariance.trace() / len(covariance), 1e-300)
+    weights = np.linalg.solve(covariance, centres.T)
+    return Classifier(transform, mean, weights, -0.5 * (centres.T * weights).sum(axis=0))
