@@ -3,9 +3,12 @@
 from importlib import import_module
 
 _WHERE = {
+    "Ensemble": "ensemble",
+    "EnsembleSettings": "ensemble_fit",
     "FitResult": "linear",
     "FitSettings": "settings",
     "fit": "linear",
+    "fit_ensemble": "ensemble",
     "fit_linear": "linear",
     "fit_nonlinear": "nonlinear",
     "format_report": "report",

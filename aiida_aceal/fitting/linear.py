@@ -218,6 +218,12 @@ def window_rows(job: Prepared, columns: int) -> int:
 
 def design_blocks(job: Prepared, scale: np.ndarray) -> Iterator[np.ndarray]:
     """Weighted rows [m, Ktot + n_free + 1] of design matrix and labels, a window of structures at a time."""
+    for rows, _ in design_windows(job, scale):
+        yield rows
+
+
+def design_windows(job: Prepared, scale: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """As `design_blocks`, with the structure [m] that each row belongs to."""
     data, weights = job.train, job.weights
     columns = len(scale) + n_free(job)
     limit = window_rows(job, columns)
@@ -261,7 +267,7 @@ def design_blocks(job: Prepared, scale: np.ndarray) -> Iterator[np.ndarray]:
         for window in windows:
             with threadpool_limits(1, user_api="blas"):
                 parts = list(pool.map(one, window))
-            yield np.concatenate(parts)
+            yield np.concatenate(parts), np.repeat(window, [len(p) for p in parts])
 
 
 def fixed_part(job: Prepared) -> Callable[[int], tuple]:

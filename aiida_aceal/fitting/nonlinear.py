@@ -83,13 +83,13 @@ def _fit_once(
 ) -> tuple[Problem, np.ndarray, Trace]:
     options = settings.nonlinear
     problem = Problem(job, options.radial, settings.reference_energies == "fit")
-    slopes = _slopes(job.potential)
-    R, rows = linear_factor(job, slopes)
+    slope = slopes(job.potential)
+    R, rows = linear_factor(job, slope)
     if start is None:
-        theta = _linear_start(job, problem, options, R, rows, slopes)
+        theta = _linear_start(job, problem, options, R, rows, slope)
     else:
         theta = problem.pack(start)
-    objective = Objective(problem, _penalty(job, problem, options, R, slopes), _centre(problem, theta))
+    objective = Objective(problem, penalty(job, problem, options, R, slope), centre(problem, theta))
     first = objective(theta, gradient=False)
     if not np.isfinite(first.loss):
         raise AceError(
@@ -145,7 +145,7 @@ def _linear_start(
     return problem.pack(pot.with_coefficients(coefficients), shift)
 
 
-def _slopes(potential: AcePotential) -> np.ndarray:
+def slopes(potential: AcePotential) -> np.ndarray:
     """dE/drho of the first density at rho = 0 [Ktot]: what a linear start needs where that density is not linear."""
     values = []
     for el in potential.elements:
@@ -157,7 +157,7 @@ def _slopes(potential: AcePotential) -> np.ndarray:
     return np.concatenate(values)
 
 
-def _penalty(
+def penalty(
     job: Prepared, problem: Problem, options: NonlinearSettings, R: np.ndarray, slopes: np.ndarray
 ) -> np.ndarray:
     """Strength of the quadratic penalty of each parameter: smoothness prior times the size of its function."""
@@ -174,7 +174,7 @@ def _penalty(
     return np.concatenate(parts)
 
 
-def _centre(problem: Problem, theta: np.ndarray) -> np.ndarray:
+def centre(problem: Problem, theta: np.ndarray) -> np.ndarray:
     """Coefficients are drawn to zero, radial coefficients and reference energies to where they start."""
     centre = theta.copy()
     centre[: problem.n_coefficients] = 0.0

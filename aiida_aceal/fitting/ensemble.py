@@ -1,0 +1,201 @@
+"""Ensembles: several fits of one basis whose disagreement measures the uncertainty.
+
+Indicators per structure (Y. Lysogorskiy et al., Phys. Rev. Mater. 7, 043801 (2023), Sec. III A and App. B):
+dE = max_m |E^m - <E>| per atom and dF = max_m max_i |F_i^m - <F_i>|. Thresholds by the IQR rule: e* = Q3 + 1.5 IQR of
+the training errors, the threshold being the largest indicator of the training structures with an error below e*.
+Members cannot disagree on forces that vanish by symmetry.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from ase import Atoms
+
+from aiida_aceal.ace import AceError, AceModel, AcePotential
+
+from .labels import LabelledSet
+from .members import MemberModel, same_basis
+
+_FORMAT = "aceal-ensemble-1"
+INDICATORS = ("forces", "energy")
+
+
+class MemberPredictions(NamedTuple):
+    """N structures, M members: ``energies`` [N, M] eV (with reference energies), ``forces``: N x [M, n, 3] eV/A."""
+
+    energies: np.ndarray
+    forces: list[np.ndarray]
+
+
+@dataclass
+class Ensemble:
+    """Members of an ensemble, evaluated together.
+
+    Attributes
+    ----------
+    potentials
+        The members.
+    method
+        How they were randomised: ``weak``, ``strong``, ``subsample``, ``weights`` or ``posterior``.
+    use
+        Which indicator `indicator` gives: ``forces`` (dF, eV/Angstrom) or ``energy`` (dE, eV/atom).
+    thresholds
+        ``energy`` and ``forces``: indicator above which a structure is uncertain (IQR rule); empty if not set.
+    report
+        How the ensemble was made (JSON types).
+    """
+
+    potentials: tuple[AcePotential, ...]
+    method: str = "weak"
+    use: str = "forces"
+    thresholds: dict[str, float] = field(default_factory=dict)
+    report: dict = field(default_factory=dict)
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        self.potentials = tuple(self.potentials)
+        if len(self.potentials) < 2:
+            raise AceError(f"an ensemble needs at least two members, found {len(self.potentials)}")
+        if len({p.elements for p in self.potentials}) > 1:
+            raise AceError("the members of an ensemble must know the same elements")
+        if self.use not in INDICATORS:
+            raise AceError(f"indicator {self.use!r} is unknown; use one of {', '.join(INDICATORS)}")
+        self.shared = same_basis(self.potentials)
+        self._models: list | None = None
+
+    def __len__(self) -> int:
+        return len(self.potentials)
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        return self.potentials[0].elements
+
+    def predict(self, structures: Sequence[Atoms], forces: bool = True) -> MemberPredictions:
+        """Energies and forces of all members; members that share their basis share its evaluation."""
+        structures = list(structures)
+        if self._models is None:
+            if self.shared:
+                self._models = [MemberModel(self.potentials, threads=self.threads)]
+            else:
+                self._models = [AceModel(p, threads=self.threads) for p in self.potentials]
+        if self.shared:
+            results = self._models[0].evaluate_batch(structures, forces)
+            energies = np.array([e for e, _ in results]).reshape(len(structures), len(self))
+            all_forces = [f for _, f in results]
+        else:
+            per_member = [m.evaluate_batch(structures, forces=forces, stress=False) for m in self._models]
+            energies = np.array([[r.energy for r in rs] for rs in per_member]).T.reshape(len(structures), len(self))
+            all_forces = [np.stack([rs[k].forces for rs in per_member]) for k in range(len(structures)) if forces]
+        for k, atoms in enumerate(structures):
+            for m, p in enumerate(self.potentials):
+                free = p.reference_energies
+                energies[k, m] += sum(free.get(s, 0.0) for s in atoms.get_chemical_symbols())
+        return MemberPredictions(energies, all_forces if forces else [])
+
+    def indicators(self, structures: Sequence[Atoms]) -> tuple[np.ndarray, np.ndarray]:
+        """dE [N] (eV/atom) and dF [N] (eV/Angstrom) of each structure."""
+        structures = list(structures)
+        return deviations(self.predict(structures), np.array([len(a) for a in structures]))
+
+    def indicator(self, structures: Sequence[Atoms]) -> np.ndarray:
+        """The indicator named by ``use``, [N]: what selection and exploration ask for."""
+        structures = list(structures)
+        if self.use == "energy":
+            predictions = self.predict(structures, forces=False)
+            n = np.array([len(a) for a in structures])
+            return np.abs(predictions.energies - predictions.energies.mean(1, keepdims=True)).max(1) / n
+        return self.indicators(structures)[1]
+
+    def set_thresholds(self, data: LabelledSet) -> dict[str, float]:
+        """Thresholds of both indicators by the IQR rule on labelled (training) structures; also kept in the object.
+
+        The error of a structure is that of the members' mean: |dE| per atom, and the largest |dF_i|.
+        """
+        predictions = self.predict(data.structures)
+        dE, dF = deviations(predictions, data.n_atoms)
+        errors = np.abs(predictions.energies.mean(1) - data.energies) / data.n_atoms
+        self.thresholds = {"energy": iqr_threshold(errors, dE)}
+        have = [k for k, f in enumerate(data.forces) if f is not None]
+        if have:
+            f_errors = [np.linalg.norm(predictions.forces[k].mean(0) - data.forces[k], axis=1).max() for k in have]
+            self.thresholds["forces"] = iqr_threshold(np.array(f_errors), dF[have])
+        return self.thresholds
+
+    # --- files ------------------------------------------------------------------------------------------------------
+    def save(self, path: str | Path) -> None:
+        """Write a zip archive: ``ensemble.json`` and one pacemaker ``.yaml`` for each member."""
+        head = {
+            "format": _FORMAT, "members": len(self), "method": self.method, "use": self.use,
+            "thresholds": self.thresholds, "report": self.report,
+        }  # fmt: skip
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            parts = {"ensemble.json": json.dumps(head, indent=1, allow_nan=False)}
+            parts |= {f"member_{k:03d}.yaml": p.to_yaml() for k, p in enumerate(self.potentials)}
+            for name, text in parts.items():  # a fixed date: the same ensemble gives the same bytes
+                info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+                info.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(info, text)
+        Path(path).write_bytes(buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: str | Path, threads: int | None = None) -> Ensemble:
+        """Read an archive of `save`.
+
+        Raises
+        ------
+        AceError
+            Missing file, or no archive of an ensemble.
+        """
+        try:
+            with zipfile.ZipFile(path) as archive:
+                head = json.loads(archive.read("ensemble.json"))
+                if head.get("format") != _FORMAT:
+                    raise AceError(f"{path}: format {head.get('format')!r} is not {_FORMAT}; write the ensemble anew")
+                names = [f"member_{k:03d}.yaml" for k in range(int(head["members"]))]
+                potentials = [
+                    AcePotential.from_yaml(archive.read(name).decode("utf-8"), f"{path}/{name}") for name in names
+                ]
+        except OSError as error:
+            raise AceError(f"{path}: cannot be read ({error}); give the file of an ensemble") from error
+        except (zipfile.BadZipFile, KeyError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise AceError(f"{path}: is not the file of an ensemble ({error})") from error
+        return cls(
+            tuple(potentials), head["method"], head["use"], dict(head["thresholds"]), dict(head["report"]), threads
+        )
+
+
+def deviations(predictions: MemberPredictions, n_atoms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """dE [N] (eV/atom) and dF [N] (eV/Angstrom) from the members' predictions."""
+    E = predictions.energies
+    dE = np.abs(E - E.mean(1, keepdims=True)).max(1) / n_atoms
+    dF = np.array([np.linalg.norm(F - F.mean(0), axis=2).max() for F in predictions.forces])
+    return dE, dF
+
+
+def iqr_threshold(errors: np.ndarray, indicator: np.ndarray) -> float:
+    """Largest indicator among structures whose error is at most e* = Q3 + 1.5 (Q3 - Q1)."""
+    q1, q3 = np.quantile(errors, [0.25, 0.75])
+    return float(indicator[errors <= q3 + 1.5 * (q3 - q1)].max())
+
+
+def fit_ensemble(
+    potential: AcePotential,
+    train: Sequence[Atoms],
+    settings: Mapping | object | None = None,
+    ensemble: Mapping | object | None = None,
+    names: Sequence[str] | None = None,
+    progress=None,
+) -> Ensemble:
+    """Fit an ensemble; see `aiida_aceal.fitting.ensemble_fit.EnsembleSettings` for ``ensemble``."""
+    from .ensemble_fit import fit_members
+
+    return fit_members(potential, train, settings, ensemble, names, progress)
