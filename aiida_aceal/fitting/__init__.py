@@ -3,10 +3,13 @@
 from importlib import import_module
 
 _WHERE = {
+    "Calibration": "calibration",
     "Ensemble": "ensemble",
     "EnsembleSettings": "ensemble_fit",
     "FitResult": "linear",
     "FitSettings": "settings",
+    "calibrate": "calibration",
+    "compare_uncertainty": "compare",
     "fit": "linear",
     "fit_ensemble": "ensemble",
     "fit_linear": "linear",
