@@ -157,7 +157,7 @@ def command(potential, data, output, asi, report, energy_key, forces_key, stress
     if gamma_max:
         q = np.quantile(gamma_max, [0.5, 0.9, 0.99])
         summary["gamma"] = {"max": max(gamma_max), "median": q[0], "q90": q[1], "q99": q[2]}
-        summary["gamma"]["n_above_1"] = int(np.sum(np.array(gamma_max) > 1.0))
+        summary["gamma"]["n_above_1"] = int(np.sum(np.array(gamma_max) > 1.0 + 1e-6))  # beyond rounding
     if report is not None:
         report.write_text(json.dumps(summary, indent=1), encoding="utf-8")
     for name, unit in summary["units"].items():

@@ -57,7 +57,7 @@ def command(potential, asi, data, output, report) -> None:
         "n_atoms": n_atoms,
         "kind": model.active_set.kind,
         "gamma": {"max": max(largest), "median": q[0], "q90": q[1], "q99": q[2]},
-        "n_above_1": int(np.sum(np.array(largest) > 1.0)),
+        "n_above_1": int(np.sum(np.array(largest) > 1.0 + 1e-6)),
         "seconds": time.perf_counter() - started,
     }
     if report is not None:
