@@ -189,9 +189,9 @@ def conclude(node: Any, profile: str, output: Path | None) -> int:
         return 1
     title = node.label or f"Comparison of selection strategies {node.pk}"
     numbers = summary.get_dict()
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=120)
     console.print()
-    console.print(rich_table(numbers, title), soft_wrap=not console.is_terminal, markup=False)
+    console.print(rich_table(numbers, title, console.width), markup=False)
     more = {"Comparison": f"<{node.pk}> {node.uuid} in profile {profile}", "Started": f"{node.ctime:%Y-%m-%d %H:%M:%S}"}
     target = report_path(output, node.pk, "selection")
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -81,17 +81,31 @@ def markdown_table(summary: Mapping[str, Any]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def rich_table(summary: Mapping[str, Any], title: str) -> Any:
-    """The table for a terminal."""
+def _upper(title: str) -> str:
+    return title[0].upper() + title[1:]
+
+
+def rich_table(summary: Mapping[str, Any], title: str, width: int = 120) -> Any:
+    """The table for a terminal; a narrow one does without energies and times, which stand in the report."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", header_style="bold", padding=(0, 1, 0, 0), box=SIMPLE_HEAD)
-    for k, name in enumerate(HEADINGS):
-        table.add_column(name.replace(" [95", "\n[95"), justify="left" if k == 0 else "right", no_wrap=True)
-    for line in rows(summary):
-        # intervals below their means: the table stays narrow
-        table.add_row(line[0], *(re.sub(r" (?=[\[(])|, (?=p |\d+/)", "\n", cell) for cell in line[1:]))
+    # intervals below their means: the table stays narrow
+    cells = [
+        [line[0], *(re.sub(r" (?=[\[(])|, (?=p |\d+/)", "\n", cell) for cell in line[1:])] for line in rows(summary)
+    ]
+    dropped = () if width >= 110 else (5, 8)
+    kept = [k for k in range(len(HEADINGS)) if k not in dropped]
+    for k in kept:
+        heading = HEADINGS[k].replace(" [95", "\n[95")
+        longest = max(len(part) for text in (heading, *(line[k] for line in cells)) for part in text.split("\n"))
+        if k == 0:
+            table.add_column(heading, overflow="fold", min_width=min(longest, 8))
+        else:
+            table.add_column(heading, justify="right", no_wrap=True, min_width=longest)
+    for line in cells:
+        table.add_row(*(line[k] for k in kept))
     return table
 
 
@@ -130,7 +144,7 @@ def figures(summary: Mapping[str, Any]) -> dict[str, bytes]:
     found = {}
     for metric, title in TITLES.items():
         for amount, of in (("n_structures", "labels"), ("n_atoms", "atoms")):
-            name = f"{title.capitalize()} against {of}"
+            name = f"{_upper(title)} against {of}"
             found[name] = figure(_learning(summary, metric, amount), name)
     found["Labels needed"] = figure(_needed(summary), "Labels needed for the last force RMSE of the baseline")
     found["Time"] = figure(_time(summary), "Wall time of one curve, mean over the seeds")
@@ -153,6 +167,9 @@ def _learning(summary: Mapping[str, Any], metric: str, amount: str) -> Callable[
         means = [1000 * p[metric]["mean"] for e in summary["strategies"].values() for p in e["points"]]
         axes.set_ylim(0.6 * min(means), 1.6 * max(means))
         axes.set_xscale("log")
+        ticks = [round(p[amount]) for p in summary["strategies"][summary["baseline"]]["points"]]
+        axes.set_xticks(ticks, [str(tick) for tick in ticks])
+        axes.minorticks_off()
         axes.set_yscale("log")
         axes.set_xlabel("labelled structures" if amount == "n_structures" else "atoms in labelled structures")
         axes.set_ylabel(f"{TITLES[metric]} ({UNITS[metric]})")
@@ -243,7 +260,7 @@ def _size_table(summary: Mapping[str, Any], metric: str) -> str:
             cells.append(f"<td>{html.escape(_interval(point[metric], 1000.0) + p)}</td>")
         lines.append(f"<tr><td>{html.escape(label)}</td>{''.join(cells)}</tr>")
     return (
-        f"<h3>{TITLES[metric].capitalize()}, {UNITS[metric]}</h3>"
+        f"<h3>{_upper(TITLES[metric])}, {UNITS[metric]}</h3>"
         f"<div class='scroll'><table><thead><tr><th>strategy</th>{head}</tr></thead>"
         f"<tbody>{''.join(lines)}</tbody></table></div>\n"
     )
