@@ -5,7 +5,7 @@ from importlib import import_module
 _WHERE = {
     "Calibration": "calibration",
     "Ensemble": "ensemble",
-    "EnsembleSettings": "ensemble_fit",
+    "EnsembleSettings": "ensemble_settings",
     "FitResult": "linear",
     "FitSettings": "settings",
     "calibrate": "calibration",

@@ -195,7 +195,7 @@ def fit_ensemble(
     names: Sequence[str] | None = None,
     progress=None,
 ) -> Ensemble:
-    """Fit an ensemble; see `aiida_aceal.fitting.ensemble_fit.EnsembleSettings` for ``ensemble``."""
+    """Fit an ensemble; see `aiida_aceal.fitting.ensemble_settings.EnsembleSettings` for ``ensemble``."""
     from .ensemble_fit import fit_members
 
     return fit_members(potential, train, settings, ensemble, names, progress)

@@ -89,6 +89,16 @@ def format_report(report: Mapping) -> str:
             f"regularisation: {reg['method']}, alpha {reg['alpha']:.3g}, "
             f"{reg['effective_parameters']:.1f} effective parameters, {reg['n_active']} coefficients not zero"
         )
+    if report.get("rounds"):
+        last = report["rounds"][-1]
+        lines.append(
+            f"{report['n_parameters']} parameters, start: {report['start']}, {last['evaluations']} evaluations, "
+            f"loss {last['loss']:.4e}, ended by: {report['stopped']}"
+        )
+    ensemble = report.get("ensemble")
+    if ensemble:
+        limits = ", ".join(f"{k} {v:.4g} {UNITS[k]}" for k, v in ensemble["thresholds"].items())
+        lines.append(f"ensemble: {ensemble['members']} members ({ensemble['method']}), thresholds {limits}")
     sets = {k: report[k] for k in ("train", "validation") if k in report}
     lines += ["", metrics_table(sets), ""]
     for key, title in (("worst", "worst training structures"), ("worst_validation", "worst validation structures")):

@@ -11,7 +11,7 @@ import click
 #: keys of the settings file that are not settings of the fit itself
 FILE_KEYS = (
     "potential", "data", "validation", "validation_fraction", "output", "report", "text_report", "parity_plot",
-    "energy_key", "forces_key", "stress_key",
+    "parity_data", "ensemble", "ensemble_output", "energy_key", "forces_key", "stress_key",
 )  # fmt: skip
 
 
@@ -26,8 +26,10 @@ def command(settings: Path, report_file: Path | None) -> None:
     data: [train.extxyz]          labelled configurations; also one name
     validation: [held.extxyz]     optional; or validation_fraction: 0.1
     output: potential.yaml
-    report: report.json           optional; text_report: report.txt, parity_plot: parity.png
+    report: report.json           optional; text_report: report.txt, parity_plot: parity.png,
+    parity_data: parity.npz       labels and predictions, [N, 2] arrays
     method: linear                or nonlinear
+    ensemble: {members: 8}        optional: also fit an ensemble; ensemble_output: ensemble.zip
     weights: {...}  regularization: {...}  reference_energies: fit | isolated | none | {Cu: -3.2}  seed: 0
     """
     from aiida_aceal.ace import AceError
@@ -36,6 +38,12 @@ def command(settings: Path, report_file: Path | None) -> None:
     if report_file is not None:
         plan["report"] = str(report_file)
     result = run(plan)
+    ensemble = run_ensemble(plan, result)
+    if ensemble is not None:
+        ensemble.save(plan["ensemble_output"])
+        result.report["ensemble"] = {
+            "members": len(ensemble), "method": ensemble.method, "thresholds": ensemble.thresholds, **ensemble.report,
+        }  # fmt: skip
     potential_file = Path(plan["output"])
     partial = potential_file.with_name(potential_file.name + ".part")
     partial.write_text(result.potential.to_yaml(), encoding="utf-8")
@@ -47,6 +55,12 @@ def command(settings: Path, report_file: Path | None) -> None:
         Path(plan["report"]).write_text(json.dumps(result.report, indent=1, allow_nan=False), encoding="utf-8")
     if plan["text_report"]:
         Path(plan["text_report"]).write_text(text, encoding="utf-8")
+    if plan["parity_data"]:
+        import numpy as np
+
+        parts = {"train": result.train, "validation": result.validation}
+        arrays = {f"{k}_{kind}": v for k, p in parts.items() if p for kind, v in p.parity().items()}
+        np.savez_compressed(plan["parity_data"], **arrays)
     if plan["parity_plot"]:
         from aiida_aceal.fitting.plots import parity_plot
 
@@ -66,7 +80,8 @@ def read_plan(path: Path) -> dict:
 
     from aiida_aceal.ace import AceError
     from aiida_aceal.fitting import FitSettings
-    from aiida_aceal.fitting.schema import unknown_key
+    from aiida_aceal.fitting.ensemble_settings import EnsembleSettings
+    from aiida_aceal.fitting.schema import build, unknown_key
 
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -94,10 +109,17 @@ def read_plan(path: Path) -> dict:
         raise AceError(f"{path}: validation_fraction must lie between 0 and 1, found {fraction!r}")
     if fraction is not None and plan["validation"]:
         raise AceError(f"{path}: give validation files or validation_fraction, not both")
-    for key in ("output", "report", "text_report", "parity_plot", "energy_key", "forces_key", "stress_key"):
+    texts = ("output", "report", "text_report", "parity_plot", "parity_data", "ensemble_output")
+    for key in (*texts, "energy_key", "forces_key", "stress_key"):
         if plan[key] is not None and not isinstance(plan[key], str):
             raise AceError(f"{path}: {key} must be text, found {plan[key]!r}")
     plan["fit"] = FitSettings.read({k: v for k, v in data.items() if k in own}, str(path))
+    if plan["ensemble"] is not None:
+        plan["ensemble"] = build(EnsembleSettings, plan["ensemble"], f"{path}: ensemble")
+        if not plan["ensemble_output"]:
+            raise AceError(f"{path}: ensemble is given, but no ensemble_output: name the file it is written to")
+    elif plan["ensemble_output"]:
+        raise AceError(f"{path}: ensemble_output is given, but no ensemble; add for example ensemble: {{members: 8}}")
     return plan
 
 
@@ -123,10 +145,21 @@ def run(plan: dict):
         held, held_names = [train[k] for k in sorted(out)], [names[k] for k in sorted(out)]
         rest = [k for k in range(len(train)) if k not in out]
         train, names = [train[k] for k in rest], [names[k] for k in rest]
-    return fit(
-        potential, train, fit_settings, held, names, held_names,
-        progress=lambda line: print(line, file=sys.stderr, flush=True),
-    )  # fmt: skip
+    plan["train"], plan["names"], plan["start"] = train, names, potential
+    return fit(potential, train, fit_settings, held, names, held_names, progress=_progress)
+
+
+def run_ensemble(plan: dict, result):
+    """The ensemble the plan asks for (None without), fitted to the same structures as ``result``."""
+    if plan["ensemble"] is None:
+        return None
+    from aiida_aceal.fitting import fit_ensemble
+
+    return fit_ensemble(plan["start"], plan["train"], plan["fit"], plan["ensemble"], plan["names"], _progress)
+
+
+def _progress(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _read(plan: dict, files: list[str]) -> tuple[list, list[str]]:

@@ -1,0 +1,34 @@
+"""Settings of an ensemble."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from aiida_aceal.ace.errors import AceError
+
+
+@dataclass(frozen=True)
+class EnsembleSettings:
+    """How members differ.
+
+    ``method``: ``weak`` (coefficients start from a normal distribution, radial functions fixed), ``strong`` (radial
+    coefficients are randomised and optimised too): both nonlinear fits. For linear models, which have one minimum:
+    ``subsample`` (each member sees ``fraction`` of the structures), ``weights`` (structures weighted by independent
+    exponential numbers, the Bayesian bootstrap), ``posterior`` (coefficients drawn from the posterior of the Bayesian
+    fit). ``auto``: weights for linear fits, weak for nonlinear ones. ``amplitude``: size of the random start relative
+    to the error of the zero model; ``radial_amplitude``: of the radial coefficients.
+    """
+
+    members: int = 8
+    method: Literal["auto", "weak", "strong", "subsample", "weights", "posterior"] = "auto"
+    fraction: float = 0.7
+    amplitude: float = 0.02
+    radial_amplitude: float = 0.1
+    use: Literal["forces", "energy"] = "forces"
+
+    def __post_init__(self) -> None:
+        if self.members < 2:
+            raise AceError(f"ensemble.members: at least 2 are needed, found {self.members}")
+        if not 0.0 < self.fraction < 1.0:
+            raise AceError(f"ensemble.fraction: must lie between 0 and 1, found {self.fraction}")

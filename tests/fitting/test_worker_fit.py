@@ -1,0 +1,118 @@
+"""``aceal-worker fit``: files in, files out, and messages for bad settings."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from aiida_aceal.ace import AceModel, AcePotential
+from aiida_aceal.fitting import Ensemble
+from aiida_aceal.worker.files import write_configurations
+from aiida_aceal.worker.main import main
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch, small_potential, random_structures, label):
+    """Working directory with a basis, training and validation data; factory that runs ``fit`` with settings."""
+    monkeypatch.chdir(tmp_path)
+    true = small_potential(scale=0.05)
+    free = {"Cu": -1.0}
+    write_configurations("train.extxyz", label(random_structures(20), true, free))
+    write_configurations("held.extxyz", label(random_structures(4, seed=3), true, free))
+    small_potential(scale=0.0).write("basis.yaml")
+
+    def run(**settings):
+        settings = {"potential": "basis.yaml", "data": "train.extxyz", "output": "fitted.yaml", **settings}
+        settings = {k: v for k, v in settings.items() if v is not None}
+        (tmp_path / "settings.yaml").write_text(yaml.safe_dump(settings))
+        return CliRunner().invoke(main, ["fit", "settings.yaml"], catch_exceptions=False)
+
+    return run
+
+
+def test_everything_is_written(workplace, tmp_path):
+    result = workplace(
+        validation=["held.extxyz"], report="r.json", text_report="r.txt", parity_plot="p.png", parity_data="p.npz",
+        ensemble={"members": 3, "method": "subsample"}, ensemble_output="e.zip",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    fitted = AcePotential.read("fitted.yaml")
+    assert fitted.is_fitted
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["validation"]["forces"]["rmse"] < 1e-3
+    assert report["ensemble"]["members"] == 3
+    text = (tmp_path / "r.txt").read_text()
+    assert "validation" in text
+    assert "ensemble: 3 members (subsample)" in text
+    assert (tmp_path / "p.png").stat().st_size > 1000
+    parity = np.load("p.npz", allow_pickle=False)
+    assert parity["train_energy"].shape == (20, 2)
+    assert parity["validation_forces"].shape == (48, 2)
+    ensemble = Ensemble.load("e.zip")
+    from ase.io import read
+
+    held = read("held.extxyz", ":")
+    e = AceModel(fitted).evaluate(held[0]).energy + 4 * fitted.reference_energies["Cu"]
+    assert ensemble.predict(held[:1]).energies.mean() == pytest.approx(e, abs=0.05)
+
+
+def test_basis_from_a_description_and_validation_split(workplace, tmp_path):
+    basis = {"elements": ["Cu"], "cutoff": 5.0, "nradmax_by_orders": [4, 2], "lmax_by_orders": [0, 2]}
+    result = workplace(potential=basis, validation_fraction=0.25, report="r.json", seed=3)
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["train"]["n_structures"] == 15
+    assert report["validation"]["n_structures"] == 5
+    first = (tmp_path / "fitted.yaml").read_text()
+    workplace(potential=basis, validation_fraction=0.25, report="r.json", seed=3)
+    assert (tmp_path / "fitted.yaml").read_text() == first
+
+
+def test_nonlinear(workplace, tmp_path):
+    result = workplace(method="nonlinear", report="r.json", nonlinear={"evaluations": 20})
+    assert result.exit_code == 0, result.output
+    assert "ended by" in result.output
+    assert json.loads((tmp_path / "r.json").read_text())["rounds"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"outptu": "x"}, "unknown key 'outptu'; did you mean 'output'"),
+        ({"data": None}, "the key 'data' is missing"),
+        ({"data": "none.extxyz"}, "none.extxyz: no such file"),
+        ({"potential": "none.yaml"}, "none.yaml: cannot be read"),
+        ({"weights": {"kapa": 1}}, "settings.yaml.weights: unknown key 'kapa'; did you mean 'kappa'"),
+        ({"validation_fraction": 3}, "validation_fraction must lie between 0 and 1"),
+        ({"validation": "held.extxyz", "validation_fraction": 0.5}, "not both"),
+        ({"ensemble": {"members": 3}}, "no ensemble_output"),
+        ({"ensemble": {"number": 3}, "ensemble_output": "e.zip"}, "unknown key 'number'; did you mean 'members'"),
+        ({"energy_key": "E"}, "train.extxyz, structure 0: no energy under the key 'E'"),
+        ({"parity_plot": "p.nope"}, "parity_plot"),
+    ],
+)
+def test_bad_settings(workplace, settings, message):
+    result = workplace(**settings)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def test_bad_files(tmp_path):
+    run = CliRunner()
+    result = run.invoke(main, ["fit", str(tmp_path / "none.yaml")])
+    assert (result.exit_code, "cannot be read" in result.output) == (2, True)
+    (tmp_path / "s.yaml").write_text("a: [")
+    assert "is not valid YAML" in run.invoke(main, ["fit", str(tmp_path / "s.yaml")]).output
+    (tmp_path / "s.yaml").write_text("- 1")
+    assert "expected a mapping" in run.invoke(main, ["fit", str(tmp_path / "s.yaml")]).output
+
+
+def test_bad_labels_name_file_and_structure(workplace, tmp_path):
+    lines = (tmp_path / "train.extxyz").read_text()
+    (tmp_path / "bad.extxyz").write_text(lines.replace("Cu ", "Ag "))
+    result = workplace(data=["train.extxyz", "bad.extxyz"])
+    assert result.exit_code == 2
+    assert "bad.extxyz, structure 0: element Ag is not in the potential (Cu)" in result.output
