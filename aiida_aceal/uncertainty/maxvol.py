@@ -41,6 +41,8 @@ _PROJECTIONS = 32
 _SHAKES = 16
 _CHECKED_ROWS = 2048
 _ROUNDS = 50
+#: Largest coefficient that rounding may cause on the place of a floor row.
+_FLOOR_NOISE = 0.02
 _DRIFT = 1.0e-6
 
 
@@ -154,8 +156,9 @@ def search(
             c, tolerance, limit - swaps, pairs=polishing, shakes=_SHAKES * polishing, rng=polish, team=team
         )
         polishing = False
+        if not state.place(owner, rows, labels):
+            break
         swaps += made
-        state.place(owner, rows, labels)
         gamma = largest_coefficients(c, team)
         # the updated coefficients are trusted only as far as a fresh product agrees with them
         sample = np.sort(np.argsort(-gamma, kind="stable")[:_CHECKED_ROWS])
@@ -252,6 +255,22 @@ class ActiveRows:
         if info != 0 or not np.isfinite(self.inverse).all():
             raise AceError("the active rows are singular: rebuild the active set from its environments")
         self.inverse = np.ascontiguousarray(self.inverse)
+        self._raise_floor()
+
+    def _raise_floor(self) -> None:
+        """Keep rounding errors along unseen directions below the size of their floor rows.
+
+        Coefficients of the other active rows on a floor row's place are zero but for rounding, which the condition
+        number multiplies: what is found there is what any row may have without meaning anything.
+        """
+        floor = np.flatnonzero(self.labels == FLOOR_ROW)
+        real = np.flatnonzero(self.labels != FLOOR_ROW)
+        if not floor.size or not real.size:
+            return
+        noise = np.abs(self.rows[real] @ self.inverse[:, floor]).max(axis=0)
+        factor = np.maximum(noise / _FLOOR_NOISE, 1.0)
+        self.rows[floor] *= factor[:, None]
+        self.inverse[:, floor] /= factor
 
     def coefficients(self, rows: np.ndarray) -> np.ndarray:
         """``rows A^-1`` for rows [n, K] in their own units."""
@@ -265,19 +284,25 @@ class ActiveRows:
             gamma[block] = largest_coefficients(team.matmul(rows[block], x), team)
         return gamma
 
-    def place(self, owner: np.ndarray, rows: np.ndarray, labels: np.ndarray) -> None:
-        """Put ``rows[owner[j]]`` in place j wherever ``owner[j] >= 0``."""
+    def place(self, owner: np.ndarray, rows: np.ndarray, labels: np.ndarray) -> bool:
+        """Put ``rows[owner[j]]`` in place j wherever ``owner[j] >= 0``; False if that is singular (nothing changes)."""
         places = np.flatnonzero(owner >= 0)
-        if places.size:
-            self.rows[places] = rows[owner[places]] / self.scale
-            self.labels[places] = labels[owner[places]]
+        if not places.size:
+            return True
+        before = self.rows.copy(), self.labels.copy(), self.inverse
+        self.rows[places] = rows[owner[places]] / self.scale
+        self.labels[places] = labels[owner[places]]
+        try:
             self.invert()
+        except AceError:  # coefficients that were rounding errors, at condition numbers about 1e16
+            self.rows, self.labels, self.inverse = before
+            return False
+        return True
 
     def absorb(self, rows: np.ndarray, labels: np.ndarray, tolerance: float, pairs: bool = False) -> int:
         """Swap rows in until none of them exceeds the tolerance; number of swaps."""
         owner, swaps = improve(self.coefficients(rows), tolerance, pairs=pairs)
-        self.place(owner, rows, labels)
-        return swaps
+        return swaps if self.place(owner, rows, labels) else 0
 
     def rescale(self, scale: np.ndarray) -> None:
         """Change the unit of the columns."""

@@ -188,3 +188,15 @@ def test_bad_input():
         maxvol(np.eye(3), active=np.ones((3, 3)))
     with pytest.raises(AceError, match="scale"):
         maxvol(np.eye(3), scale=[1.0, -1.0, 1.0])
+
+
+def test_copies_of_active_rows_are_not_new_directions():
+    """Rank-deficient and ill-conditioned: rounding errors along unseen directions must not look like environments."""
+    rng = np.random.default_rng(13)
+    u, v = (np.linalg.qr(rng.normal(size=s))[0] for s in ((16, 16), (25, 16)))
+    rows = np.repeat(u * np.logspace(0, -7, 16) @ v.T, 6, axis=0) * (1 + 1e-15 * rng.normal(size=(96, 25)))
+    for seed in range(5):
+        result = maxvol(rows, seed=seed)
+        check(rows, result)
+        assert result.rank == 16
+        assert result.converged
