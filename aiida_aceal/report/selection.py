@@ -29,6 +29,11 @@ HEADINGS = (
 )
 
 
+def _entries(summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Strategies with their numbers, the baseline first."""
+    return [(name, summary["strategies"][name]) for name in summary["order"]]
+
+
 def rows(summary: Mapping[str, Any]) -> list[list[str]]:
     """Cells of the table, one line per strategy, at the largest size; the baseline first.
 
@@ -36,7 +41,7 @@ def rows(summary: Mapping[str, Any]) -> list[list[str]]:
     for the force RMSE that the baseline reaches at its last size.
     """
     lines = []
-    for label, entry in summary["strategies"].items():
+    for label, entry in _entries(summary):
         last = entry["points"][-1]
         line = [label, f"{last['n_structures']:.0f}", f"{last['n_atoms']:.0f}"]
         line += [_interval(last[metric], 1000.0) for metric in ("forces_rmse", "forces_max", "energy_rmse")]
@@ -153,7 +158,7 @@ def figures(summary: Mapping[str, Any]) -> dict[str, bytes]:
 
 def _learning(summary: Mapping[str, Any], metric: str, amount: str) -> Callable[[Any], None]:
     def draw(axes: Any) -> None:
-        for k, (label, entry) in enumerate(summary["strategies"].items()):
+        for k, (label, entry) in enumerate(_entries(summary)):
             x = [point[amount] for point in entry["points"]]
             y = [1000 * point[metric]["mean"] for point in entry["points"]]
             style = "--" if label == summary["baseline"] else "-"
@@ -191,7 +196,7 @@ def _bars(axes: Any, labels: list[str], values: list[float], notes: list[str], x
 def _needed(summary: Mapping[str, Any]) -> Callable[[Any], None]:
     def draw(axes: Any) -> None:
         labels, values, notes = [], [], []
-        for label, entry in summary["strategies"].items():
+        for label, entry in _entries(summary):
             needed = entry["needed"]["forces_rmse"][0]
             labels.append(label)
             values.append(needed["structures"] or 0.0)
@@ -204,7 +209,7 @@ def _needed(summary: Mapping[str, Any]) -> Callable[[Any], None]:
 
 def _time(summary: Mapping[str, Any]) -> Callable[[Any], None]:
     def draw(axes: Any) -> None:
-        entries = summary["strategies"]
+        entries = dict(_entries(summary))
         total = [entry["seconds"]["total"] for entry in entries.values()]
         notes = [f"{entry['seconds']['select']:.1f} s of it for choosing" for entry in entries.values()]
         _bars(axes, list(entries), total, notes, "seconds")
@@ -252,7 +257,7 @@ size, read off the mean curves (negative: more labels are needed).</p>
 def _size_table(summary: Mapping[str, Any], metric: str) -> str:
     head = "".join(f"<th>{size}</th>" for size in summary["sizes"])
     lines = []
-    for label, entry in summary["strategies"].items():
+    for label, entry in _entries(summary):
         cells = []
         for point in entry["points"]:
             against = point[metric].get("vs")

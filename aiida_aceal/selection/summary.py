@@ -86,7 +86,7 @@ def summarise(
     :param baseline: label that all others are compared with.
     :param targets: metric -> errors whose needed labels are asked for (default: what the baseline reaches, on average
         over the seeds, at its last and at its middle size).
-    :returns: JSON types. ``strategies``: label -> ``points`` (one for each size: ``n_structures``, ``n_atoms`` (means),
+    :returns: JSON types. ``order``: labels, the baseline first. ``strategies``: label -> ``points`` (one for each size: ``n_structures``, ``n_atoms`` (means),
         and for each of `METRICS` ``mean``, ``low``, ``high``, and ``vs`` the result of `paired_test`), ``needed``
         (metric -> one entry for each target), ``overall`` (metric -> paired test of the mean logarithm over all sizes
         but the start, with ``p_holm``), ``seconds``.
@@ -107,6 +107,8 @@ def summarise(
         "metrics": dict(METRICS),
         "test": "paired t-test on logarithms of errors, seeds paired by their start; p_holm: Holm over the strategies; "
         f"p_wilcoxon: exact signed-rank test, from {WILCOXON_PAIRS} seeds on",
+        # a data base may reorder the keys of a mapping
+        "order": [baseline, *(name for name in curves if name != baseline)],
         "strategies": {},
     }
     wanted = targets or {}
@@ -116,7 +118,7 @@ def summarise(
         given = [float(t) for t in wanted.get(metric, ())]
         aims[metric] = given or [float(mean[-1]), float(mean[len(mean) // 2])][: max(1, len(mean) - 1)]
     result["targets"] = aims
-    for label in [baseline, *(name for name in curves if name != baseline)]:
+    for label in result["order"]:
         table = _table(label, curves[label])
         if table["seeds"] != seeds or table["sizes"] != reference["sizes"]:
             raise AceError(
