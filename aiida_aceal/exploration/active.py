@@ -92,6 +92,7 @@ def explore_active(
 ) -> ActiveResult:
     """Find up to ``settings.count`` structures that ``active_set`` does not cover.
 
+    :param active_set: an :class:`~aiida_aceal.uncertainty.ActiveSet`; of a local one the global part is explored
     :param references: structures the searches start from (of the size and elements to be explored)
     :raises AceError: no references, elements that the potential does not know, impossible constraints
     """
@@ -102,6 +103,11 @@ def explore_active(
         raise AceError(f"seed: {seed!r} is not a whole number, 0 or larger")
     say = progress or (lambda text: None)
     model = AceModel(potential, threads=1)
+    if hasattr(active_set, "global_set"):
+        say("local active set: its global part is explored, which can be updated by swaps")
+        active_set = active_set.global_set()
+    if hasattr(active_set, "check"):
+        active_set.check(model)
     for atoms in references:
         Grader(model, active_set).check_elements(atoms)
     state = _State(model, active_set, settings, say)

@@ -194,7 +194,7 @@ class _Extractor:
 
     def _relaxed(self, cut: Cut, before: np.ndarray, others: np.ndarray) -> Relaxation:
         goal = self.settings.relax_to * self.settings.gamma_lo
-        if not self.settings.relax or self.grader.inverses is None:
+        if not self.settings.relax or self.grader.inverses is None:  # local sets have no gradient
             return Relaxation(cut.atoms.copy(), before, 0, bool(before[others].max(initial=0.0) < goal))
         rules = Constraints({"-".join(pair): limit for pair, limit in self.limits.items()})
         done = relax_outer(self.grader, cut, others, goal, self.settings.max_evaluations, rules)

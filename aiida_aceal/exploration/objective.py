@@ -63,6 +63,14 @@ class Grader:
                 f"it knows {', '.join(self.elements)}"
             )
 
+    def check_gradient(self) -> None:
+        """Raise :class:`AceError` if the active set is not one inverse for each element."""
+        if self.inverses is None:
+            raise AceError(
+                f"the gradient of gamma needs an active set with one inverse for each element, not "
+                f"{type(self.active_set).__name__}: use method nelder-mead"
+            )
+
     def projections(self, atoms: Atoms) -> np.ndarray:
         """Projections B [n, K_max], NaN padded."""
         return self.model.evaluate(atoms, forces=False, stress=False, projections=True).projections
@@ -98,12 +106,8 @@ class Grader:
 
         :raises AceError: active sets without one inverse per element
         """
+        self.check_gradient()
         inverses = self.inverses
-        if inverses is None:
-            raise AceError(
-                f"the gradient of gamma needs an active set with one inverse for each element, not "
-                f"{type(self.active_set).__name__}: use method nelder-mead"
-            )
         mask = np.ones(len(atoms), dtype=bool) if mask is None else mask
         projections = self.projections(atoms)
         symbols = np.array(atoms.get_chemical_symbols())

@@ -1,9 +1,9 @@
 """One search: move the free atoms of a structure until its largest grade reaches the target.
 
-The objective is ``T |ln(gamma / T)| + penalties`` (T: target): near T it equals ``|gamma - T|``, far from it the grade,
-which spans many decades in a young active set, cannot outweigh the penalties. Both methods stop at the first structure
-inside the target's window that obeys the constraints; a step across the window is finished by bisection, since gamma
-is continuous along the step.
+The objective is ``s |ln(gamma / T)| + penalties`` (T: target, s: T, at most 20): near T it equals ``|gamma - T|``, far
+from it the grade, which spans many decades in a young active set, cannot outweigh the penalties. Both methods stop at
+the first structure inside the target's window that obeys the constraints; a step across the window is finished by
+bisection, since gamma is continuous along the step.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ METHODS = ("nelder-mead", "gradient")
 #: penalty (units of gamma at 1000 per A) taken as "constraints obeyed": 0.001 A of violation
 _FEASIBLE = 0.05
 _FLOOR = 1e-12
+_LARGEST_SCALE = 20.0
+_ABSURD = 1e9  # value of a structure that cannot be evaluated: two atoms at one place
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class _Run:
     def __init__(self, grader: Grader, coordinates: Coordinates, settings: SearchSettings) -> None:
         self.grader, self.coordinates, self.settings = grader, coordinates, settings
         self.low, self.high = settings.window
+        self.scale = min(settings.target_gamma, _LARGEST_SCALE)
         self.evaluations = 0
         self.reached = False
         self.best: tuple[float, np.ndarray, float] | None = None  # distance to the target, x, gamma
@@ -140,25 +143,33 @@ class _Run:
     def value(self, x: np.ndarray) -> float:
         atoms = self.coordinates.atoms(x)
         penalty, _ = self.coordinates.penalty(x, atoms)
-        gamma = self.grader.maximum(atoms)
+        try:
+            gamma = self.grader.maximum(atoms)
+        except AceError:
+            self._note(x, np.inf, _ABSURD)
+            return _ABSURD
         self._note(x, gamma, penalty)
         self._bisect()
-        return self.settings.target_gamma * self._distance(gamma) + penalty
+        return self.scale * self._distance(gamma) + penalty
 
     def value_and_gradient(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         atoms = self.coordinates.atoms(x)
         penalty, slope = self.coordinates.penalty(x, atoms)
-        smooth = self.grader.smooth_maximum(atoms, power=self.settings.power)
-        self._note(x, float(smooth.gamma.max(initial=0.0)), penalty)
+        try:
+            smooth = self.grader.smooth_maximum(atoms, power=self.settings.power)
+        except AceError:
+            self._note(x, np.inf, _ABSURD)
+            return _ABSURD, slope
+        top = float(smooth.gamma.max(initial=0.0))
+        self._note(x, top, penalty)
         self._bisect()
-        T = self.settings.target_gamma
         if smooth.value <= _FLOOR or not np.isfinite(smooth.value):
-            return T * self._distance(smooth.value) + penalty, slope
-        ratio = np.log(smooth.value / T)
+            return self.scale * self._distance(smooth.value) + penalty, slope
         gradient = self.coordinates.gradient(x, smooth.gradient, smooth.strain)
         # below the target S (>= gamma) would stop growing too early: drive it up until gamma itself arrives
-        sign = 1.0 if smooth.gamma.max() > self.high else -1.0
-        return sign * T * ratio + penalty, sign * T / smooth.value * gradient + slope
+        sign = self.scale if top > self.high else -self.scale
+        ratio = np.log(smooth.value / self.settings.target_gamma)
+        return sign * ratio + penalty, sign / smooth.value * gradient + slope
 
 
 def search(
@@ -169,6 +180,8 @@ def search(
     :raises AceError: elements that the potential does not know, constraints that leave nothing to move
     """
     grader.check_elements(start)
+    if settings.method == "gradient":
+        grader.check_gradient()
     coordinates = Coordinates(start, constraints)
     best: SearchResult = SearchResult(None, 0.0, False, 0, 0)
     closest = np.inf

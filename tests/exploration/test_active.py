@@ -171,3 +171,16 @@ def test_wrong_references(lithium, copper):
         explore_active(potential, aset, [bulk("Cu")], _settings())
     with pytest.raises(AceError, match="seed"):
         explore_active(potential, aset, [bulk("Li")], _settings(), seed=-1)
+
+
+def test_local_active_set_is_explored_by_its_global_part(lithium, starts):
+    from aiida_aceal.uncertainty import build_local_active_set
+
+    potential, model, aset, train = lithium
+    local = build_local_active_set(model, train, clusters=2)
+    settings = _settings("gradient", count=1)
+    said = []
+    result = explore_active(potential, local, starts, settings, seed=3, progress=said.append)
+    plain = explore_active(potential, local.global_set(), starts, settings, seed=3)
+    assert "global part" in said[0]
+    np.testing.assert_array_equal(result.candidates[0].positions, plain.candidates[0].positions)
