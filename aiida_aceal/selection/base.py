@@ -201,12 +201,7 @@ class Pool:
                     raw[i, index[symbol]] += 1.0 / len(atoms)
         else:
             raw = self._averaged_projections()
-        spread = raw.std(axis=0)
-        keep = spread > 1e-12 * max(1e-300, np.abs(raw).max(initial=0.0))
-        raw = raw[:, keep]
-        raw -= raw.mean(axis=0)
-        raw /= spread[keep]
-        return raw if raw.shape[1] else np.zeros((len(self), 1))
+        return standardised(raw)
 
     def _averaged_projections(self) -> np.ndarray:
         """B summed over the atoms of each element and divided by the number of all atoms, elements side by side."""
@@ -221,6 +216,24 @@ class Pool:
                     out[first + present, offsets[k] : offsets[k + 1]] = sums / self.sizes[first + present, None]
             self.progress(f"described {first + len(held)} of {len(self)} candidates")
         return out
+
+
+def standardised(X: np.ndarray, block: int = 2048) -> np.ndarray:
+    """Columns of X [N, D] with mean 0 and standard deviation 1, those that hardly vary dropped.
+
+    Works on X itself, a block of rows at a time: with 100 000 candidates every copy of X is hundreds of megabytes.
+    """
+    blocks = [slice(k, k + block) for k in range(0, len(X), block)]
+    mean = X.mean(axis=0)
+    spread = np.sqrt(sum(((X[b] - mean) ** 2).sum(axis=0) for b in blocks) / len(X))
+    largest = max(float(np.abs(X[b]).max(initial=0.0)) for b in blocks)
+    keep = spread > 1e-12 * max(1e-300, largest)
+    for b in blocks:
+        X[b] -= mean
+        X[b, keep] /= spread[keep]
+    if keep.all():
+        return X
+    return X[:, keep] if keep.any() else np.zeros((len(X), 1))
 
 
 class Strategy(Protocol):

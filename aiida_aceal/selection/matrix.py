@@ -32,14 +32,15 @@ def d_optimal(pool: Pool, wanted: int, rng: np.random.Generator, tolerance: floa
         structures = [pool.structures[i] for i in left]
         if base is not None and gamma[left].max() > tolerance:
             new = update_active_set(
-                base, pool.model, structures, tolerance=tolerance, structure_offset=_OFFSET, memory=pool.memory
-            )
+                base, pool.model, structures, tolerance=tolerance, structure_offset=_OFFSET, memory=pool.memory,
+                progress=pool.progress,
+            )  # fmt: skip
             where = "of the active set with the candidates"
         else:
             base = None
             new = build_active_set(
                 pool.model, structures, active_set.kind, tolerance=tolerance, memory=pool.memory,
-                seed=int(rng.integers(2**31)),
+                seed=int(rng.integers(2**31)), progress=pool.progress,
             )  # fmt: skip
             where = "of the remaining candidates alone"
         counts = np.zeros(len(left), dtype=int)
@@ -74,7 +75,8 @@ def cur(
 
     :param scaled: divide every function by its root mean square first. Without it, the few functions of large
         magnitude decide (seed 001 blames the spread of magnitudes for the failure of CUR).
-    :param rank: number of singular vectors; default: all above 1e-6 of the largest.
+    :param rank: number of singular vectors; default: all above 1e-6 of the largest. With all of them the leverage is
+        ``b (B^T B)^-1 b^T``, which does not change when functions are rescaled: only a truncated rank feels ``scaled``.
     """
     if rank is not None and rank < 1:
         raise AceError(f"rank = {rank} must be at least 1")

@@ -86,7 +86,8 @@ def summarise(
     :param baseline: label that all others are compared with.
     :param targets: metric -> errors whose needed labels are asked for (default: what the baseline reaches, on average
         over the seeds, at its last and at its middle size).
-    :returns: JSON types. ``order``: labels, the baseline first. ``strategies``: label -> ``points`` (one for each size: ``n_structures``, ``n_atoms`` (means),
+    :returns: JSON types. ``order``: labels, the baseline first.
+        ``strategies``: label -> ``points`` (one for each size: ``n_structures``, ``n_atoms`` (means),
         and for each of `METRICS` ``mean``, ``low``, ``high``, and ``vs`` the result of `paired_test`), ``needed``
         (metric -> one entry for each target), ``overall`` (metric -> paired test of the mean logarithm over all sizes
         but the start, with ``p_holm``), ``seconds``.

@@ -64,9 +64,16 @@ def command(
 
         indicator = Ensemble.load(ensemble)
 
-    def progress(line: str) -> None:
-        print(f"{time.perf_counter() - started:7.1f} s  {line}", file=sys.stderr, flush=True)
+    last = [-1.0]
 
+    def progress(line: str) -> None:
+        # counters come hundreds of times: one a second is enough
+        now = time.perf_counter() - started
+        if line.startswith("round") or now - last[0] > 1.0:
+            last[0] = now
+            print(f"{now:7.1f} s  {line}", file=sys.stderr, flush=True)
+
+    progress(f"read {len(structures)} candidates")
     chosen = select(
         strategy, structures, seed=seed, model=AceModel(pot), active_set=ActiveSet.load(asi, potential=pot),
         budget=Budget(count, max_atoms, max_cost, cost_power), indicator=indicator, descriptor=descriptor,

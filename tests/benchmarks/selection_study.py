@@ -26,6 +26,8 @@ STRATEGIES = {
     "d_optimal": {"strategy": "d_optimal"},
     "cur": {"strategy": "cur"},
     "cur unscaled": {"strategy": "cur", "options": {"scaled": False}},
+    "cur rank 10": {"strategy": "cur", "options": {"rank": 10}},
+    "cur rank 10 unscaled": {"strategy": "cur", "options": {"rank": 10, "scaled": False}},
     "diversity": {"strategy": "diversity"},
     "hybrid": {"strategy": "hybrid"},
     "viability": {"strategy": "viability"},
