@@ -73,7 +73,7 @@ class Display:
         from rich.spinner import Spinner
         from rich.text import Text
 
-        parts: list[Any] = [rich_table(self.rows, self.title)] if self.rows else [Text(self.title)]
+        parts: list[Any] = [rich_table(self.rows, self.title, self.console.width)] if self.rows else [Text(self.title)]
         if self.step:
             seconds = time.monotonic() - self.began
             parts.append(Spinner("dots", Text(f" {int(seconds // 60)}:{int(seconds % 60):02d}  {self.step}")))

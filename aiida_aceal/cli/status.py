@@ -49,7 +49,7 @@ def command(pk: str, profile: str | None) -> None:
     rows = rows_of(node)
     console = Console()
     if console.is_terminal:
-        console.print(rich_table(rows, node.label or None))
+        console.print(rich_table(rows, node.label or None, console.width))
     else:
         click.echo("\n".join(text_lines(rows)))
     state = node.process_state.value if node.process_state else "unknown"

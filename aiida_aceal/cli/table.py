@@ -22,6 +22,21 @@ HEADINGS = (
     "time\ns",
     "",
 )
+#: the same numbers for narrow terminals, two lines a generation
+COMPACT = (
+    "gen",
+    "MD steps\nof",
+    "max γ",
+    "cand.\nsel.",
+    "train",
+    "E new RMSE\nand max",
+    "F new RMSE\nand max",
+    "hold-out\nE, F",
+    "time\ns",
+    "",
+)
+#: width of a terminal that the full table needs
+FULL_WIDTH = 150
 #: status of a generation -> what the user reads
 WORDS = {
     "initial": "first fit",
@@ -78,17 +93,39 @@ def cells(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def rich_table(rows: Iterable[Mapping[str, Any]], title: str | None = None) -> Any:
-    """Table for a terminal."""
+def compact_cells(row: Mapping[str, Any]) -> list[str]:
+    """Cells of one generation, in the order of :data:`COMPACT`; errors in meV/atom and meV/Å."""
+    gen, steps, gamma, candidates, selected, train, e_rmse, e_max, f_rmse, f_max, e_test, f_test, time, word = cells(
+        row
+    )
+    return [
+        gen,
+        steps.replace("/", "\n"),
+        gamma,
+        f"{candidates}\n{selected}",
+        train,
+        f"{e_rmse}\n{e_max}",
+        f"{f_rmse}\n{f_max}",
+        f"{e_test}\n{f_test}",
+        time,
+        word,
+    ]
+
+
+def rich_table(rows: Iterable[Mapping[str, Any]], title: str | None = None, width: int = FULL_WIDTH) -> Any:
+    """Table for a terminal; two lines a generation if it has fewer than :data:`FULL_WIDTH` columns."""
     from rich import box
     from rich.table import Table
 
+    full = width >= FULL_WIDTH
     table = Table(title=title, box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, collapse_padding=True)
-    for index, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="left" if index == len(HEADINGS) - 1 else "right", no_wrap=True)
+    table.caption = None if full else "energies in meV/atom, forces in meV/Å"
+    headings = HEADINGS if full else COMPACT
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if index == len(headings) - 1 else "right", no_wrap=full)
     for row in rows:
         style = {"refused": "yellow", "converged": "green"}.get(row["status"])
-        table.add_row(*cells(row), style=style)
+        table.add_row(*(cells(row) if full else compact_cells(row)), style=style)
     return table
 
 

@@ -1,6 +1,7 @@
 """The report of a campaign: complete, self-contained, safe, for any number of generations."""
 
 import base64
+import io
 import re
 
 import pytest
@@ -77,6 +78,17 @@ def test_table_of_terminal_and_of_plain_text():
     table = rich_table(ROWS["some"])
     assert table.row_count == 4
     assert len(table.columns) == len(HEADINGS)
+
+
+def test_narrow_terminals_get_the_same_numbers_on_two_lines():
+    from rich.console import Console
+
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(rich_table(ROWS["some"], "Copper", width=80))
+    text = console.export_text()
+    assert max(len(line) for line in text.splitlines()) <= 80
+    for word in ("50.0→10.0", "converged", "fit refused", "20.0", "35", "5000"):
+        assert word in text
 
 
 @pytest.mark.parametrize(
