@@ -117,7 +117,32 @@ def input_schema_page() -> str:
             )
         )
     parts.append(generators_section())
+    parts += comparison_section()
     return "\n".join(parts)
+
+
+def comparison_section() -> list[str]:
+    """Input of ``aiida-aceal compare selection``."""
+    from aiida_aceal.workflows.compare_input import SelectionComparison
+
+    parts = ["(schema-selectioncomparison)=\n## Input of `aiida-aceal compare selection`\n"]
+    parts.append(
+        table(
+            ("key", "type", "default", "meaning"),
+            [
+                (code(name), type_text(field.annotation), _default(field), field.description or "")
+                for name, field in SelectionComparison.model_fields.items()
+            ],
+        )
+    )
+    named = next(model for model in models(SelectionComparison) if model.__name__ == "NamedStrategy")
+    parts.append(f"(schema-namedstrategy)=\n### NamedStrategy\n\n{first_sentence(named)}\n")
+    rows = [
+        (code(name), type_text(f.annotation), _default(f), f.description or "")
+        for name, f in named.model_fields.items()
+    ]
+    parts.append(table(("key", "type", "default", "meaning"), rows))
+    return parts
 
 
 def generators_section() -> str:
