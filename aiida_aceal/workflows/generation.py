@@ -10,11 +10,11 @@ from aiida.common.timezone import now
 from aiida.engine import ExitCode, ProcessSpec, if_
 from aiida.plugins import CalculationFactory
 
-from aiida_aceal.data.active_set import ActiveSetData
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.potential import AcePotentialData
 from aiida_aceal.workflows import functions, ports, summary
 from aiida_aceal.workflows.base import AceWorkChain, StepError, output, why
+from aiida_aceal.workflows.generation_ports import generation_ports
 from aiida_aceal.workflows.steps import derived_seed, step_class, step_inputs
 
 #: exit status of the CalcJobs of aceal-worker for numbers that are not finite
@@ -28,32 +28,7 @@ class GenerationWorkChain(AceWorkChain):
     def define(cls, spec: ProcessSpec) -> None:
         """Ports, outline and exit codes."""
         super().define(spec)
-        spec.input("generation", valid_type=orm.Int, serializer=orm.to_aiida_type, default=lambda: orm.Int(0))
-        spec.input("potential", valid_type=AcePotentialData, help="Potential of the generation before, or a basis.")
-        spec.input("active_set", valid_type=ActiveSetData, required=False, help="Active set of the generation before.")
-        spec.input_namespace(
-            "dataset",
-            valid_type=ConfigurationsData,
-            dynamic=True,
-            required=False,
-            help="Labelled sets of the generations before; only what is new is stored by this one.",
-        )
-        spec.input("initial", valid_type=ConfigurationsData, required=False, help="First configurations to label.")
-        spec.input(
-            "window",
-            valid_type=orm.Dict,
-            serializer=orm.to_aiida_type,
-            default=lambda: functions.policies.choose_window({}).as_dict(),
-            help="gamma_lo, gamma_hi, gamma_stop in force, and the reason.",
-        )
-        spec.input("validation_report", valid_type=orm.Dict, required=False, help="Hold-out errors of `potential`.")
-        spec.input("quarantine", valid_type=orm.List, required=False, help="Content hashes never to be labelled again.")
-        spec.input(
-            "validation",
-            valid_type=ConfigurationsData,
-            help="Fixed hold-out set; it is labelled first if it has no labels.",
-        )
-        ports.step_ports(spec)
+        generation_ports(spec)
         spec.inputs.validator = cls.validate_inputs
         spec.outline(
             cls.prepare,
@@ -67,26 +42,6 @@ class GenerationWorkChain(AceWorkChain):
             if_(cls.has_new_potential)(cls.validate_potential, cls.inspect_validation),
             cls.conclude,
         )
-        spec.output("potential", valid_type=AcePotentialData, help="Potential in force after this generation.")
-        spec.output("active_set", valid_type=ActiveSetData, required=False)
-        spec.output("labelled", valid_type=ConfigurationsData, required=False, help="What this generation added.")
-        spec.output("validation", valid_type=ConfigurationsData, help="Labelled hold-out set.")
-        spec.output("candidates", valid_type=ConfigurationsData, required=False)
-        spec.output("selected", valid_type=ConfigurationsData, required=False)
-        spec.output("refused_potential", valid_type=AcePotentialData, required=False, help="Kept out by the gate.")
-        spec.output("window", valid_type=orm.Dict)
-        spec.output("validation_report", valid_type=orm.Dict, required=False, help="Hold-out errors of `potential`.")
-        spec.output("generation_report", valid_type=orm.Dict, help="The numbers of this generation.")
-        spec.exit_code(401, "ERROR_EXPLORATION_FAILED", message="No explorer gave a usable result: {reason}")
-        spec.exit_code(402, "ERROR_SELECTION_FAILED", message="The selection failed: {reason}")
-        spec.exit_code(403, "ERROR_LABELLING_FAILED", message="Nothing was labelled: {reason}")
-        spec.exit_code(
-            404, "ERROR_TOO_MANY_FAILED_LABELS", message="{failed} of {total} labels failed, {tolerated} are tolerated."
-        )
-        spec.exit_code(405, "ERROR_FIT_FAILED", message="The fit failed: {reason}")
-        spec.exit_code(406, "ERROR_ACTIVE_SET_FAILED", message="The active set could not be built: {reason}")
-        spec.exit_code(407, "ERROR_VALIDATION_FAILED", message="The validation failed: {reason}")
-        spec.exit_code(408, "ERROR_NO_POTENTIAL", message="The first potential was refused: {reason}")
 
     @classmethod
     def validate_inputs(cls, inputs: Any, _: Any) -> str | None:
