@@ -95,9 +95,9 @@ def cells(row: Mapping[str, Any]) -> list[str]:
 
 def compact_cells(row: Mapping[str, Any]) -> list[str]:
     """Cells of one generation, in the order of :data:`COMPACT`; errors in meV/atom and meV/Å."""
-    gen, steps, gamma, candidates, selected, train, e_rmse, e_max, f_rmse, f_max, e_test, f_test, time, word = cells(
-        row
-    )
+    short = [cell.replace(" → ", "→") for cell in cells(row)]
+    gen, steps, gamma, candidates, selected, train = short[:6]
+    e_rmse, e_max, f_rmse, f_max, e_test, f_test, time, word = short[6:]
     return [
         gen,
         steps.replace("/", "\n"),
@@ -118,7 +118,8 @@ def rich_table(rows: Iterable[Mapping[str, Any]], title: str | None = None, widt
     from rich.table import Table
 
     full = width >= FULL_WIDTH
-    table = Table(title=title, box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, collapse_padding=True)
+    look = {"box": box.SIMPLE_HEAD, "header_style": "bold", "pad_edge": False, "collapse_padding": True}
+    table = Table(title=title, padding=(0, 1) if full else (0, 1, 0, 0), **look)
     table.caption = None if full else "energies in meV/atom, forces in meV/Å"
     headings = HEADINGS if full else COMPACT
     for index, heading in enumerate(headings):
