@@ -25,12 +25,12 @@ HEADINGS = (
 #: the same numbers for narrow terminals, two lines a generation
 COMPACT = (
     "gen",
-    "MD steps\nof",
+    "steps\nof",
     "max γ",
     "cand.\nsel.",
     "train",
-    "E new RMSE\nand max",
-    "F new RMSE\nand max",
+    "E new\nRMSE, max",
+    "F new\nRMSE, max",
     "hold-out\nE, F",
     "time\ns",
     "",
@@ -118,8 +118,8 @@ def rich_table(rows: Iterable[Mapping[str, Any]], title: str | None = None, widt
     from rich.table import Table
 
     full = width >= FULL_WIDTH
-    look = {"box": box.SIMPLE_HEAD, "header_style": "bold", "pad_edge": False, "collapse_padding": True}
-    table = Table(title=title, padding=(0, 1) if full else (0, 1, 0, 0), **look)
+    look = {"box": box.SIMPLE_HEAD} if full else {"box": None, "padding": (0, 1, 0, 0)}
+    table = Table(title=title, header_style="bold", pad_edge=False, collapse_padding=True, **look)
     table.caption = None if full else "energies in meV/atom, forces in meV/Å"
     headings = HEADINGS if full else COMPACT
     for index, heading in enumerate(headings):
