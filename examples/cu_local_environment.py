@@ -23,7 +23,6 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 
 from aiida_aceal.ace import AceCalculator, AceModel, AcePotential, build_potential
 from aiida_aceal.exploration import generate
@@ -73,7 +72,8 @@ def hot_copper(model: AceModel, active_set: object, repeat: int, steps: int, see
     atoms = bulk("Cu", "fcc", LATTICE, cubic=True).repeat(repeat)
     atoms.calc = AceCalculator(model)
     # twice the temperature: half of it goes into the potential energy of the ideal lattice
-    MaxwellBoltzmannDistribution(atoms, temperature_K=2 * 1400, rng=rng)
+    mass = atoms.get_masses()[:, None]
+    atoms.set_momenta(rng.normal(size=(len(atoms), 3)) * np.sqrt(mass * units.kB * 2 * 1400))
     run = Langevin(atoms, 2.0 * units.fs, temperature_K=1400, friction=0.02 / units.fs, rng=rng, fixcm=False)
     grader = Grader(model, active_set)
     best: tuple[float, Atoms] | None = None

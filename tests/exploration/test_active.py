@@ -176,7 +176,7 @@ def test_wrong_references(lithium, copper):
 def test_local_active_set_is_explored_by_its_global_part(lithium, starts):
     from aiida_aceal.uncertainty import build_local_active_set
 
-    potential, model, aset, train = lithium
+    potential, model, _, train = lithium
     local = build_local_active_set(model, train, clusters=2)
     settings = _settings("gradient", count=1)
     said = []
