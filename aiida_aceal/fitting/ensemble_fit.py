@@ -135,7 +135,7 @@ def _nonlinear(job: Prepared, how: EnsembleSettings, streams, progress) -> list[
     serial = replace(job.settings, threads=1)
     job = replace(job, settings=serial, model=AceModel(job.potential, threads=1))
     threads = AceModel(job.potential, threads=None).threads
-    problem = Problem(job, strong, serial.reference_energies == "fit")
+    problem = Problem(job, strong, serial.reference_energies == "joint")
     slope = slopes(job.potential)
     R, _ = linear_factor(job, slope)
     norms = np.linalg.norm(R[:, : len(slope)], axis=0) / np.abs(slope)

@@ -157,8 +157,8 @@ def reference_energies(data: LabelledSet, mode: str | Mapping[str, float]) -> di
     """Energy of a free atom of each element, eV.
 
     ``mode``: ``none`` (zero), ``isolated`` (one-atom structures of the data without neighbours: not periodic, or all
-    cell vectors longer than 8 Angstrom), ``fit`` (least squares of the energies on the composition, least norm where
-    the compositions do not tell elements apart), or a mapping element -> eV.
+    cell vectors longer than 8 Angstrom), ``fit`` or ``joint`` (least squares of the energies on the composition, least
+    norm where the compositions do not tell elements apart), or a mapping element -> eV.
 
     Raises
     ------

@@ -208,7 +208,7 @@ def first_density_weights(potential: AcePotential) -> np.ndarray:
 
 def n_free(job: Prepared) -> int:
     """Columns for reference energies that are fitted with the coefficients."""
-    return len(job.potential.elements) if job.settings.reference_energies == "fit" else 0
+    return len(job.potential.elements) if job.settings.reference_energies == "joint" else 0
 
 
 def window_rows(job: Prepared, columns: int) -> int:

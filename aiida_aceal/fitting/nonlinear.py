@@ -13,7 +13,7 @@ from aiida_aceal.ace import AceError, AceModel, AcePotential
 from aiida_aceal.ace.potential import BasisFunction
 
 from .graphs import embed2
-from .linear import FitResult, Prepared, finish, linear_factor, n_free, penalties, prepare, solve_factor
+from .linear import FitResult, Prepared, finish, fixed_part, linear_factor, n_free, penalties, prepare, solve_factor
 from .optimize import Objective, StopRule, Trace, minimise
 from .prior import smoothness
 from .problem import Problem
@@ -47,7 +47,7 @@ def fit_nonlinear(
     job = prepare(potential, train, settings, validation, names, validation_names)
     theta, problem, traces = None, None, []
     upfit = settings.nonlinear.start != "linear" and potential.is_fitted
-    if upfit and settings.reference_energies == "fit" and potential.reference_energies:
+    if upfit and settings.reference_energies in ("fit", "joint") and potential.reference_energies:
         job.reference = {**job.reference, **potential.reference_energies}
     steps = _ladder(job.potential, settings.nonlinear)
     previous: AcePotential | None = None
@@ -82,7 +82,7 @@ def _fit_once(
     job: Prepared, start: AcePotential | None, settings: FitSettings, progress, last: bool
 ) -> tuple[Problem, np.ndarray, Trace]:
     options = settings.nonlinear
-    problem = Problem(job, options.radial, settings.reference_energies == "fit")
+    problem = Problem(job, options.radial, settings.reference_energies == "joint")
     slope = slopes(job.potential)
     R, rows = linear_factor(job, slope)
     if start is None:
@@ -98,7 +98,8 @@ def _fit_once(
     validate = None
     if job.validation is not None and options.early_stopping:
         held = _validation_problem(job, options)
-        validate = lambda x: held.evaluate(x[: problem.n_parameters], gradient=False).loss  # noqa: E731
+        if held is not None:
+            validate = lambda x: held.evaluate(x, gradient=False).loss  # noqa: E731
     rule = StopRule(
         options.evaluations if last else max(20, options.evaluations // 4),
         options.tolerance if last else max(options.tolerance, 2e-2),
@@ -112,12 +113,25 @@ def _fit_once(
     return problem, theta, trace
 
 
-def _validation_problem(job: Prepared, options: NonlinearSettings) -> Problem:
+def _validation_problem(job: Prepared, options: NonlinearSettings) -> Problem | None:
     """The loss on the validation set, with uniform weights and the same kappa."""
     weights = replace(job.settings.weights, type="uniform", kappa=job.weights.kappa)
     data, w = select_and_weigh(job.validation, weights, job.reference)
     part = Prepared(job.potential, job.model, data, w, job.reference, None, job.settings)
-    return Problem(part, options.radial, job.settings.reference_energies == "fit")
+    # structures whose atoms are closer than any of the training set, so that the core takes over, cannot steer the fit
+    fixed, outside = fixed_part(part), []
+    for k in range(len(data)):
+        try:
+            fixed(k)
+        except AceError:
+            continue
+        outside.append(k)
+    if not outside:
+        return None
+    if len(outside) < len(data):
+        data, w = select_and_weigh(data.subset(np.array(outside)), weights, job.reference)
+        part = replace(part, train=data, weights=w)
+    return Problem(part, options.radial, job.settings.reference_energies == "joint")
 
 
 # --- where to start ---------------------------------------------------------------------------------------------------

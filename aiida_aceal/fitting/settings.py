@@ -123,8 +123,10 @@ class NonlinearSettings:
 class FitSettings:
     """Everything a fit needs beside the potential and the data.
 
-    ``reference_energies``: ``fit`` (least squares, beside the ACE), ``isolated`` (one-atom structures of the data),
-    ``none`` (labels are already relative to free atoms) or a mapping element -> eV. ``solver`` ``qr`` is the exact
+    ``reference_energies``: ``fit`` (least squares of the energies on the composition), ``joint`` (free parameters
+    fitted with the ACE: sensible only if the data hold isolated atoms or very dilute structures, else the constants run
+    away), ``isolated`` (one-atom structures of the data), ``none`` (labels are already relative to free atoms) or a
+    mapping element -> eV. ``solver`` ``qr`` is the exact
     one, ``normal`` is faster for thousands of functions. ``memory`` bounds the working arrays of the fit.
     ``repulsion: auto`` sets the core repulsion from the shortest distance of each pair in the data.
     """
@@ -133,7 +135,7 @@ class FitSettings:
     weights: WeightSettings = field(default_factory=WeightSettings)
     regularization: RegularizationSettings = field(default_factory=RegularizationSettings)
     nonlinear: NonlinearSettings = field(default_factory=NonlinearSettings)
-    reference_energies: Literal["fit", "isolated", "none"] | dict[str, float] = "fit"
+    reference_energies: Literal["fit", "joint", "isolated", "none"] | dict[str, float] = "fit"
     repulsion: Literal["keep", "auto"] = "keep"
     solver: Literal["qr", "normal"] = "qr"
     memory: str | int = "1GiB"

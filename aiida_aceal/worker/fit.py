@@ -30,7 +30,7 @@ def command(settings: Path, report_file: Path | None) -> None:
     parity_data: parity.npz       labels and predictions, [N, 2] arrays
     method: linear                or nonlinear
     ensemble: {members: 8}        optional: also fit an ensemble; ensemble_output: ensemble.zip
-    weights: {...}  regularization: {...}  reference_energies: fit | isolated | none | {Cu: -3.2}  seed: 0
+    weights: {...}  regularization: {...}  reference_energies: fit | joint | isolated | none | {Cu: -3}  seed: 0
     """
     from aiida_aceal.ace import AceError
 

@@ -147,7 +147,7 @@ def test_bad_files_and_members(members, tmp_path, small_potential):
 def test_linear_ensembles(small_potential, random_structures, label, method):
     true = small_potential(scale=0.05)
     train = label(random_structures(40), true, {"Cu": -1.0}, noise=0.05)
-    settings = {"reference_energies": "fit", "seed": 2}
+    settings = {"reference_energies": "joint", "seed": 2}
     ensemble = fit_ensemble(true, train, settings, {"members": 6, "method": method})
     assert len(ensemble) == 6
     assert ensemble.shared

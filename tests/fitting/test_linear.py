@@ -34,7 +34,7 @@ def test_two_elements_with_free_atoms(small_potential, random_structures, label)
     free = {"Al": -1.25, "Ni": -3.5}
     train = label(random_structures(30, ("Al", "Ni")), true, free)
     held = label(random_structures(6, ("Al", "Ni"), seed=9), true, free)
-    result = fit_linear(true, train, {"reference_energies": "fit"}, validation=held)
+    result = fit_linear(true, train, {"reference_energies": "joint"}, validation=held)
     assert result.potential.reference_energies == pytest.approx(free, abs=1e-4)
     assert result.metrics["validation"]["energy"]["rmse"] < 1e-5
     assert result.metrics["validation"]["virial"]["rmse"] < 1e-4
@@ -47,6 +47,17 @@ def test_two_elements_with_free_atoms(small_potential, random_structures, label)
     assert again.reference_energies == pytest.approx(result.potential.reference_energies)
     e = AceModel(again).evaluate(held[0]).energy + sum(again.reference_energies[s] for s in held[0].symbols)
     assert e == pytest.approx(held[0].calc.results["energy"], abs=1e-4)
+
+
+def test_reference_energies_stay_of_the_size_of_labels(small_potential, random_structures, label):
+    """Constants are nearly degenerate with smooth functions of dense structures: ``fit`` must not let them run away."""
+    true = small_potential(elements=("Al", "Ni"), scale=0.05, seed=2)
+    train = label(random_structures(30, ("Al", "Ni")), true, {"Al": -1.25, "Ni": -3.5}, noise=0.01)
+    per_atom = [a.calc.results["energy"] / len(a) for a in train]
+    for settings in ({}, {"regularization": {"method": "ard"}}, {"repulsion": "auto"}):
+        result = fit_linear(true, train, settings)
+        for e in result.potential.reference_energies.values():
+            assert abs(e) < 3.0 * max(np.abs(per_atom))
 
 
 def test_energies_alone_and_virials_alone_determine_the_fit(small_potential, random_structures, label):
