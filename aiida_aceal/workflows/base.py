@@ -6,7 +6,8 @@ from typing import Any
 
 from aiida.common.links import LinkType
 from aiida.engine import WorkChain
-from aiida.orm import Node, ProcessNode
+from aiida.orm import CalcFunctionNode, Node, ProcessNode
+from plumpy.process_states import ProcessState
 
 _CALLS = (LinkType.CALL_CALC, LinkType.CALL_WORK)
 
@@ -25,6 +26,7 @@ class AceWorkChain(WorkChain):
     def child(self, label: str) -> ProcessNode | None:
         """The child called under ``label``, ``None`` if there is none; a finished one before others."""
         found = self.node.base.links.get_outgoing(link_type=_CALLS, link_label_filter=label).all_nodes()
+        found = [node for node in found if not is_stillborn(node)]
         return min(found, key=lambda node: (not node.is_finished_ok, node.pk)) if found else None
 
     def start_child(self, label: str, process_class: Any, inputs: dict[str, Any], description: str = "") -> None:
@@ -37,6 +39,7 @@ class AceWorkChain(WorkChain):
         """Submit a process, or take the one of this label that exists already; the step after does not wait for it."""
         node = self.child(label)
         if node is None:
+            self._bury(label)
             metadata = {**inputs.get("metadata", {}), "call_link_label": label}
             if description:
                 metadata["description"] = description
@@ -45,6 +48,14 @@ class AceWorkChain(WorkChain):
             # the worker died between making the node and announcing it; a second announcement is refused if not needed
             self.runner.controller.continue_process(node.pk, nowait=False, no_reply=True)
         return node
+
+    def _bury(self, label: str) -> None:
+        """Close the nodes of children that never came to life, so that nobody waits for them."""
+        for node in self.node.base.links.get_outgoing(link_type=_CALLS, link_label_filter=label).all_nodes():
+            if is_stillborn(node) and not node.is_sealed:
+                node.set_process_state(ProcessState.EXCEPTED)
+                node.set_exception("the worker died while it made this process; another one took its place")
+                node.seal()
 
     def call_once(self, label: str, function: Any, **inputs: Any) -> Any:
         """Result of a calcfunction, taken from the graph if it was called before.
@@ -63,6 +74,15 @@ class AceWorkChain(WorkChain):
         """Content of the output ``report`` of the child in ``ctx[label]``; empty if there is none."""
         node = output(self.ctx.get(label), "report")
         return node.get_dict() if node is not None else {}
+
+
+def is_stillborn(node: ProcessNode) -> bool:
+    """A process that was never started: its worker died after the node was stored and before it could be resumed."""
+    if isinstance(node, CalcFunctionNode) or node.is_finished:
+        return False
+    if node.is_excepted and node.is_sealed:
+        return str(node.exception).startswith("the worker died while it made this process")
+    return not node.is_terminated and node.checkpoint is None
 
 
 def output(process: ProcessNode | None, name: str) -> Node | None:

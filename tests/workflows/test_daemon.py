@@ -22,9 +22,9 @@ def test_workers_killed_in_the_middle(tmp_path):
     done = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, env=environment, timeout=580)
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
-    assert result["killed"] >= 3
+    assert result["killed"] >= 2
     assert result["state"] == "finished", result
     assert result["exit_status"] in (0, 410), result
     assert result["twice"] == []
     assert result["unfinished"] == []
-    assert len(result["rows"]) == 3
+    assert len(result["rows"]) == 2
