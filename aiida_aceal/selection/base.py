@@ -154,14 +154,22 @@ class Pool:
     @cached_property
     def gamma(self) -> np.ndarray:
         """[N] largest extrapolation grade of each structure."""
+        return self.grades(self.graded_by(), np.arange(len(self)))
+
+    def grades(self, active_set: ActiveSet, indices: np.ndarray) -> np.ndarray:
+        """[n] largest extrapolation grade of each candidate of ``indices`` under any active set."""
         model = self.model.single_threaded()
-        model.active_set = self.graded_by()
+        model.active_set = active_set
         model.threads, model._pool = self.model.threads, self.model._pool
-        gamma = np.empty(len(self))
-        for first, held in self.chunks():
+        gamma = np.empty(len(indices))
+        first = 0
+        while first < len(indices):
+            last = first + 1 + int(np.searchsorted(np.cumsum(self.sizes[indices[first + 1 :]]), CHUNK_ATOMS))
+            held = [self.structures[i] for i in indices[first:last]]
             results = model.evaluate_batch(held, forces=False, stress=False, gamma=True)
             gamma[first : first + len(held)] = [r.gamma.max() for r in results]
-            self.progress(f"graded {first + len(held)} of {len(self)} candidates")
+            first += len(held)
+            self.progress(f"graded {first} of {len(indices)} candidates")
         return gamma
 
     @cached_property

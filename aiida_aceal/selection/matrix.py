@@ -12,6 +12,11 @@ from aiida_aceal.uncertainty import ActiveSet, build_active_set, update_active_s
 from .base import Pick, Pool
 
 _OFFSET = 10**9  # structure labels of candidates in an active set that also holds old environments
+#: a pool whose projections take more bytes than this is searched in stages (but never in less than 40 K environments)
+_SHORTLIST_BYTES = 2**25
+_MAX_STAGES = 4
+#: stages end when no candidate that extrapolated is above this grade any more
+_STAGE_TOLERANCE = 1.05
 
 
 def d_optimal(pool: Pool, wanted: int, rng: np.random.Generator, tolerance: float = 1.001) -> Iterator[Pick]:
@@ -21,7 +26,8 @@ def d_optimal(pool: Pool, wanted: int, rng: np.random.Generator, tolerance: floa
     is taken out and MaxVol runs again over the active set and the rest; once none of the rest extrapolates, over the
     rest alone.
 
-    Ties are broken by the largest gamma, then by the order of the candidates.
+    Ties are broken by the largest gamma, then by the order of the candidates. Of a large pool, MaxVol first sees the
+    candidates of largest gamma, then those that still extrapolate, until none is above 1.05 (or after four stages).
     """
     active_set = pool.graded_by()
     left = np.arange(len(pool))
@@ -29,25 +35,19 @@ def d_optimal(pool: Pool, wanted: int, rng: np.random.Generator, tolerance: floa
     base: ActiveSet | None = active_set
     turn = 0
     while len(left):
-        structures = [pool.structures[i] for i in left]
         if base is not None and gamma[left].max() > tolerance:
-            new = update_active_set(
-                base, pool.model, structures, tolerance=tolerance, structure_offset=_OFFSET, memory=pool.memory,
-                progress=pool.progress,
-            )  # fmt: skip
+            counts = _entering(pool, base, left, gamma[left], tolerance)
             where = "of the active set with the candidates"
         else:
             base = None
             new = build_active_set(
-                pool.model, structures, active_set.kind, tolerance=tolerance, memory=pool.memory,
-                seed=int(rng.integers(2**31)), progress=pool.progress,
+                pool.model, [pool.structures[i] for i in left], active_set.kind, tolerance=tolerance,
+                memory=pool.memory, seed=int(rng.integers(2**31)), progress=pool.progress,
             )  # fmt: skip
             where = "of the remaining candidates alone"
-        counts = np.zeros(len(left), dtype=int)
-        for environments in new.environments.values():
-            mine = environments[:, 0] - (_OFFSET if base is not None else 0)
-            mine = mine[(mine >= 0) & (mine < len(left))]
-            np.add.at(counts, mine, 1)
+            counts = np.zeros(len(left), dtype=int)
+            for environments in new.environments.values():
+                np.add.at(counts, environments[environments[:, 0] >= 0, 0], 1)
         entered = np.flatnonzero(counts)
         if not len(entered):
             if base is None:
@@ -63,6 +63,42 @@ def d_optimal(pool: Pool, wanted: int, rng: np.random.Generator, tolerance: floa
         turn += 1
     for i in left:
         yield Pick(int(i), 0.0, "nothing new: no environment enters any more", turn)
+
+
+def _entering(pool: Pool, base: ActiveSet, left: np.ndarray, gamma: np.ndarray, tolerance: float) -> np.ndarray:
+    """[len(left)] how many environments of each candidate are in the active set once all had their chance.
+
+    :param gamma: [len(left)] grades of the candidates under ``base``.
+    """
+    sizes = pool.sizes[left]
+    columns = max(pool.model.n_functions.values())
+    room = max(_SHORTLIST_BYTES // (8 * columns), 40 * columns)
+    everything = int(sizes.sum()) <= room
+    outside = np.arange(len(left)) if everything else np.flatnonzero(gamma > tolerance)
+    grade, current, stages = gamma[outside], base, []
+    for stage in range(_MAX_STAGES):
+        order = outside[np.argsort(-grade, kind="stable")]
+        taken = outside if everything else np.sort(order[: max(1, int(np.searchsorted(np.cumsum(sizes[order]), room)))])
+        stages.append(taken)
+        current = update_active_set(
+            current, pool.model, [pool.structures[i] for i in left[taken]], tolerance=tolerance,
+            structure_offset=_OFFSET * (stage + 1), memory=pool.memory, progress=pool.progress,
+        )  # fmt: skip
+        outside = np.setdiff1d(outside, taken)
+        if everything or not len(outside) or stage + 1 == _MAX_STAGES:
+            break
+        grade = pool.grades(current, left[outside])
+        pool.progress(f"stage {stage}: {len(taken)} candidates seen, gamma of the others up to {grade.max():.4g}")
+        if grade.max() <= _STAGE_TOLERANCE:
+            break
+        outside, grade = outside[grade > tolerance], grade[grade > tolerance]
+    counts = np.zeros(len(left), dtype=int)
+    for environments in current.environments.values():
+        label = environments[:, 0]
+        for stage, taken in enumerate(stages):
+            mine = label[label // _OFFSET == stage + 1] % _OFFSET
+            np.add.at(counts, taken[mine], 1)
+    return counts
 
 
 def cur(

@@ -248,3 +248,32 @@ def test_errors(model: AceModel, active_set: ActiveSet, candidates: list[Atoms])
         select("d_optimal", candidates, 3, model=model)
     with pytest.raises(AceError, match="unexpected keyword"):
         select("random", candidates, 3, model=model, options={"colour": 1})
+
+
+def test_large_pools_in_stages(model: AceModel, active_set: ActiveSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not fit is searched in stages: nothing is left outside, and nearly the same volume is reached."""
+    from aiida_aceal.selection import matrix
+
+    rng = np.random.default_rng(5)
+    many = [shaken(rng.uniform(0.05, 0.3), 300 + k, a=rng.uniform(3.5, 3.9)) for k in range(400)]
+    found = {}
+    real = matrix.update_active_set
+
+    def noted(*args, **kwargs):
+        found["set"] = real(*args, **kwargs)
+        found["calls"] = found.get("calls", 0) + 1
+        return found["set"]
+
+    monkeypatch.setattr(matrix, "update_active_set", noted)
+    reached = {}
+    for room in (2**25, 8):
+        monkeypatch.setattr(matrix, "_SHORTLIST_BYTES", room)
+        found.clear()
+        pool = Pool(many, model, active_set)
+        counts = matrix._entering(pool, active_set, np.arange(400), pool.gamma, 1.001)
+        assert counts.sum() == (found["set"].environments["Cu"][:, 0] >= matrix._OFFSET).sum()
+        assert (pool.grades(found["set"], np.arange(400)).max() <= 1.06) or found["calls"] == 4
+        reached[room] = (found["calls"], found["set"].log_volume["Cu"])
+    assert reached[2**25][0] == 1
+    assert reached[8][0] > 1
+    assert reached[8][1] == pytest.approx(reached[2**25][1], abs=0.5)
