@@ -63,13 +63,22 @@ def _farthest(X: np.ndarray, members: np.ndarray, centre: np.ndarray) -> Iterato
     Y = X[members]
     first = int(np.argmin(((Y - centre) ** 2).sum(axis=1)))
     yield int(members[first]), float(np.sqrt(((Y - centre) ** 2).sum(axis=1).max()))
-    nearest = np.sqrt(((Y - Y[first]) ** 2).sum(axis=1))
+    nearest = _distances(Y, first)
     nearest[first] = -1.0
     for _ in range(len(members) - 1):
         k = int(np.argmax(nearest))
         yield int(members[k]), float(nearest[k])
-        np.minimum(nearest, np.sqrt(((Y - Y[k]) ** 2).sum(axis=1)), out=nearest)
+        np.minimum(nearest, _distances(Y, k), out=nearest)
         nearest[k] = -1.0
+
+
+def _distances(X: np.ndarray, k: int, block: int = 4096) -> np.ndarray:
+    """[N] distances of all rows to row k; no copy of X is made, which may be hundreds of megabytes."""
+    out = np.empty(len(X))
+    for start in range(0, len(X), block):
+        difference = X[start : start + block] - X[k]
+        out[start : start + block] = np.sqrt(np.einsum("ij,ij->i", difference, difference))
+    return out
 
 
 def hybrid(pool: Pool, wanted: int, rng: np.random.Generator, weight: float = 0.5) -> Iterator[Pick]:
@@ -95,7 +104,7 @@ def hybrid(pool: Pool, wanted: int, rng: np.random.Generator, weight: float = 0.
             f"{pool.uncertainty_name} {values[k]:.4g} (rank {u[k]:.3f}), distance {min(d[k], 1):.3f}",
         )
         free[k] = False
-        np.minimum(nearest, np.sqrt(((X - X[k]) ** 2).sum(axis=1)), out=nearest)
+        np.minimum(nearest, _distances(X, k), out=nearest)
 
 
 def viability_probability(
