@@ -21,6 +21,7 @@ from .maxvol import (
     TOLERANCE,
     ActiveRows,
     check_numbers,
+    coarser_rank_tolerance,
     column_scale,
     search,
     start_rows,
@@ -125,13 +126,22 @@ def run_search(
     progress: Progress | None,
 ) -> tuple[dict[str, ElementActiveSet], dict[str, Any]]:
     """New active rows for every key of ``source.columns`` (an element, or a cluster of one), and facts of the run."""
-    elements = {el: _Element(k, scale[el]) for el, k in source.columns.items()}
-    run = _Run(source, elements, budget, tolerance, rank_tolerance, max_passes, seed, progress or (lambda _: None))
-    with Team(threads) as team:
-        run.team = team
-        run.build()
-        sets = {el: _finish(e, floor, run, source) for el, e in elements.items()}
-    return sets, {"passes": run.passes, "streamed": run.streamed, "n_structures": source.n_structures}
+    tell = progress or (lambda _: None)
+    while True:
+        elements = {el: _Element(k, scale[el].copy()) for el, k in source.columns.items()}
+        run = _Run(source, elements, budget, tolerance, rank_tolerance, max_passes, seed, tell)
+        with Team(threads) as team:
+            run.team = team
+            run.build()
+            sets = {el: _finish(e, floor, run, source) for el, e in elements.items()}
+        reached = max((one.tolerance_reached for one in sets.values()), default=0.0)
+        coarser = coarser_rank_tolerance(reached, tolerance, rank_tolerance, floor)
+        if coarser is None or run.passes >= max_passes:
+            break
+        rank_tolerance = coarser
+        tell(f"gamma reached {reached:.4g} through rounding errors: again with rank tolerance {coarser:g}")
+    facts = {"passes": run.passes, "streamed": run.streamed, "n_structures": source.n_structures}
+    return sets, {**facts, "rank_tolerance": rank_tolerance}
 
 
 def update_active_set(

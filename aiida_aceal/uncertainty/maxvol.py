@@ -110,17 +110,22 @@ def maxvol(
     check_numbers(tolerance, floor, rank_tolerance)
     scale = column_scale(rows if active is None else np.vstack([rows, _real_rows(active, active_floor)]), scale)
     limit = np.iinfo(np.int64).max if max_swaps is None else int(max_swaps)
-    rng = np.random.default_rng(seed)
-    with Team(threads) as team:
-        if active is None:
-            state = start_rows(rows, scale, rank_tolerance, team, rng)
-        else:
-            state = ActiveRows.from_active(active, active_floor, scale, rank_tolerance)
-        labels = np.arange(len(rows), dtype=np.int64)
-        reached, swaps = search(state, rows, labels, tolerance, limit, team, rng if active is None else None)
-        final = state.finish(floor)
-        if final.rank < rows.shape[1]:
-            reached = float(final.grade(rows, team).max(initial=0.0))
+    labels = np.arange(len(rows), dtype=np.int64)
+    while True:
+        rng = np.random.default_rng(seed)
+        with Team(threads) as team:
+            if active is None:
+                state = start_rows(rows, scale, rank_tolerance, team, rng)
+            else:
+                state = ActiveRows.from_active(active, active_floor, scale, rank_tolerance)
+            reached, swaps = search(state, rows, labels, tolerance, limit, team, rng if active is None else None)
+            final = state.finish(floor)
+            if final.rank < rows.shape[1]:
+                reached = float(final.grade(rows, team).max(initial=0.0))
+        coarser = coarser_rank_tolerance(reached, tolerance, rank_tolerance, floor)
+        if coarser is None or swaps >= limit:
+            break
+        rank_tolerance = coarser
     return MaxVolResult(
         indices=final.labels,
         active=final.rows * scale,
@@ -132,6 +137,17 @@ def maxvol(
         swaps=swaps,
         scale=scale,
     )
+
+
+def coarser_rank_tolerance(reached: float, tolerance: float, rank_tolerance: float, floor: float) -> float | None:
+    """The next rank tolerance to try if rounding errors along nearly unseen directions keep gamma above the tolerance.
+
+    Directions that small are better stood for by floor rows. None if the search did what was asked, or if nothing is
+    left to try (a hundredth of the floor).
+    """
+    if reached <= tolerance * LEAST_GAIN or 10.0 * rank_tolerance > 0.01 * floor * LEAST_GAIN:
+        return None
+    return 10.0 * rank_tolerance
 
 
 def search(
