@@ -204,12 +204,11 @@ class Problem:
         return collect_bonds([self.job.train.structures[k] for k in chunk.members], self.potential, self.layout)
 
     # --- loss -------------------------------------------------------------------------------------------------------
-    def evaluate(self, theta: np.ndarray, gradient: bool = True, chunks: Sequence[int] | None = None) -> Evaluation:
-        """Loss (and gradient) at ``theta``; ``chunks``: only these (for stochastic use), default all."""
+    def evaluate(self, theta: np.ndarray, gradient: bool = True) -> Evaluation:
+        """Loss (and gradient) at ``theta``."""
         coefficients, radial, shift = self.split(theta)
         radial = np.ascontiguousarray(radial)
         graphs = [with_weights(g, c) for g, c in zip(self.graphs, coefficients)]
-        chosen = self.chunks if chunks is None else [self.chunks[k] for k in chunks]
 
         def run(chunk: Chunk) -> _Sums:
             sums = _Sums(graphs, self.n_radial)
@@ -219,9 +218,9 @@ class Problem:
         # summed in the order of the chunks: the result does not depend on the number of threads
         if self.threads > 1:
             with ThreadPoolExecutor(self.threads) as pool:
-                parts = list(pool.map(run, chosen))
+                parts = list(pool.map(run, self.chunks))
         else:
-            parts = [run(chunk) for chunk in chosen]
+            parts = [run(chunk) for chunk in self.chunks]
         total = parts[0]
         for other in parts[1:]:
             total.add(other)

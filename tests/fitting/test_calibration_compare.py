@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aiida_aceal.ace import AceError, AceModel
-from aiida_aceal.fitting import Calibration, Ensemble, calibrate, compare_uncertainty, fit_ensemble, fit_linear
+from aiida_aceal.fitting import Calibration, calibrate, compare_uncertainty, fit_ensemble, fit_linear
 from aiida_aceal.fitting.compare import IndicatorValues, assess, cross_calibration, outlier_error, structure_grades
 
 
@@ -152,4 +152,3 @@ def test_comparison_refuses_nothing(comparison):
     fitted, _, _, train, test, _ = comparison
     with pytest.raises(AceError, match="nothing to compare"):
         compare_uncertainty(fitted, test, train, {})
-    assert Ensemble is not None

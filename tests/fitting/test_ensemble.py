@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from aiida_aceal.ace import AceError, AceModel
-from aiida_aceal.fitting import Ensemble, FitSettings, fit_ensemble
+from aiida_aceal.fitting import Ensemble, fit_ensemble
 from aiida_aceal.fitting.ensemble import iqr_threshold
 from aiida_aceal.fitting.labels import collect_labels
 from aiida_aceal.fitting.members import MemberModel, same_basis
@@ -206,4 +206,3 @@ def test_methods_must_fit_the_model(small_potential, random_structures, label):
         fit_ensemble(true, train, {}, {"member": 3})
     with pytest.raises(AceError, match=r"set regularization\.method"):
         fit_ensemble(true, train, {"regularization": {"method": "none"}}, {"method": "posterior"})
-    assert FitSettings().method == "linear"
