@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 from aiida_aceal.ace import build_potential
-from aiida_aceal.report.selection import markdown_table
 from aiida_aceal.selection.compare import learning_curve
 from aiida_aceal.selection.summary import summarise
 from aiida_aceal.worker.files import read_configurations
@@ -46,6 +45,39 @@ def sets(folder: Path, name: str) -> tuple[list, list]:
     )
 
 
+def table(summary: dict) -> str:
+    """Markdown: errors at every size (means over the seeds), and ratios to random over all sizes but the start."""
+    sizes = " / ".join(str(size) for size in summary["sizes"])
+    head = [
+        "strategy", f"force RMSE at {sizes}, meV/Å", f"largest force error at {sizes}, meV/Å",
+        f"energy RMSE at {sizes}, meV/atom", "force RMSE ÷ random", "largest force error ÷ random",
+        "labels (atoms) saved",
+    ]  # fmt: skip
+    lines = [head, ["---"] * len(head)]
+    for label in summary["order"]:
+        entry = summary["strategies"][label]
+        line = [f"`{label}`"]
+        for metric, digits in (("forces_rmse", 1), ("forces_max", 0), ("energy_rmse", 1)):
+            line.append(" / ".join(f"{1000 * p[metric]['mean']:.{digits}f}" for p in entry["points"]))
+        for metric in ("forces_rmse", "forces_max"):
+            test = entry.get("overall", {}).get(metric)
+            ratio = test and test["ratio"]
+            line.append(
+                "" if test is None else f"{ratio['mean']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}], {_p(test)}"
+            )
+        needed = entry["needed"]["forces_rmse"][0]
+        saved = [needed[f"saving_{unit}"] for unit in ("structures", "atoms")]
+        both = None not in saved
+        text = f"{100 * saved[0]:+.0f} % ({100 * saved[1]:+.0f} %)" if both else "not reached"
+        line.append(text if "overall" in entry else "")
+        lines.append(line)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _p(test: dict) -> str:
+    return f"p {test['p_holm']:.2g}, {test['wins']} of {test['n']}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
@@ -74,7 +106,7 @@ def main() -> None:
                 curves.setdefault(label, []).append(json.loads(file.read_text(encoding="utf-8")))
         summary = summarise(curves)
         (args.output / f"{name}.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
-        print(f"\n## {name}: {potential.n_functions[element]} functions\n\n{markdown_table(summary)}\n", flush=True)
+        print(f"\n## {name}: {potential.n_functions[element]} functions\n\n{table(summary)}\n", flush=True)
 
 
 if __name__ == "__main__":
