@@ -8,6 +8,8 @@ from typing import Any
 
 from ase import Atoms
 
+#: frames that are kept of a walker of which all are above the window
+ABOVE_WINDOW = 3
 #: settings beyond those of one run, with their defaults
 OWN = {
     "walkers": 1,
@@ -81,7 +83,7 @@ def choose_frames(
     """Candidates among the frames of all walkers, and how many were dropped for which reason.
 
     Frames above ``gamma_hi`` are dropped, unless a walker has none below: gamma may jump over the window between two
-    checks, and then the least extrapolating frame is the best there is. Short distances and duplicates are dropped;
+    checks, and then the :data:`ABOVE_WINDOW` least extrapolating frames are the best there is. Short distances and duplicates are dropped;
     if more than ``max_candidates`` remain, they are thinned evenly, as neighbouring frames are alike.
     """
     from aiida_aceal.exploration.filters import DuplicateFilter, gamma_max
@@ -106,8 +108,10 @@ def choose_frames(
                 sound.append(atoms)
         inside = [atoms for atoms in sound if gamma_max(atoms) <= gamma_hi]
         if sound and not inside:
-            inside = [min(sound, key=gamma_max)]
-            inside[0].info["above_window"] = True
+            # several, as the first of them may be the start, which is known already
+            inside = sorted(sound, key=gamma_max)[:ABOVE_WINDOW]
+            for atoms in inside:
+                atoms.info["above_window"] = True
         drop("above_window", len(sound) - len(inside))
         for atoms in inside:
             if duplicate is not None and duplicate(atoms):
