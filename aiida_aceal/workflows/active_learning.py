@@ -11,7 +11,7 @@ from aiida_aceal.data.active_set import ActiveSetData
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.potential import AcePotentialData
 from aiida_aceal.workflows import functions, policies, ports
-from aiida_aceal.workflows.base import AceWorkChain, output, why
+from aiida_aceal.workflows.base import AceWorkChain, clean_scratch, output, why
 from aiida_aceal.workflows.generation import GenerationWorkChain
 from aiida_aceal.workflows.protocol import ProtocolMixin
 from aiida_aceal.workflows.steps import derived_seed, step_class, step_inputs
@@ -62,6 +62,13 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
             validator=_check_window,
             help="`policy` (entry point of aiida_aceal.window_policies) and its settings; `fixed` takes gamma_lo, "
             "gamma_hi and gamma_stop.",
+        )
+        spec.input(
+            "clean_workdir",
+            valid_type=orm.Bool,
+            serializer=orm.to_aiida_type,
+            default=lambda: orm.Bool(True),
+            help="Empty the work folders of finished jobs after each generation; those of failed jobs stay.",
         )
         ports.plain_dict(spec, "loop", LOOP, "When to stop at the latest.")
         spec.inputs.validator = cls.validate_inputs
@@ -199,6 +206,9 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
             self.ctx.status = "failed"
             self._attach()
             return self.exit_codes.ERROR_GENERATION_FAILED.format(number=number, reason=reason)
+        if self.inputs.clean_workdir.value:
+            for problem in clean_scratch(child)[1]:
+                self.report(f"generation {number}: scratch not cleaned: {problem}")
         for name in ("potential", "active_set", "validation", "validation_report"):
             node = output(child, name)
             if node is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from aiida.common.links import LinkType
 from aiida.engine import WorkChain
-from aiida.orm import CalcFunctionNode, Node, ProcessNode
+from aiida.orm import CalcFunctionNode, CalcJobNode, Node, ProcessNode
 from plumpy.process_states import ProcessState
 
 _CALLS = (LinkType.CALL_CALC, LinkType.CALL_WORK)
@@ -93,6 +93,29 @@ def output(process: ProcessNode | None, name: str) -> Node | None:
         link_type=(LinkType.CREATE, LinkType.RETURN), link_label_filter=name
     ).all_nodes()
     return found[0] if found else None
+
+
+def clean_scratch(process: ProcessNode) -> tuple[int, list[str]]:
+    """Empty the work folders of all jobs below ``process`` that ended well; those of failed jobs stay for a look.
+
+    :returns: number of folders, and what went wrong
+    """
+    by_computer: dict[str, list[CalcJobNode]] = {}
+    for node in process.called_descendants:
+        if isinstance(node, CalcJobNode) and node.is_finished_ok and not node.base.caching.is_created_from_cache:
+            by_computer.setdefault(node.computer.uuid, []).append(node)
+    cleaned, problems = 0, []
+    for nodes in by_computer.values():
+        try:
+            with nodes[0].get_transport() as transport:
+                for node in nodes:
+                    folder = output(node, "remote_folder")
+                    if folder is not None and not folder.is_cleaned:
+                        folder._clean(transport=transport)
+                        cleaned += 1
+        except Exception as error:  # a full disk or a lost connection must not end a campaign
+            problems.append(f"{nodes[0].computer.label}: {type(error).__name__}: {error}")
+    return cleaned, problems
 
 
 def why(process: ProcessNode) -> str:

@@ -171,6 +171,7 @@ def _builder(prepared: Prepared, find_code: Callable[[str | None, str | None, st
     for name in SECTIONS:
         builder[name] = orm.Dict(prepared.sections[name])
     builder.seed = orm.Int(campaign.seed)
+    builder.clean_workdir = orm.Bool(campaign.clean_workdir)
     if not store:
         error = ActiveLearningWorkChain.spec().inputs.validate(dict(builder._inputs(prune=True)))
         if error:

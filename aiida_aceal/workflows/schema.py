@@ -100,6 +100,7 @@ class Campaign(Section):
     options: dict[str, Any] = Field(
         default_factory=dict, description="AiiDA's metadata.options of all jobs (resources, queue_name, ...)."
     )
+    clean_workdir: bool = Field(True, description="Empty the work folders of finished jobs after each generation.")
     threads: int | None = Field(None, gt=0, description="Cores of each job [default: all of this machine].")
 
     @model_validator(mode="after")

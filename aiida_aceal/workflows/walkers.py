@@ -83,8 +83,9 @@ def choose_frames(
     """Candidates among the frames of all walkers, and how many were dropped for which reason.
 
     Frames above ``gamma_hi`` are dropped, unless a walker has none below: gamma may jump over the window between two
-    checks, and then the :data:`ABOVE_WINDOW` least extrapolating frames are the best there is. Short distances and duplicates are dropped;
-    if more than ``max_candidates`` remain, they are thinned evenly, as neighbouring frames are alike.
+    checks, and then the :data:`ABOVE_WINDOW` least extrapolating frames are the best there is. Short distances and
+    duplicates are dropped; if more than ``max_candidates`` remain, they are thinned evenly, as neighbouring frames are
+    alike.
     """
     from aiida_aceal.exploration.filters import DuplicateFilter, gamma_max
 

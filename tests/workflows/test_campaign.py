@@ -1,6 +1,7 @@
 """One real campaign: what it stores, what it says, what a second one takes over, what goes wrong and how."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,6 +132,14 @@ def test_context_holds_no_data(finished_campaign):
     """Checkpoints are written at every transition: they must stay small."""
     for node in [finished_campaign, *generations(finished_campaign)]:
         assert len(node.base.attributes.get("checkpoints", "") or "") < 100_000
+
+
+def test_scratch_is_cleaned(finished_campaign):
+    """Work folders of jobs that ended well are empty after their generation."""
+    for generation in generations(finished_campaign):
+        for job in jobs(generation):
+            assert output(job, "remote_folder").is_cleaned
+            assert not list(Path(job.get_remote_workdir()).iterdir())
 
 
 def test_second_campaign_takes_over_all_jobs(finished_campaign, codes):
