@@ -1,4 +1,4 @@
-"""A local environment out of 4000 copper atoms at 1400 K (seed 001: Lysogorskiy et al., Sec. V.D and Fig. 10).
+"""A local environment out of 4000 copper atoms at 1400 K (Lysogorskiy et al., PRM 7, 043801, Sec. V.D and Fig. 10).
 
 A potential is trained on small EMT-labelled cells of solid copper. In molecular dynamics of 4000 atoms at 1400 K some
 atoms leave what it knows; about the worst one a box small enough for DFT is cut and made periodic, the atoms within the

@@ -1,4 +1,4 @@
-"""Active exploration of Li4 (seed 001: Lysogorskiy et al., Sec. V.C and Fig. 9), with an embedded calculator.
+"""Active exploration of Li4 (Lysogorskiy et al., PRM 7, 043801, Sec. V.C and Fig. 9), with an embedded calculator.
 
 The potential first knows Li2 and Li3 only. Three ways to add Li4 clusters are compared at equal size:
 
@@ -120,7 +120,7 @@ def explored(
 ) -> tuple[list[Atoms], list[float]]:
     """Up to ``count`` Li4 clusters by active exploration from Li3, in the order found, and their grades.
 
-    When nothing is left above gamma_lo, the window is lowered: the water study of seed 001 does the same.
+    When nothing is left above gamma_lo, the window is lowered: the water study of PRM 7, 043801 does the same.
     """
     active_set = build_active_set(AceModel(potential), list(initial), rank_tolerance=RANK)
     found: list[Atoms] = []

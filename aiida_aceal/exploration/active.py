@@ -1,4 +1,4 @@
-"""Active exploration (seed 001, Sec. V.C): structures made to be unknown, without refitting the potential.
+"""Active exploration (PRM 7, 043801, Sec. V.C): structures made to be unknown, without refitting the potential.
 
 A reference structure is drawn at random, its atoms are moved until the largest grade reaches the target, the find
 enters the active set, and so on. Attempts run in rounds of ``batch``; those of a round see the same active set and may

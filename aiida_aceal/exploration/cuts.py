@@ -1,4 +1,4 @@
-"""Cutting a small cell or cluster about one atom of a big structure (seed 001, Sec. V.D): geometry only.
+"""Cutting a small cell or cluster about one atom of a big structure (PRM 7, 043801, Sec. V.D): geometry only.
 
 A cut is made of units: single atoms, or whole molecules if asked. Units with an atom inside the inner sphere are never
 removed; overlap removal and stoichiometry repair take only outer units.

@@ -1,4 +1,4 @@
-"""Local environments out of structures too large for a label (seed 001, Sec. V.D).
+"""Local environments out of structures too large for a label (PRM 7, 043801, Sec. V.D).
 
 For every group of atoms above gamma_lo: a box about the worst one is cut and made periodic, its size chosen between
 twice the cutoff and the label budget so that the seam disturbs least; overlaps are removed, the composition repaired;

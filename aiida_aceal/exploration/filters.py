@@ -37,7 +37,7 @@ def gamma_max(atoms: Atoms) -> float:
 
 @dataclass(frozen=True)
 class WindowFilter:
-    """Keeps ``gamma_lo < gamma < gamma_hi`` of the largest grade in the structure (seed 001, Appendix E)."""
+    """Keeps ``gamma_lo < gamma < gamma_hi`` of the largest grade in the structure (PRM 7, 043801, Appendix E)."""
 
     gamma_lo: float = 2.0
     gamma_hi: float = float("inf")

@@ -27,7 +27,7 @@ class Constraints:
 
     :param minimum_distance: one shortest distance (A), or by pair ``{"Cu-I": 2.1}``; default from covalent radii
     :param fraction: that default, as fraction of the sum of the covalent radii
-    :param penalty: per A of violation, in units of gamma (seed-code default 1000)
+    :param penalty: per A of violation, in units of gamma (default 1000, as in published settings)
     :param free: ``"all"``, atom indices, ``{"elements": ["O"]}`` or ``{"around": index, "radius": A}``; atoms held by
         an ``ase.constraints.FixAtoms`` never move
     :param max_displacement: largest distance (A) of a free atom from its start, or None

@@ -1,6 +1,7 @@
 """Grade of a structure, and a smooth maximum of the grades with its exact gradient.
 
-With the inverse active set X [K, K] of the atom's element, gamma_i = max_j |c_ij|, c_ij = sum_k b_ik X_kj (seed 001,
+With the inverse active set X [K, K] of the atom's element, gamma_i = max_j |c_ij|, c_ij = sum_k b_ik X_kj (PRM 7,
+043801,
 Sec. III.B), where the row b_i is the projections B_i (linear kind) or dE_i/dc (full kind). Its maximum over atoms has
 kinks, so searches with gradients use the p-norm over atoms and columns,
 

@@ -1,6 +1,7 @@
 """Relaxation of the outer atoms of a cut: they move to become unremarkable, the inner sphere stays as it is.
 
-Minimises the smooth maximum of the grades of all atoms but the centre (seed 001, Sec. V.D) by L-BFGS with the exact
+Minimises the smooth maximum of the grades of all atoms but the centre (PRM 7, 043801, Sec. V.D) by L-BFGS with the
+exact
 gradient. The atoms of the inner sphere do not move, and an outer atom that would enter the sphere is put on its
 surface (where every basis function vanishes), so that the projections of the centre are kept exactly.
 """

@@ -33,7 +33,7 @@ _ABSURD = 1e9  # value of a structure that cannot be evaluated: two atoms at one
 class SearchSettings:
     """How one search runs.
 
-    :param method: ``nelder-mead`` (seed 001, V.C) or ``gradient`` (L-BFGS on the smooth maximum)
+    :param method: ``nelder-mead`` (PRM 7, 043801, V.C) or ``gradient`` (L-BFGS on the smooth maximum)
     :param target_gamma: grade to reach
     :param target_tolerance: half width of the window about it, or None: any grade of at least ``target_gamma``
     :param max_evaluations: evaluations of one start

@@ -1,6 +1,7 @@
 """Learning curves: how fast the errors on a fixed test set fall when a strategy chooses from a labelled pool.
 
-Seed 001, Sec. V.A and Fig. 6. One (strategy, seed) is one call of `learning_curve`, with nothing random but its seed,
+PRM 7, 043801, Sec. V.A and Fig. 6. One (strategy, seed) is one call of `learning_curve`, with nothing random but its
+seed,
 so that it can be a job of its own. `aiida_aceal.selection.summary` compares the curves of strategies and seeds.
 """
 
@@ -87,7 +88,8 @@ def learning_curve(
 
     Each round: refit on what has been chosen, active set of what has been chosen, errors on ``test``, next choice among
     the rest. If a strategy names fewer structures than the next size asks for (``viability`` accepts few; near
-    duplicates are dropped), random ones are added, as in seed 001, and counted as ``n_random``. ``viability`` takes
+    duplicates are dropped), random ones are added, as in PRM 7, 043801, and counted as ``n_random``. ``viability``
+    takes
     its reference statistics from the training set of the round unless its options name some.
 
     :param potential: the basis.

@@ -110,7 +110,7 @@ def cur(
     element's matrix of projections.
 
     :param scaled: divide every function by its root mean square first. Without it, the few functions of large
-        magnitude decide (seed 001 blames the spread of magnitudes for the failure of CUR).
+        magnitude decide (PRM 7, 043801 blames the spread of magnitudes for the failure of CUR).
     :param rank: number of singular vectors; default: all above 1e-6 of the largest. With all of them the leverage is
         ``b (B^T B)^-1 b^T``, which does not change when functions are rescaled: only a truncated rank feels ``scaled``.
     """

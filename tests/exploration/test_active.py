@@ -50,7 +50,7 @@ def test_li4_from_li2_and_li3(lithium, starts, method):
     labels = result.active_set.environments["Li"][:, 0]
     first = result.report["first_label"]
     assert set(range(first, first + len(result.candidates))) >= set(labels[labels >= first]) != set()
-    # seed 001, Sec. III.B: each swap multiplies the volume by a gamma above 1
+    # PRM 7, 043801, Sec. III.B: each swap multiplies the volume by a gamma above 1
     assert result.active_set.log_volume["Li"] > aset.log_volume["Li"] + np.log(result.report["gammas"][0]) - 1e-6
 
 

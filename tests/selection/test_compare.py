@@ -274,7 +274,8 @@ def test_settings_round_trip():
 
 @pytest.mark.parametrize(("unit", "sizes"), [("structures", [20, 50]), ("atoms", [400, 800, 1600])])
 def test_copper(unit, sizes, data_dir):
-    """Seed 001, Fig. 6: at equal size D-optimality has the lower largest force error, here in every seed and size."""
+    """PRM 7, 043801, Fig. 6: at equal size D-optimality has the lower largest force error, here in every seed and
+    size."""
     frames = read_configurations(data_dir / "Cu-II_1k.extxyz", energy_key="REF_energy", forces_key="REF_forces")
     test = [atoms for k, atoms in enumerate(frames) if k % 10 == 7]
     pool = [atoms for k, atoms in enumerate(frames) if k % 10 != 7]
