@@ -27,6 +27,7 @@ from .maxvol import (
     start_rows,
 )
 from .sources import Rows, force_outliers, natural_scale, parse_memory, unpack
+from .swaps import WORKING_ROWS
 from .threads import Team
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ Progress = Callable[[str], None]
 _HELD_PART = 0.38
 _CHUNK_PART = 0.12
 _POOL_PART = 0.15
+#: Swaps in one block end by themselves, unless rounding errors are as large as the tolerance.
+_ROUNDS = 100
 
 
 @dataclass
@@ -236,6 +239,11 @@ class _Run:
     streamed: bool = False
     team: Team | None = None
 
+    def __post_init__(self) -> None:
+        # working sets and square matrices exist whatever the number of rows
+        k = max(e.columns for e in self.elements.values())
+        self.budget = int(max(0.3 * self.budget, self.budget - 8 * k * (6 * WORKING_ROWS + 10 * k)))
+
     def build(self) -> None:
         self._first_pass()
         while self.streamed and self.passes < self.max_passes:
@@ -293,7 +301,7 @@ class _Run:
             return
         if e.state is None:
             self._start(e)
-        while True:
+        for _ in range(_ROUNDS):
             gammas = [e.state.grade(rows, self.team) for rows, _ in e.blocks]
             if not self._swap_worst(e, gammas):
                 break
@@ -308,7 +316,7 @@ class _Run:
             return
         rows, labels = e.pool
         gamma = e.state.grade(rows, self.team)
-        best = np.sort(np.argsort(-gamma, kind="stable")[: 16 * e.columns])
+        best = np.sort(np.argsort(-gamma, kind="stable")[: self._sample_size(e)])
         rng = np.random.default_rng(self.seed)
         limit = np.iinfo(np.int64).max
         e.swaps += search(e.state, rows[best], labels[best], self.tolerance, limit, self.team, rng)[1]
@@ -318,7 +326,7 @@ class _Run:
         rng = np.random.default_rng(self.seed)
         e.scale = column_scale(np.zeros((0, e.columns)), e.scale)
         n = sum(len(r) for r, _ in e.blocks)
-        count = min(n, 16 * e.columns)
+        count = min(n, self._sample_size(e))
         picks = np.sort(rng.choice(n, count, replace=False))
         edges = np.cumsum([0, *[len(r) for r, _ in e.blocks]])
         parts = [picks[(picks >= a) & (picks < b)] - a for a, b in itertools.pairwise(edges)]
@@ -328,6 +336,10 @@ class _Run:
         real = e.state.labels >= 0
         e.state.labels[real] = labels[e.state.labels[real]]
         _, e.swaps = search(e.state, rows, labels, self.tolerance, np.iinfo(np.int64).max, self.team, rng)
+
+    def _sample_size(self, e: _Element) -> int:
+        """Rows of a search that has rows and coefficients in memory."""
+        return int(min(16 * e.columns, max(4 * e.columns, 0.1 * self.budget / (16 * e.columns))))
 
     def _swap_worst(self, e: _Element, gammas: list[np.ndarray]) -> int:
         worst = _largest(e.blocks, gammas, 8 * e.columns, self.tolerance)
@@ -350,7 +362,9 @@ class _Run:
                 e.reached = max(e.reached, float(gamma.max()))
                 if not measure_only and gamma.max() > self.tolerance:
                     e.blocks = [block]
-                    while self._swap_worst(e, [gamma]):
+                    for _ in range(_ROUNDS):
+                        if not self._swap_worst(e, [gamma]):
+                            break
                         gamma = e.state.grade(block[0], self.team)
                     e.blocks = []
         if measure_only:

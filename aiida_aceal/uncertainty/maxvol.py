@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.linalg import lapack, solve_triangular
+from scipy.linalg import lapack, qr, solve_triangular
 
 from aiida_aceal.ace.errors import AceError
 
@@ -40,9 +40,12 @@ _PROJECTIONS = 32
 #: Attempts to find a larger volume by shaking the set found.
 _SHAKES = 16
 _CHECKED_ROWS = 2048
-_ROUNDS = 50
+_ROUNDS = 20
 #: Largest coefficient that rounding may cause on the place of a floor row.
 _FLOOR_NOISE = 0.02
+#: Largest error of coefficients that is accepted, and the rank tolerance at which that is given up.
+_NOISE = 2.0e-5
+_COARSEST = 1.0e-6
 _DRIFT = 1.0e-6
 
 
@@ -238,11 +241,14 @@ def column_scale(rows: np.ndarray, natural: np.ndarray | None = None) -> np.ndar
 class ActiveRows:
     """K active rows in scaled units, their labels and inverse; the mutable state of a search."""
 
-    def __init__(self, rows: np.ndarray, labels: np.ndarray, scale: np.ndarray) -> None:
+    def __init__(
+        self, rows: np.ndarray, labels: np.ndarray, scale: np.ndarray, rank_tolerance: float = RANK_TOLERANCE
+    ) -> None:
         self.rows = rows
         self.labels = labels
         self.scale = scale
-        self.invert()
+        self.rank_tolerance = rank_tolerance
+        self._factorise()
 
     @classmethod
     def from_active(
@@ -257,36 +263,61 @@ class ActiveRows:
         if is_floor is not None:
             places = np.flatnonzero(is_floor)
             labels[places] = FLOOR_ROW
-            rows[places] *= (rank_tolerance / np.abs(rows[places]).max(axis=1))[:, None]
-        return cls(rows, labels, scale)
+            function = np.abs(rows[places]).argmax(axis=1)
+            rows[places] = 0.0
+            rows[places, function] = rank_tolerance
+        return cls(rows, labels, scale, rank_tolerance)
 
     @property
     def rank(self) -> int:
         return int((self.labels != FLOOR_ROW).sum())
 
     def invert(self) -> None:
-        lu, pivots, info = lapack.dgetrf(self.rows)
-        if info == 0:
-            self.inverse, info = lapack.dgetri(lu, pivots)
-        if info != 0 or not np.isfinite(self.inverse).all():
-            raise AceError("the active rows are singular: rebuild the active set from its environments")
-        self.inverse = np.ascontiguousarray(self.inverse)
-        self._raise_floor()
+        """New inverse after a change of rows; directions too small for double precision become unseen ones."""
+        noise = self._factorise()
+        while noise > _NOISE and self.rank_tolerance < _COARSEST:
+            self.rank_tolerance *= 10.0
+            real = self.labels != FLOOR_ROW
+            columns = qr(self.rows[real], mode="r", pivoting=True, check_finite=False)[1]
+            self.rows, self.labels = _lu_choice(self.rows[real], self.labels[real], self.rank_tolerance, columns)
+            noise = self._factorise()
 
-    def _raise_floor(self) -> None:
-        """Keep rounding errors along unseen directions below the size of their floor rows.
+    def _factorise(self) -> float:
+        """Set the inverse; the largest error of ``rows inverse = 1``, which is that of coefficients as well.
 
-        Coefficients of the other active rows on a floor row's place are zero but for rounding, which the condition
-        number multiplies: what is found there is what any row may have without meaning anything.
+        Real rows R and floor rows ``f e_q`` of functions q make ``A = [[R_p, R_q], [0, f]]`` and
+        ``A^-1 = [[R_p^-1, -R_p^-1 R_q / f], [0, 1 / f]]``: the zero is exact, no floor row can spoil a real one.
+        Along unseen directions, coefficients of the real rows are zero but for rounding; floor rows are kept larger
+        than that, since what is found there is what any row may have without meaning anything.
         """
+        k = len(self.rows)
         floor = np.flatnonzero(self.labels == FLOOR_ROW)
         real = np.flatnonzero(self.labels != FLOOR_ROW)
-        if not floor.size or not real.size:
-            return
-        noise = np.abs(self.rows[real] @ self.inverse[:, floor]).max(axis=0)
-        factor = np.maximum(noise / _FLOOR_NOISE, 1.0)
-        self.rows[floor] *= factor[:, None]
-        self.inverse[:, floor] /= factor
+        q = np.abs(self.rows[floor]).argmax(axis=1) if floor.size else floor
+        p = np.setdiff1d(np.arange(k), q)
+        self.inverse = np.zeros((k, k))
+        if real.size:
+            rows = self.rows[real]
+            lu, pivots, info = lapack.dgetrf(rows[:, p]) if len(p) == len(real) else (None, None, 1)
+            # solving A X = 1 makes B X accurate; the usual inverse (getri) is accurate as X B, and 1e4 times worse here
+            inner, info = lapack.dgetrs(lu, pivots, np.eye(len(real))) if info == 0 else (None, 1)
+            if info != 0 or not np.isfinite(inner).all():
+                raise AceError("the active rows are singular: rebuild the active set from its environments")
+            self.inverse[np.ix_(p, real)] = inner
+        if floor.size:
+            size = self.rows[floor, q]
+            if real.size:
+                outer = inner @ rows[:, q]
+                noise = np.abs(rows[:, p] @ outer - rows[:, q]).max(axis=0)
+                size = np.maximum(size, noise / _FLOOR_NOISE)
+                self.rows[floor, q] = size
+                self.inverse[np.ix_(p, floor)] = -outer / size
+            self.inverse[q, floor] = 1.0 / size
+        if not real.size:
+            return 0.0
+        error = rows[:, p] @ inner
+        error[np.diag_indices(len(real))] -= 1.0
+        return float(np.abs(error, out=error).max())
 
     def coefficients(self, rows: np.ndarray) -> np.ndarray:
         """``rows A^-1`` for rows [n, K] in their own units."""
@@ -361,10 +392,24 @@ def start_rows(
 
 
 def lu_rows(rows: np.ndarray, labels: np.ndarray, scale: np.ndarray, rank_tolerance: float) -> ActiveRows:
-    """Active rows from the pivots of an LU factorisation of all ``rows`` [n, K] and K floor rows."""
+    """Active rows from the pivots of an LU factorisation of ``rows`` [n, K] and floor rows."""
+    start, chosen = _lu_choice(rows / scale, labels, rank_tolerance)
+    state = ActiveRows(start, chosen, scale, rank_tolerance)
+    state.invert()
+    return state
+
+
+def _lu_choice(
+    rows: np.ndarray, labels: np.ndarray, rank_tolerance: float, columns: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """K of the scaled rows and of K floor rows of size ``rank_tolerance``, and their labels.
+
+    :param columns: the order of elimination; the last ones are those that floor rows stand for.
+    """
     n, k = rows.shape
+    columns = np.arange(k) if columns is None else columns
     work = np.zeros((n + k, k), order="F")
-    np.divide(rows, scale, out=work[:n])
+    work[:n] = rows[:, columns]
     np.fill_diagonal(work[n:], rank_tolerance)
     _, pivots, _ = lapack.dgetrf(work, overwrite_a=1)
     order = np.arange(n + k, dtype=np.int64)
@@ -373,8 +418,8 @@ def lu_rows(rows: np.ndarray, labels: np.ndarray, scale: np.ndarray, rank_tolera
     order = order[:k]
     is_row = order < n
     start = np.zeros((k, k))
-    start[is_row] = rows[order[is_row]] / scale
-    start[~is_row, order[~is_row] - n] = rank_tolerance
+    start[is_row] = rows[order[is_row]]
+    start[~is_row, columns[order[~is_row] - n]] = rank_tolerance
     chosen = np.full(k, FLOOR_ROW, dtype=np.int64)
     chosen[is_row] = labels[order[is_row]]
-    return ActiveRows(start, chosen, scale)
+    return start, chosen

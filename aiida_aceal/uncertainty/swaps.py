@@ -13,7 +13,7 @@ from . import kernels
 from .threads import Team, largest_coefficients
 
 #: Sizes of the working sets, each the rows with the largest coefficients of the one before.
-_OUTER_ROWS = 3072
+WORKING_ROWS = 3072
 _INNER_ROWS = 128
 #: A swap that gains less than this is rounding noise and could be undone for ever.
 LEAST_GAIN = 1.0 + 1.0e-9
@@ -64,12 +64,12 @@ def improve(
         if not violators and not polish:
             break
         chosen = np.arange(n)
-        if n > _OUTER_ROWS:
-            chosen = np.sort(np.argpartition(-largest, _OUTER_ROWS)[:_OUTER_ROWS])
+        if n > WORKING_ROWS:
+            chosen = np.sort(np.argpartition(-largest, WORKING_ROWS)[:WORKING_ROWS])
         small = c[chosen]
         local = np.full(k, -1, dtype=np.int64)
         total += _working_set(small, local, tolerance, limit - total, pairs)
-        if polish and violators <= _OUTER_ROWS:
+        if polish and violators <= WORKING_ROWS:
             total += _shake_often(small, local, tolerance, limit - total, shakes, rng, team)
             polish = False
         places = np.flatnonzero(local >= 0)

@@ -25,6 +25,17 @@ class Files:
                 atoms.info.setdefault("aceal_hash", configuration_hash(atoms))
                 yield atoms
 
+    def groups(self, key: str) -> list[str]:
+        """The value of an info entry of each structure."""
+        from aiida_aceal.ace import AceError
+
+        found = []
+        for index, atoms in enumerate(self):
+            if key not in atoms.info:
+                raise AceError(f"structure {index} has no info entry {key!r}; it has {sorted(atoms.info)}")
+            found.append(str(atoms.info[key]))
+        return found
+
 
 @click.command()
 @click.argument("potential", type=click.Path(path_type=Path))
@@ -35,15 +46,25 @@ class Files:
 @click.option("--memory", default="2GiB", show_default=True, help="Largest memory of the program.")
 @click.option("--previous", type=click.Path(path_type=Path), help="Update this active set instead of building one.")
 @click.option("--exclude-outliers", is_flag=True, help="Leave out environments with a force error beyond Q3 + 1.5 IQR.")
+@click.option("--clusters", type=int, help="Local active sets: so many clusters of each element's environments.")
+@click.option("--group-key", help="Local active sets: one for each value of this info entry of the structures.")
+@click.option("--definition", type=click.Choice(["minimum", "own"]), default="minimum", show_default=True,
+              help="Local grade: the smallest over the clusters, or that of the environment's own cluster.")
+@click.option("--switch", type=float, help="Local grade only in clusters with less than this part of an equal share.")
 @click.option("--seed", default=0, show_default=True, help="Of the probes that give the natural size of functions.")
 @click.option("--report", type=click.Path(path_type=Path), help="JSON with rank, volume and environments by element.")
-def command(potential, data, output, kind, tolerance, memory, previous, exclude_outliers, seed, report) -> None:
+def command(
+    potential, data, output, kind, tolerance, memory, previous, exclude_outliers, clusters, group_key, definition,
+    switch, seed, report,
+) -> None:  # fmt: skip
     """Choose the environments of DATA... with the largest volume for POTENTIAL (fitted or not).
 
     With --previous all of DATA is checked against the old set, and only what exceeds the tolerance is swapped in.
+    With --clusters or --group-key OUTPUT holds local active sets beside the global one: `grade`, `select`, `explore`
+    and `aceal-lmp` read it, ML-PACE does not.
     """
     from aiida_aceal.ace import AceError, AceModel, AcePotential
-    from aiida_aceal.uncertainty import ActiveSet, build_active_set, update_active_set
+    from aiida_aceal.uncertainty import ActiveSet, build_active_set, build_local_active_set, update_active_set
     from aiida_aceal.uncertainty.sources import memory_left
 
     started = time.perf_counter()
@@ -55,7 +76,17 @@ def command(potential, data, output, kind, tolerance, memory, previous, exclude_
     def progress(line: str) -> None:
         print(f"{time.perf_counter() - started:7.1f} s  {line}", file=sys.stderr, flush=True)
 
-    if previous is None:
+    if clusters is not None or group_key is not None:
+        if previous is not None or exclude_outliers:
+            raise AceError("local active sets are built anew from all of DATA: without --previous, --exclude-outliers")
+        if clusters is not None and group_key is not None:
+            raise AceError("give --clusters or --group-key, not both")
+        groups = None if group_key is None else source.groups(group_key)
+        active_set = build_local_active_set(
+            model, source, kind, clusters=clusters or 1, groups=groups, definition=definition, switch=switch,
+            tolerance=tolerance, memory=memory, seed=seed, progress=progress,
+        )  # fmt: skip
+    elif previous is None:
         active_set = build_active_set(
             model, source, kind, tolerance=tolerance, memory=memory, exclude_outliers=exclude_outliers, seed=seed,
             progress=progress,
