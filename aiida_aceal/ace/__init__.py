@@ -22,7 +22,7 @@ _WHERE = {
     "build_potential": "build",
 }
 
-__all__ = ["AceError", *_WHERE]  # noqa: PLE0604
+__all__ = ["AceError", *_WHERE]
 
 
 def __getattr__(name: str):

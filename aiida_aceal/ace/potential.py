@@ -148,7 +148,7 @@ class AcePotential:
     # --- reading and writing ------------------------------------------------------------------------------------
     @classmethod
     def read(cls, path: str | Path) -> AcePotential:
-        """Read a B-basis ``.yaml``; a ``.yace`` gives a `aiida_aceal.ace.yace.CTildePotential` (for evaluation only)."""
+        """Read a B-basis ``.yaml``; a ``.yace`` gives a `CTildePotential` (for evaluation only)."""
         if Path(path).suffix == ".yace":
             from .yace import CTildePotential
 
