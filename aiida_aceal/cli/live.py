@@ -160,8 +160,6 @@ class Watcher:
         self.seen: set[int] = set()
 
     def __call__(self, node: ProcessNode) -> str | None:
-        from aiida.orm import CalcJobNode
-
         from aiida_aceal.workflows.base import output
 
         for child in generations(node):
@@ -170,11 +168,28 @@ class Watcher:
                 report = output(child, "generation_report")
                 if report is not None:
                     self.display.add_row(report.get_dict())
-            elif not child.is_terminated:
-                for job in child.called_descendants:
-                    if isinstance(job, CalcJobNode) and job.paused and not job.is_terminated:
-                        return f"{job.process_label}<{job.pk}> cannot go on: {job.process_status}"
-        return None
+        return paused_job(node)
+
+
+def paused_job(node: ProcessNode) -> str | None:
+    """What AiiDA says about a job below ``node`` that it has paused, ``None`` if there is none.
+
+    AiiDA pauses a job that cannot be submitted or retrieved and waits for a person; nobody is there in a single run.
+    """
+    from aiida.orm import CalcJobNode, QueryBuilder
+
+    query = QueryBuilder().append(
+        CalcJobNode, filters={"attributes": {"has_key": "paused"}, "ctime": {">=": node.ctime}}, project="*"
+    )
+    for job in query.all(flat=True):
+        if job.paused and not job.is_terminated:
+            parent = job
+            while parent is not None and parent.pk != node.pk:
+                parent = parent.caller
+            if parent is not None:
+                reason = job.process_status or "paused"
+                return f"{job.process_label}<{job.pk}> cannot go on ({reason}): see verdi process report {job.pk}"
+    return None
 
 
 def generations(node: ProcessNode) -> list[ProcessNode]:

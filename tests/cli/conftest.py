@@ -1,9 +1,20 @@
 """The commands in-process, as a user types them, with an AiiDA configuration of their own."""
 
+import sys
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
 from aiida_aceal.cli.root import main
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "workflows"))
+
+
+@pytest.fixture
+def codes(aceal_worker_code, aceal_lmp_code):
+    """Executable -> code."""
+    return {"aceal-worker": aceal_worker_code, "aceal-lmp": aceal_lmp_code}
 
 
 @pytest.fixture
