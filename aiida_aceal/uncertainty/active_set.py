@@ -18,7 +18,7 @@ import numpy as np
 from aiida_aceal.ace.errors import AceError
 
 from . import kernels
-from .maxvol import FLOOR_ROW, check_rows
+from .active_rows import FLOOR_ROW, check_rows
 from .threads import row_blocks
 
 KINDS = ("linear", "full")
@@ -386,7 +386,8 @@ def from_rows(
     :param environments: element -> [N, 2] (structure, atom) of each row (default: (row, 0)).
     :param options: as for :func:`~.maxvol.maxvol`.
     """
-    from .maxvol import FLOOR, TOLERANCE, maxvol
+    from .active_rows import FLOOR
+    from .maxvol import TOLERANCE, maxvol
 
     sets = {}
     for el, r in rows.items():

@@ -12,20 +12,16 @@ import numpy as np
 from aiida_aceal.ace.errors import AceError
 
 from . import kernels
-from .active_set import KINDS, UNKNOWN_ROW, ActiveSet, ElementActiveSet
-from .maxvol import (
+from .active_rows import (
     FLOOR,
     FLOOR_ROW,
     PREVIOUS_ROW,
     RANK_TOLERANCE,
-    TOLERANCE,
     ActiveRows,
-    check_numbers,
-    coarser_rank_tolerance,
-    column_scale,
-    search,
     start_rows,
 )
+from .active_set import KINDS, UNKNOWN_ROW, ActiveSet, ElementActiveSet
+from .maxvol import TOLERANCE, check_numbers, coarser_rank_tolerance, column_scale, search
 from .sources import Rows, force_outliers, natural_scale, parse_memory, unpack
 from .swaps import WORKING_ROWS
 from .threads import Team
@@ -43,6 +39,8 @@ _CHUNK_PART = 0.12
 _POOL_PART = 0.15
 #: Swaps in one block end by themselves, unless rounding errors are as large as the tolerance.
 _ROUNDS = 100
+#: Streaming sees each row with another active set: more attempts to find a larger volume among the best of them.
+_SHAKES = 60
 
 
 @dataclass
@@ -184,12 +182,16 @@ def update_active_set(
     source = Rows(model, structures, active_set.kind, budget * _CHUNK_PART, exclude)
     elements = {}
     for el, old in active_set.sets.items():
-        rows = old.active_rows()
         is_floor = old.floor_rows
-        scale = np.abs(rows[~is_floor]).max(axis=0, initial=0.0)
-        scale[np.abs(rows[is_floor]).argmax(axis=1)] = np.abs(rows[is_floor]).max(axis=1, initial=0.0) / floor
-        scale = column_scale(rows[:0], scale)
-        state = ActiveRows.from_active(rows, is_floor, scale.copy(), rank_tolerance)
+        if is_floor.any():
+            rows = old.active_rows()
+            scale = np.abs(rows[~is_floor]).max(axis=0, initial=0.0)
+            scale[np.abs(rows[is_floor]).argmax(axis=1)] = np.abs(rows[is_floor]).max(axis=1) / floor
+            scale = column_scale(rows[:0], scale)
+            state = ActiveRows.from_active(rows, is_floor, scale.copy(), rank_tolerance)
+        else:
+            state = ActiveRows.from_inverse(old.inverse)
+            scale = state.scale.copy()
         elements[el] = _Element(source.columns[el], scale, state)
     run = _Run(source, elements, budget, tolerance, rank_tolerance, max_passes, 0, progress or (lambda _: None))
     with Team(threads) as team:
@@ -319,7 +321,7 @@ class _Run:
         best = np.sort(np.argsort(-gamma, kind="stable")[: self._sample_size(e)])
         rng = np.random.default_rng(self.seed)
         limit = np.iinfo(np.int64).max
-        e.swaps += search(e.state, rows[best], labels[best], self.tolerance, limit, self.team, rng)[1]
+        e.swaps += search(e.state, rows[best], labels[best], self.tolerance, limit, self.team, rng, _SHAKES)[1]
 
     def _start(self, e: _Element) -> None:
         """First active rows: from a sample of the held rows."""
@@ -412,7 +414,8 @@ def _finish(
         e.state = start_rows(
             np.zeros((0, e.columns)), e.scale.copy(), run.rank_tolerance, run.team, np.random.default_rng(run.seed)
         )
-    e.state.rescale(e.scale)  # later chunks may have brought larger values
+    if e.state.rank < e.columns:
+        e.state.rescale(e.scale)  # the size of floor rows: later chunks may have brought larger values
     final = e.state.finish(floor)
     environments = unpack(final.labels)
     identifiers = [source.identifiers.get(int(s), "") for s in environments[:, 0]]

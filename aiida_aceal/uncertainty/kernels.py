@@ -41,8 +41,8 @@ def take_columns(c: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
             out[i, j] = c[i, columns[j]]
 
 
-@nb.njit("i8(f8[:,::1], i8[::1], f8, i8)", **_JIT)
-def swap_rows(c: np.ndarray, owner: np.ndarray, tolerance: float, limit: int) -> int:
+@nb.njit("i8(f8[:,::1], i8[::1], f8, i8, f8[::1])", **_JIT)
+def swap_rows(c: np.ndarray, owner: np.ndarray, tolerance: float, limit: int, gain: np.ndarray) -> int:
     """Greedy swaps inside a small coefficient matrix until ``max |c| <= tolerance``.
 
     Each swap puts the row of the largest ``|c[i, j]|`` in place j, which multiplies the volume by ``|c[i, j]|``
@@ -51,6 +51,7 @@ def swap_rows(c: np.ndarray, owner: np.ndarray, tolerance: float, limit: int) ->
 
     :param c: [w, K] coefficients, overwritten.
     :param owner: [K], set to the row now in each place that was swapped.
+    :param gain: [1], the gain of log volume is added to it.
     :return: number of swaps, at most ``limit``.
     """
     w, k = np.int64(c.shape[0]), np.int64(c.shape[1])
@@ -71,6 +72,7 @@ def swap_rows(c: np.ndarray, owner: np.ndarray, tolerance: float, limit: int) ->
         p = best_i
         q = best_j
         pivot = c[p, q]
+        gain[0] += np.log(abs(pivot))
         for j in range(k):
             row[j] = c[p, j] / pivot
         row[q] = (pivot - 1.0) / pivot

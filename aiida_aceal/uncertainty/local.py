@@ -18,9 +18,10 @@ import numpy as np
 
 from aiida_aceal.ace.errors import AceError
 
+from .active_rows import FLOOR, RANK_TOLERANCE
 from .active_set import ActiveSet, ElementActiveSet, element_from_report
 from .build import Progress, check_kind, first_structures, run_search
-from .maxvol import FLOOR, RANK_TOLERANCE, TOLERANCE, check_numbers
+from .maxvol import TOLERANCE, check_numbers
 from .sources import Rows, natural_scale, parse_memory, unpack
 
 if TYPE_CHECKING:

@@ -16,36 +16,26 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.linalg import lapack, qr, solve_triangular
 
 from aiida_aceal.ace.errors import AceError
 
 from . import kernels
+from .active_rows import (
+    FLOOR,
+    RANK_TOLERANCE,
+    ActiveRows,
+    check_rows,
+    start_rows,
+)
 from .swaps import LEAST_GAIN, improve
-from .threads import Team, largest_coefficients, row_blocks
+from .threads import Team, largest_coefficients
 
-#: Label of an active row that is no environment but stands for an unseen direction.
-FLOOR_ROW = -1
-#: Labels of rows that were active before and stayed: ``PREVIOUS_ROW - place``.
-PREVIOUS_ROW = -2
-#: Size of floor rows relative to the largest value of each function.
-FLOOR = 1.0e-4
-#: A direction is unseen if all rows have less than this part of the function's scale left along it.
-RANK_TOLERANCE = 1.0e-12
 TOLERANCE = 1.001
 
-#: Rows to start from, in multiples of K, and random projections that estimate their leverage.
-_START_ROWS = 4
-_PROJECTIONS = 32
 #: Attempts to find a larger volume by shaking the set found.
-_SHAKES = 16
+_SHAKES = 10
 _CHECKED_ROWS = 2048
 _ROUNDS = 20
-#: Largest coefficient that rounding may cause on the place of a floor row.
-_FLOOR_NOISE = 0.02
-#: Largest error of coefficients that is accepted, and the rank tolerance at which that is given up.
-_NOISE = 2.0e-5
-_COARSEST = 1.0e-6
 _DRIFT = 1.0e-6
 
 
@@ -87,6 +77,7 @@ def maxvol(
     *,
     active: np.ndarray | None = None,
     active_floor: np.ndarray | None = None,
+    active_inverse: np.ndarray | None = None,
     scale: np.ndarray | None = None,
     floor: float = FLOOR,
     rank_tolerance: float = RANK_TOLERANCE,
@@ -101,6 +92,7 @@ def maxvol(
     :param active: [K, K] rows of an earlier active set to start from; swaps happen only where a row of ``rows``
         exceeds the tolerance.
     :param active_floor: [K] bool, which of ``active`` are floor rows.
+    :param active_inverse: [K, K] the inverse of ``active``, if it is known: saves time.
     :param scale: [K] natural size of each function; columns are scaled by the larger of it and their own maximum.
     :param floor: size of floor rows relative to the scale.
     :param rank_tolerance: smallest part of a column's scale that counts as seen.
@@ -120,7 +112,7 @@ def maxvol(
             if active is None:
                 state = start_rows(rows, scale, rank_tolerance, team, rng)
             else:
-                state = ActiveRows.from_active(active, active_floor, scale, rank_tolerance)
+                state = ActiveRows.from_active(active, active_floor, scale, rank_tolerance, active_inverse)
             reached, swaps = search(state, rows, labels, tolerance, limit, team, rng if active is None else None)
             final = state.finish(floor)
             if final.rank < rows.shape[1]:
@@ -161,18 +153,22 @@ def search(
     limit: int,
     team: Team,
     polish: np.random.Generator | None = None,
+    shakes: int | None = None,
 ) -> tuple[float, int]:
     """Swap rows of ``rows`` [N, K] into ``state`` until none exceeds the tolerance; (largest coefficient, swaps).
 
     :param polish: also look for a better local maximum (pairs and shakes).
+    :param shakes: number of attempts (default: so many that they take a small part of the time).
     """
     c = np.empty_like(rows)
     swaps = 0
     polishing = polish is not None
+    if shakes is None:
+        shakes = _SHAKES if rows.shape[1] > 400 else 3 * _SHAKES
     for _ in range(_ROUNDS):  # more than a few only if rounding errors are as large as the tolerance
         team.matmul(rows, state.inverse / state.scale[:, None], out=c)
         owner, made = improve(
-            c, tolerance, limit - swaps, pairs=polishing, shakes=_SHAKES * polishing, rng=polish, team=team
+            c, tolerance, limit - swaps, pairs=polishing, shakes=shakes * polishing, rng=polish, team=team
         )
         polishing = False
         if not state.place(owner, rows, labels):
@@ -180,7 +176,8 @@ def search(
         swaps += made
         gamma = largest_coefficients(c, team)
         # the updated coefficients are trusted only as far as a fresh product agrees with them
-        sample = np.sort(np.argsort(-gamma, kind="stable")[:_CHECKED_ROWS])
+        count = min(_CHECKED_ROWS, max(256, len(rows) // 8))
+        sample = np.sort(np.argsort(-gamma, kind="stable")[:count])
         fresh = largest_coefficients(state.coefficients(rows[sample]), team)
         drift = float(np.abs(fresh - gamma[sample]).max(initial=0.0))
         gamma[sample] = fresh
@@ -190,21 +187,6 @@ def search(
         if made == 0:
             break
     return float(state.grade(rows, team).max(initial=0.0)), swaps
-
-
-def check_rows(rows: np.ndarray) -> np.ndarray:
-    """The rows as C-contiguous float64 [N, K]; AceError if they are not finite or K = 0."""
-    rows = np.ascontiguousarray(rows, dtype=np.float64)
-    if rows.ndim != 2 or rows.shape[1] == 0:
-        raise AceError(f"rows must have shape [environments, functions] with functions > 0, not {rows.shape}")
-    bad = ~np.isfinite(rows.sum(axis=1))
-    if bad.any():
-        bad &= ~np.isfinite(rows).all(axis=1)
-        if bad.any():
-            raise AceError(
-                f"row {int(np.flatnonzero(bad)[0])} holds NaN or infinity: check that environment's positions"
-            )
-    return rows
 
 
 def check_numbers(tolerance: float, floor: float, rank_tolerance: float) -> None:
@@ -236,190 +218,3 @@ def column_scale(rows: np.ndarray, natural: np.ndarray | None = None) -> np.ndar
     if not seen.all():
         largest[~seen] = np.exp(np.log(largest[seen]).mean()) if seen.any() else 1.0
     return largest
-
-
-class ActiveRows:
-    """K active rows in scaled units, their labels and inverse; the mutable state of a search."""
-
-    def __init__(
-        self, rows: np.ndarray, labels: np.ndarray, scale: np.ndarray, rank_tolerance: float = RANK_TOLERANCE
-    ) -> None:
-        self.rows = rows
-        self.labels = labels
-        self.scale = scale
-        self.rank_tolerance = rank_tolerance
-        self._factorise()
-
-    @classmethod
-    def from_active(
-        cls, active: np.ndarray, is_floor: np.ndarray | None, scale: np.ndarray, rank_tolerance: float
-    ) -> ActiveRows:
-        active = check_rows(active)
-        k = active.shape[1]
-        if active.shape != (k, k):
-            raise AceError(f"active rows must be square, not {active.shape}")
-        labels = PREVIOUS_ROW - np.arange(k, dtype=np.int64)
-        rows = active / scale
-        if is_floor is not None:
-            places = np.flatnonzero(is_floor)
-            labels[places] = FLOOR_ROW
-            function = np.abs(rows[places]).argmax(axis=1)
-            rows[places] = 0.0
-            rows[places, function] = rank_tolerance
-        return cls(rows, labels, scale, rank_tolerance)
-
-    @property
-    def rank(self) -> int:
-        return int((self.labels != FLOOR_ROW).sum())
-
-    def invert(self) -> None:
-        """New inverse after a change of rows; directions too small for double precision become unseen ones."""
-        noise = self._factorise()
-        while noise > _NOISE and self.rank_tolerance < _COARSEST:
-            self.rank_tolerance *= 10.0
-            real = self.labels != FLOOR_ROW
-            columns = qr(self.rows[real], mode="r", pivoting=True, check_finite=False)[1]
-            self.rows, self.labels = _lu_choice(self.rows[real], self.labels[real], self.rank_tolerance, columns)
-            noise = self._factorise()
-
-    def _factorise(self) -> float:
-        """Set the inverse; the largest error of ``rows inverse = 1``, which is that of coefficients as well.
-
-        Real rows R and floor rows ``f e_q`` of functions q make ``A = [[R_p, R_q], [0, f]]`` and
-        ``A^-1 = [[R_p^-1, -R_p^-1 R_q / f], [0, 1 / f]]``: the zero is exact, no floor row can spoil a real one.
-        Along unseen directions, coefficients of the real rows are zero but for rounding; floor rows are kept larger
-        than that, since what is found there is what any row may have without meaning anything.
-        """
-        k = len(self.rows)
-        floor = np.flatnonzero(self.labels == FLOOR_ROW)
-        real = np.flatnonzero(self.labels != FLOOR_ROW)
-        q = np.abs(self.rows[floor]).argmax(axis=1) if floor.size else floor
-        p = np.setdiff1d(np.arange(k), q)
-        self.inverse = np.zeros((k, k))
-        if real.size:
-            rows = self.rows[real]
-            lu, pivots, info = lapack.dgetrf(rows[:, p]) if len(p) == len(real) else (None, None, 1)
-            # solving A X = 1 makes B X accurate; the usual inverse (getri) is accurate as X B, and 1e4 times worse here
-            inner, info = lapack.dgetrs(lu, pivots, np.eye(len(real))) if info == 0 else (None, 1)
-            if info != 0 or not np.isfinite(inner).all():
-                raise AceError("the active rows are singular: rebuild the active set from its environments")
-            self.inverse[np.ix_(p, real)] = inner
-        if floor.size:
-            size = self.rows[floor, q]
-            if real.size:
-                outer = inner @ rows[:, q]
-                noise = np.abs(rows[:, p] @ outer - rows[:, q]).max(axis=0)
-                size = np.maximum(size, noise / _FLOOR_NOISE)
-                self.rows[floor, q] = size
-                self.inverse[np.ix_(p, floor)] = -outer / size
-            self.inverse[q, floor] = 1.0 / size
-        if not real.size:
-            return 0.0
-        error = rows[:, p] @ inner
-        error[np.diag_indices(len(real))] -= 1.0
-        return float(np.abs(error, out=error).max())
-
-    def coefficients(self, rows: np.ndarray) -> np.ndarray:
-        """``rows A^-1`` for rows [n, K] in their own units."""
-        return rows @ (self.inverse / self.scale[:, None])
-
-    def grade(self, rows: np.ndarray, team: Team) -> np.ndarray:
-        """[n] largest ``|coefficient|``, block by block."""
-        gamma = np.empty(len(rows))
-        x = self.inverse / self.scale[:, None]
-        for block in row_blocks(*rows.shape):
-            gamma[block] = largest_coefficients(team.matmul(rows[block], x), team)
-        return gamma
-
-    def place(self, owner: np.ndarray, rows: np.ndarray, labels: np.ndarray) -> bool:
-        """Put ``rows[owner[j]]`` in place j wherever ``owner[j] >= 0``; False if that is singular (nothing changes)."""
-        places = np.flatnonzero(owner >= 0)
-        if not places.size:
-            return True
-        before = self.rows.copy(), self.labels.copy(), self.inverse
-        self.rows[places] = rows[owner[places]] / self.scale
-        self.labels[places] = labels[owner[places]]
-        try:
-            self.invert()
-        except AceError:  # coefficients that were rounding errors, at condition numbers about 1e16
-            self.rows, self.labels, self.inverse = before
-            return False
-        return True
-
-    def absorb(self, rows: np.ndarray, labels: np.ndarray, tolerance: float, pairs: bool = False) -> int:
-        """Swap rows in until none of them exceeds the tolerance; number of swaps."""
-        owner, swaps = improve(self.coefficients(rows), tolerance, pairs=pairs)
-        return swaps if self.place(owner, rows, labels) else 0
-
-    def rescale(self, scale: np.ndarray) -> None:
-        """Change the unit of the columns."""
-        if not np.array_equal(scale, self.scale):
-            self.rows *= self.scale / scale
-            self.scale = scale.copy()
-            self.invert()
-
-    @property
-    def log_volume(self) -> float:
-        """``log |det|`` in the functions' own units."""
-        return float(np.linalg.slogdet(self.rows)[1] + np.log(self.scale).sum())
-
-    def finish(self, floor: float) -> ActiveRows:
-        """The same set with its floor rows at their stated size."""
-        rows = self.rows.copy()
-        places = np.flatnonzero(self.labels == FLOOR_ROW)
-        if places.size:
-            function = np.abs(rows[places]).argmax(axis=1)
-            rows[places] = 0.0
-            rows[places, function] = floor
-        return ActiveRows(rows, self.labels.copy(), self.scale)
-
-
-def start_rows(
-    rows: np.ndarray, scale: np.ndarray, rank_tolerance: float, team: Team, rng: np.random.Generator
-) -> ActiveRows:
-    """Active rows to start from: LU pivots of the rows with the largest (estimated) leverage."""
-    n, k = rows.shape
-    chosen = np.arange(n)
-    count = _START_ROWS * k
-    if n > 2 * count and rows.any():
-        sample = rows[np.sort(rng.choice(n, count, replace=False))] / scale
-        gram = sample.T @ sample
-        gram[np.diag_indices(k)] += max(1e-13 * gram.trace(), 1e-100)
-        project = solve_triangular(np.linalg.cholesky(gram), rng.normal(size=(k, _PROJECTIONS)), lower=True, trans=1)
-        leverage = np.square(team.matmul(rows, project / scale[:, None])).sum(axis=1)
-        chosen = np.sort(np.argpartition(-leverage, count)[:count])
-    return lu_rows(rows[chosen], chosen, scale, rank_tolerance)
-
-
-def lu_rows(rows: np.ndarray, labels: np.ndarray, scale: np.ndarray, rank_tolerance: float) -> ActiveRows:
-    """Active rows from the pivots of an LU factorisation of ``rows`` [n, K] and floor rows."""
-    start, chosen = _lu_choice(rows / scale, labels, rank_tolerance)
-    state = ActiveRows(start, chosen, scale, rank_tolerance)
-    state.invert()
-    return state
-
-
-def _lu_choice(
-    rows: np.ndarray, labels: np.ndarray, rank_tolerance: float, columns: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """K of the scaled rows and of K floor rows of size ``rank_tolerance``, and their labels.
-
-    :param columns: the order of elimination; the last ones are those that floor rows stand for.
-    """
-    n, k = rows.shape
-    columns = np.arange(k) if columns is None else columns
-    work = np.zeros((n + k, k), order="F")
-    work[:n] = rows[:, columns]
-    np.fill_diagonal(work[n:], rank_tolerance)
-    _, pivots, _ = lapack.dgetrf(work, overwrite_a=1)
-    order = np.arange(n + k, dtype=np.int64)
-    for i, p in enumerate(pivots):
-        order[i], order[p] = order[p], order[i]
-    order = order[:k]
-    is_row = order < n
-    start = np.zeros((k, k))
-    start[is_row] = rows[order[is_row]]
-    start[~is_row, columns[order[~is_row] - n]] = rank_tolerance
-    chosen = np.full(k, FLOOR_ROW, dtype=np.int64)
-    chosen[is_row] = labels[order[is_row]]
-    return start, chosen

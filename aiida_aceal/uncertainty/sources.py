@@ -13,7 +13,7 @@ import numpy as np
 
 from aiida_aceal.ace.errors import AceError
 
-from .maxvol import FLOOR_ROW
+from .active_rows import FLOOR_ROW
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -68,7 +68,7 @@ def improve(
             chosen = np.sort(np.argpartition(-largest, WORKING_ROWS)[:WORKING_ROWS])
         small = c[chosen]
         local = np.full(k, -1, dtype=np.int64)
-        total += _working_set(small, local, tolerance, limit - total, pairs)
+        total += _working_set(small, local, tolerance, limit - total, pairs, np.zeros(1))
         if polish and violators <= WORKING_ROWS:
             total += _shake_often(small, local, tolerance, limit - total, shakes, rng, team)
             polish = False
@@ -80,11 +80,11 @@ def improve(
     return owner, total
 
 
-def _working_set(c: np.ndarray, owner: np.ndarray, tolerance: float, limit: int, pairs: bool) -> int:
-    """Swaps, and pairs of swaps, within a few thousand rows; number of swaps made."""
+def _working_set(c: np.ndarray, owner: np.ndarray, tolerance: float, limit: int, pairs: bool, gain: np.ndarray) -> int:
+    """Swaps, and pairs of swaps, in a few thousand rows; number made. Their gain of log volume is added to ``gain``."""
     n, k = c.shape
     if n <= _INNER_ROWS and not pairs:
-        return int(kernels.swap_rows(c, owner, tolerance, limit))
+        return int(kernels.swap_rows(c, owner, tolerance, limit, gain))
     total = 0
     largest = np.empty(n)
     while total < limit:
@@ -94,14 +94,15 @@ def _working_set(c: np.ndarray, owner: np.ndarray, tolerance: float, limit: int,
             if n > _INNER_ROWS:
                 chosen = np.sort(np.argpartition(-largest, _INNER_ROWS)[:_INNER_ROWS])
             local = np.full(k, -1, dtype=np.int64)
-            total += int(kernels.swap_rows(c[chosen], local, tolerance, limit - total))
+            total += int(kernels.swap_rows(c[chosen], local, tolerance, limit - total, gain))
             places = np.flatnonzero(local >= 0)
             rows = chosen[local[places]]
         else:
             pair = _find_pair(c) if pairs else None
             if pair is None:
                 break
-            rows, places = pair
+            rows, places, won = pair
+            gain[0] += np.log(won)
             total += 2
         owner[places] = rows
         replace_places(c, places, rows)
@@ -151,23 +152,23 @@ def _shake(
     """Put the rows into their places, swap again; (gain of log volume, swaps, owner, coefficients)."""
     rows, places = start
     local = np.full(c.shape[1], -1, dtype=np.int64)
-    if not rows.size or np.linalg.slogdet(c[np.ix_(rows, places)])[1] < -len(rows):
+    gain = np.array([np.linalg.slogdet(c[np.ix_(rows, places)])[1] if rows.size else -np.inf])
+    if gain[0] < -len(rows):
         return -np.inf, 0, local, c
     trial = c.copy()
     local[places] = rows
     replace_places(trial, places, rows)
-    made = _working_set(trial, local, tolerance, limit, pairs=False)
-    moved = np.flatnonzero(local >= 0)
-    return float(np.linalg.slogdet(c[np.ix_(local[moved], moved)])[1]), made + len(rows), local, trial
+    made = _working_set(trial, local, tolerance, limit, False, gain)
+    return float(gain[0]), made + len(rows), local, trial
 
 
-def _find_pair(c: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """(rows, places) of the best exchange of two rows, None if none gains enough."""
+def _find_pair(c: np.ndarray) -> tuple[np.ndarray, np.ndarray, float] | None:
+    """(rows, places, factor) of the best exchange of two rows, None if none gains enough."""
     rows, columns = np.nonzero(np.abs(c) > _PAIR_ELEMENT)
     size = np.abs(c[rows, columns])
     order = np.argsort(-size, kind="stable")[:_PAIR_LIMIT]
     gain, i1, j1, i2, j2 = kernels.best_pair(c, rows[order], columns[order], _PAIR_GAIN)
-    return (np.array([i1, i2]), np.array([j1, j2])) if gain > 0 else None
+    return (np.array([i1, i2]), np.array([j1, j2]), gain) if gain > 0 else None
 
 
 def replace_places(c: np.ndarray, places: np.ndarray, chosen: np.ndarray, team: Team | None = None) -> None:

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from aiida_aceal.ace.errors import AceError
 from aiida_aceal.uncertainty import maxvol
-from aiida_aceal.uncertainty.maxvol import FLOOR, FLOOR_ROW
+from aiida_aceal.uncertainty.active_rows import FLOOR, FLOOR_ROW
 
 
 def check(rows, result):
