@@ -7,6 +7,7 @@ import io
 import numpy as np
 import pytest
 from aiida.cmdline.commands.cmd_verdi import verdi
+from aiida.common import log
 from click.testing import CliRunner
 
 from aiida_aceal.ace import AcePotential
@@ -21,7 +22,10 @@ def run():
         assert result.exit_code == code, result.output
         return result.output
 
-    return invoke
+    yield invoke
+    # `verdi` sets logging up for a process of its own, without the data base: give the session's back
+    log.CLI_ACTIVE = log.CLI_LOG_LEVEL = None
+    log.configure_logging(with_orm=True)
 
 
 @pytest.fixture

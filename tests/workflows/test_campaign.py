@@ -8,7 +8,7 @@ import pytest
 from aiida import orm
 from aiida.common.links import LinkType
 from aiida.engine import run_get_node
-from aiida.manage.caching import enable_caching
+from aiida.manage.caching import disable_caching, enable_caching
 from aiida.plugins import WorkflowFactory
 from small_campaign import builder_for, small
 
@@ -153,6 +153,18 @@ def test_second_campaign_takes_over_all_jobs(finished_campaign, codes):
     assert first == second
     rows = node.outputs.summary["generations"]
     assert sum(row["n_jobs_from_cache"] for row in rows) == sum(row["n_jobs"] for row in rows) > 0
+
+
+def test_same_seed_is_the_same_campaign(finished_campaign, codes):
+    """Computed anew, not taken over: the same structures, grades and coefficients."""
+    with disable_caching():
+        node = run_get_node(builder_for(small(loop={"max_generations": 1}), codes)).node
+    assert not any(job.base.caching.is_created_from_cache for job in jobs(node))
+    for first, second in zip(generations(finished_campaign)[:2], generations(node), strict=True):
+        assert output(first, "labelled").hashes == output(second, "labelled").hashes
+        assert first.outputs.potential.content == second.outputs.potential.content
+        reports = [node.outputs.generation_report.get_dict() for node in (first, second)]
+        assert reports[0].get("max_gamma") == reports[1].get("max_gamma")
 
 
 def test_another_seed_is_another_campaign(finished_campaign, codes):
