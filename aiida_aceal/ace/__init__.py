@@ -19,6 +19,7 @@ _WHERE = {
     "LinearSystem": "design",
     "ProjectionRows": "model",
     "Species": "potential",
+    "Tangent": "derivatives",
     "build_potential": "build",
 }
 

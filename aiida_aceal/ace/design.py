@@ -1,4 +1,4 @@
-"""Design matrix of a linear ACE: derivatives of energy, forces and virial with respect to every coefficient.
+"""Design matrix of a linear ACE: derivatives of energy, forces and virial with respect to every coefficient; tangents.
 
 Per atom: the Jacobian dB/dA (few non-zeros per function), the derivatives dA/dr of all neighbours, and one dense
 matrix product of the two.
@@ -207,3 +207,61 @@ def design_rows(sp, da, atoms, species, x, owner, first, neighbors, offset, want
                     V[3, offset + c] += gx * geo[1, k]
                     V[4, offset + c] += gx * geo[2, k]
                     V[5, offset + c] += gy * geo[2, k]
+
+
+@njit(nogil=True, cache=True)
+def tangent_rows(sp, da, atoms, species, x, owner, first, neighbors, u, strain, B, dB):
+    """Projections B [n, K] of the listed atoms (one species) and their tangents dB [n, K].
+
+    The direction: displacements u [n_own, 3] of the atoms that the neighbours are images of, and strain [6] of all
+    bonds (xx, yy, zz, xy, xz, yz; dx = xx x + xy y + xz z, dy = yy y + yz z, dz = zz z).
+    """
+    K = sp.n_functions
+    n1, nl = sp.r1_channel.shape[0], sp.n_leaves
+    D = n1 + 2 * nl
+    S, C, LM = sp.rcut.shape[0], sp.table.shape[2], sp.norm.shape[0]
+    lmax = 0
+    for s in range(S):
+        lmax = max(lmax, sp.lmax[s])
+    jmax = places(first, atoms, S)
+    jidx = np.empty(jmax, dtype=np.int64)
+    seg = np.zeros(S + 1, dtype=np.int64)
+    geo = np.empty((5, jmax))
+    R, dR = np.empty((C, jmax)), np.empty((C, jmax))
+    q, cm, sm = np.empty((LM, jmax)), np.empty((lmax + 1, jmax)), np.empty((lmax + 1, jmax))
+    at, z, scale = np.empty(8, dtype=np.int64), np.empty(8), np.empty(8)
+    a1, re, im = np.empty(n1), np.empty(nl), np.empty(nl)
+    JT, tangent, step = np.empty((D, K)), np.empty(D), np.empty(3)
+    dA = np.zeros((3 * jmax, D))
+    for t in range(atoms.shape[0]):
+        i = atoms[t]
+        n = gather(sp, i, species, x, first, neighbors, jidx, geo, seg)
+        angular(n, lmax, geo, q, cm, sm)
+        a1[:] = 0.0
+        re[:] = 0.0
+        im[:] = 0.0
+        dA[: 3 * n] = 0.0
+        for s in range(S):
+            if seg[s] < seg[s + 1]:
+                radial(sp, s, seg[s], seg[s + 1], jidx, geo, R, dR, at, z, scale)
+                _base_and_slopes(sp, s, seg[s], seg[s + 1], geo, R, dR, q, cm, sm, a1, re, im, dA)
+        JT[:] = 0.0
+        _jacobian(sp, da, re, im, JT, B[t])
+        for e in range(n1):
+            for c in range(sp.r1_proj_ptr[e], sp.r1_proj_ptr[e + 1]):
+                B[t, sp.r1_proj_v[c]] += sp.r1_proj_w[c] * a1[e]
+        tangent[:] = 0.0
+        for k in range(n):
+            if jidx[k] < 0:
+                continue
+            j = owner[jidx[k]]
+            dx, dy, dz = geo[0, k] * geo[3, k], geo[1, k] * geo[3, k], geo[2, k] * geo[3, k]
+            step[0] = u[j, 0] - u[i, 0] + strain[0] * dx + strain[3] * dy + strain[4] * dz
+            step[1] = u[j, 1] - u[i, 1] + strain[1] * dy + strain[5] * dz
+            step[2] = u[j, 2] - u[i, 2] + strain[2] * dz
+            for d in range(3):
+                for e in range(D):
+                    tangent[e] += step[d] * dA[3 * k + d, e]
+        for e in range(D):
+            for c in range(K):
+                dB[t, c] += tangent[e] * JT[e, c]

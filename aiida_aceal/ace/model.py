@@ -13,7 +13,9 @@ import numpy as np
 from ase import Atoms
 from threadpoolctl import ThreadpoolController
 
+from . import derivatives
 from .compile import CompiledSpecies, compile_species, with_coefficients
+from .derivatives import Tangent
 from .design import LinearSystem, design_arrays, design_rows
 from .errors import AceError
 from .kernels import evaluate_atoms
@@ -256,6 +258,43 @@ class AceModel:
             )  # fmt: skip
             total += virial.sum(0)
         return -fold(forces, nb.owner, n), total
+
+    def jvp(
+        self,
+        atoms: Atoms,
+        positions: np.ndarray | None = None,
+        strain: np.ndarray | None = None,
+        coefficients: Mapping[str, np.ndarray] | None = None,
+    ) -> Tangent:
+        """Exact directional derivatives along displacements [n, 3], strain [6] and coefficients (element -> [P, K]).
+
+        Along coefficients alone also those of forces and virial; any embedding and core.
+
+        Raises
+        ------
+        AceError
+            For directions of another shape, unknown elements, or a C-tilde potential.
+        """
+        return derivatives.jvp(self, atoms, positions, strain, coefficients)
+
+    def coefficient_gradient(
+        self,
+        atoms: Atoms,
+        energy: float | np.ndarray = 1.0,
+        forces: np.ndarray | None = None,
+        virial: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Gradient of ``energy . E_i + forces . F + virial . V`` by the coefficients: element -> [P, K].
+
+        ``energy`` is a number or one for each atom; ``forces`` [n, 3] and ``virial`` [6] (dE/dstrain). With the
+        derivatives of a loss by E, F and V for them it is the gradient of the loss.
+
+        Raises
+        ------
+        AceError
+            As `jvp`.
+        """
+        return derivatives.coefficient_gradient(self, atoms, energy, forces, virial)
 
     def linear_system(self, atoms: Atoms, forces: bool = True, virial: bool = False) -> LinearSystem:
         """Design matrix of one structure for one density; see `LinearSystem` for columns and shapes.

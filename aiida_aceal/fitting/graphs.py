@@ -14,6 +14,7 @@ from numba import njit
 from scipy.sparse import csr_matrix
 
 from aiida_aceal.ace.compile import CompiledSpecies
+from aiida_aceal.ace.embedding import embed2
 from aiida_aceal.ace.neighborhood import FAST
 from aiida_aceal.ace.products import products_backward, products_forward
 from aiida_aceal.ace.simd import vadd, vfma, vload, vmul, vsplat, vstore, vsum
@@ -75,41 +76,6 @@ def with_weights(graph: SpeciesGraph, coefficients: np.ndarray) -> SpeciesGraph:
         top_weight=np.ascontiguousarray(graph.tops @ coefficients.T),
     )
     return graph._replace(arrays=arrays)
-
-
-@njit(cache=True)
-def embed2(kind, m, rho):
-    """F, dF/drho and d2F/drho2: FinnisSinclair (kind 0) or FinnisSinclairShiftedScaled (kind 1)."""
-    if m == 1.0:
-        return rho, 1.0, 0.0
-    a = abs(rho)
-    sign = 1.0 if rho >= 0.0 else -1.0
-    if kind == 1:
-        n = 1.0 / m
-        q = np.exp(-a)
-        x = n ** (n / (1.0 - n)) * q
-        y = n ** (1.0 / (1.0 - n)) * q
-        base = x + a
-        power = base ** (m - 1.0)
-        first = y + m * (1.0 - x) * power
-        second = m * x * power + m * (m - 1.0) * (1.0 - x) ** 2 * power / base - y
-        return sign * (base * power - y), first, sign * second
-    w = 1.0e6
-    scale = w ** (1.0 - m)
-    if a <= 1e-10:
-        return scale * rho, scale, 0.0
-    t = (w * a) ** 3
-    g, dg, ddg = 0.0, 0.0, 0.0
-    if t <= 30.0:
-        g = np.exp(-t)
-        dg = -3.0 * w * (w * a) ** 2 * g
-        ddg = (9.0 * (w * a) ** 4 - 6.0 * w * a) * w * w * g
-    power = a**m
-    value = (1.0 - g) * power + scale * g * a
-    first = (1.0 - g) * m * power / a - dg * power + scale * (dg * a + g)
-    second = -ddg * power - 2.0 * dg * m * power / a + (1.0 - g) * m * (m - 1.0) * power / (a * a)
-    second += scale * (ddg * a + 2.0 * dg)
-    return sign * value, first, sign * second
 
 
 @njit(cache=True, fastmath=FAST)

@@ -11,10 +11,11 @@ import numpy as np
 from numba import njit
 
 from aiida_aceal.ace.design import _jacobian
+from aiida_aceal.ace.embedding import embed2
 from aiida_aceal.ace.neighborhood import FAST
 
 from .geometry import _load, _scratch
-from .graphs import dual_products, embed2, make_work
+from .graphs import dual_products, make_work
 
 
 @njit(cache=True, fastmath=FAST)

@@ -13,7 +13,8 @@ from ase import Atoms
 from numba import njit
 
 from aiida_aceal.ace import AceModel, AcePotential
-from aiida_aceal.ace.kernels import LANES, ZBL, embed, switch_value
+from aiida_aceal.ace.embedding import embed, switch_value
+from aiida_aceal.ace.kernels import LANES, ZBL
 from aiida_aceal.ace.model import fold
 from aiida_aceal.ace.neighborhood import (
     FAST,

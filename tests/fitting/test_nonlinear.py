@@ -31,7 +31,7 @@ def case(small_potential, random_structures, label):
 @pytest.mark.parametrize("kind", [0, 1])
 @pytest.mark.parametrize("m", [0.5, 0.8, 1.0, 1.7])
 def test_embedding_and_its_derivatives(kind, m):
-    from aiida_aceal.ace.kernels import embed
+    from aiida_aceal.ace.embedding import embed
 
     for rho in (-3.0, -0.4, -1e-3, 2e-7, 1e-3, 0.7, 5.0):
         f, df, ddf = embed2(kind, m, rho)
