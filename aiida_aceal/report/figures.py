@@ -56,6 +56,7 @@ def _errors(quantity: str, unit: str, measure: str) -> Callable[[Any, Rows], Non
                 drawn = True
         if drawn:
             axes.set_yscale("log")
+            axes.margins(y=0.3)  # room for the legend
             axes.legend()
         axes.set_ylabel(f"{quantity} {names[measure]} ({unit})")
 

@@ -16,7 +16,7 @@ from aiida_aceal.workflows.steps import check_step
 #: settings of `selection`, `activeset`, `gate` and `limits` with their defaults
 SELECTION = {"strategy": "d_optimal", "count": 10}
 ACTIVE_SET = {"kind": "linear", "tolerance": 1.001, "memory": "2GiB", "calcfunction_below_mb": 64.0}
-GATE = {"tolerance": 0.1, "enabled": True}
+GATE = {"tolerance": 0.25, "enabled": True}
 LIMITS = {"max_failed_labels": 0.2}
 
 
