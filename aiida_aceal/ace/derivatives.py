@@ -169,9 +169,7 @@ def _state(model: AceModel, atoms: Atoms, positions: np.ndarray | None, strain: 
     u = np.zeros((n, 3)) if positions is None else np.ascontiguousarray(positions, dtype=float)
     e = np.zeros(6) if strain is None else np.ascontiguousarray(strain, dtype=float)
     if u.shape != (n, 3) or e.shape != (6,):
-        raise AceError(
-            f"directions: positions need shape ({n}, 3), strain (6,); found {u.shape} and {e.shape}"
-        )
+        raise AceError(f"directions: positions need shape ({n}, 3), strain (6,); found {u.shape} and {e.shape}")
     nb = build_neighbors(atoms, model.cutoff)
     own = model.species_of(atoms)
     state = _State(nb, own, [], np.ones(n), np.zeros(n), np.zeros(n))

@@ -145,52 +145,80 @@ def _base_and_slopes(sp, s, k0, k1, geo, R, dR, q, cm, sm, a1, re, im, dA):
                         dA[3 * k + 2, o] = radial * uz + t * gz
 
 
+class _Work(NamedTuple):
+    """Scratch for the neighbours of one atom (J places) and its D base functions."""
+
+    jidx: np.ndarray  # [J]
+    seg: np.ndarray  # [S + 1]
+    geo: np.ndarray  # [5, J]
+    R: np.ndarray  # [C, J]
+    dR: np.ndarray
+    q: np.ndarray  # [LM, J]
+    cm: np.ndarray  # [lmax + 1, J]
+    sm: np.ndarray
+    at: np.ndarray  # [8]
+    z: np.ndarray
+    scale: np.ndarray
+    a1: np.ndarray
+    re: np.ndarray
+    im: np.ndarray
+    JT: np.ndarray  # [D, K]
+    dA: np.ndarray  # [3 J, D]
+
+
+@njit(cache=True)
+def _work(sp, atoms, first):
+    n1, nl = sp.r1_channel.shape[0], sp.n_leaves
+    S, C, LM = sp.rcut.shape[0], sp.table.shape[2], sp.norm.shape[0]
+    J, D, L = places(first, atoms, S), n1 + 2 * nl, sp.lmax.max() + 1
+    return _Work(
+        np.empty(J, dtype=np.int64), np.zeros(S + 1, dtype=np.int64), np.empty((5, J)), np.empty((C, J)),
+        np.empty((C, J)), np.empty((LM, J)), np.empty((L, J)), np.empty((L, J)), np.empty(8, dtype=np.int64),
+        np.empty(8), np.empty(8), np.empty(n1), np.empty(nl), np.empty(nl), np.empty((D, sp.n_functions)),
+        np.zeros((3 * J, D)),
+    )  # fmt: skip
+
+
+@njit(cache=True)
+def _linearise(sp, da, i, species, x, first, neighbors, w, row):
+    """Add B of atom i to row [K]; write dB/dA to w.JT and dA/dr to w.dA. Returns the number of places."""
+    n = gather(sp, i, species, x, first, neighbors, w.jidx, w.geo, w.seg)
+    angular(n, w.cm.shape[0] - 1, w.geo, w.q, w.cm, w.sm)
+    w.a1[:] = 0.0
+    w.re[:] = 0.0
+    w.im[:] = 0.0
+    w.dA[: 3 * n] = 0.0
+    for s in range(sp.rcut.shape[0]):
+        k0, k1 = w.seg[s], w.seg[s + 1]
+        if k0 < k1:
+            radial(sp, s, k0, k1, w.jidx, w.geo, w.R, w.dR, w.at, w.z, w.scale)
+            _base_and_slopes(sp, s, k0, k1, w.geo, w.R, w.dR, w.q, w.cm, w.sm, w.a1, w.re, w.im, w.dA)
+    w.JT[:] = 0.0
+    _jacobian(sp, da, w.re, w.im, w.JT, row)
+    for e in range(w.a1.shape[0]):
+        for c in range(sp.r1_proj_ptr[e], sp.r1_proj_ptr[e + 1]):
+            row[sp.r1_proj_v[c]] += sp.r1_proj_w[c] * w.a1[e]
+    return n
+
+
 @njit(nogil=True, cache=True)
 def design_rows(sp, da, atoms, species, x, owner, first, neighbors, offset, want_forces, want_virial, E, F, V):
     """Add the rows of the listed atoms (one species) to E [Ktot], F [3 n, Ktot] and V [6, Ktot] at column offset."""
     K = sp.n_functions
-    n1, nl = sp.r1_channel.shape[0], sp.n_leaves
-    D = n1 + 2 * nl
-    S, C, LM = sp.rcut.shape[0], sp.table.shape[2], sp.norm.shape[0]
-    lmax = 0
-    for s in range(S):
-        lmax = max(lmax, sp.lmax[s])
-    jmax = places(first, atoms, S)
-    jidx = np.empty(jmax, dtype=np.int64)
-    seg = np.zeros(S + 1, dtype=np.int64)
-    geo = np.empty((5, jmax))
-    R, dR = np.empty((C, jmax)), np.empty((C, jmax))
-    q, cm, sm = np.empty((LM, jmax)), np.empty((lmax + 1, jmax)), np.empty((lmax + 1, jmax))
-    at, z, scale = np.empty(8, dtype=np.int64), np.empty(8), np.empty(8)
-    a1, re, im = np.empty(n1), np.empty(nl), np.empty(nl)
-    JT, row = np.empty((D, K)), np.empty(K)
-    dA = np.zeros((3 * jmax, D))
+    w = _work(sp, atoms, first)
+    geo, row = w.geo, np.empty(K)
     for i in atoms:
-        n = gather(sp, i, species, x, first, neighbors, jidx, geo, seg)
-        angular(n, lmax, geo, q, cm, sm)
-        a1[:] = 0.0
-        re[:] = 0.0
-        im[:] = 0.0
-        dA[: 3 * n] = 0.0
-        for s in range(S):
-            if seg[s] < seg[s + 1]:
-                radial(sp, s, seg[s], seg[s + 1], jidx, geo, R, dR, at, z, scale)
-                _base_and_slopes(sp, s, seg[s], seg[s + 1], geo, R, dR, q, cm, sm, a1, re, im, dA)
-        JT[:] = 0.0
         row[:] = 0.0
-        _jacobian(sp, da, re, im, JT, row)
-        for e in range(n1):
-            for c in range(sp.r1_proj_ptr[e], sp.r1_proj_ptr[e + 1]):
-                row[sp.r1_proj_v[c]] += sp.r1_proj_w[c] * a1[e]
+        n = _linearise(sp, da, i, species, x, first, neighbors, w, row)
         for k in range(K):
             E[offset + k] += row[k]
         if n == 0 or not (want_forces or want_virial):
             continue
-        G = np.dot(dA[: 3 * n], JT)
+        G = np.dot(w.dA[: 3 * n], w.JT)
         for k in range(n):
-            if jidx[k] < 0:
+            if w.jidx[k] < 0:
                 continue
-            j = owner[jidx[k]]
+            j = owner[w.jidx[k]]
             for d in range(3):
                 if want_forces:
                     for c in range(K):
@@ -216,52 +244,24 @@ def tangent_rows(sp, da, atoms, species, x, owner, first, neighbors, u, strain, 
     The direction: displacements u [n_own, 3] of the atoms that the neighbours are images of, and strain [6] of all
     bonds (xx, yy, zz, xy, xz, yz; dx = xx x + xy y + xz z, dy = yy y + yz z, dz = zz z).
     """
-    K = sp.n_functions
-    n1, nl = sp.r1_channel.shape[0], sp.n_leaves
-    D = n1 + 2 * nl
-    S, C, LM = sp.rcut.shape[0], sp.table.shape[2], sp.norm.shape[0]
-    lmax = 0
-    for s in range(S):
-        lmax = max(lmax, sp.lmax[s])
-    jmax = places(first, atoms, S)
-    jidx = np.empty(jmax, dtype=np.int64)
-    seg = np.zeros(S + 1, dtype=np.int64)
-    geo = np.empty((5, jmax))
-    R, dR = np.empty((C, jmax)), np.empty((C, jmax))
-    q, cm, sm = np.empty((LM, jmax)), np.empty((lmax + 1, jmax)), np.empty((lmax + 1, jmax))
-    at, z, scale = np.empty(8, dtype=np.int64), np.empty(8), np.empty(8)
-    a1, re, im = np.empty(n1), np.empty(nl), np.empty(nl)
-    JT, tangent, step = np.empty((D, K)), np.empty(D), np.empty(3)
-    dA = np.zeros((3 * jmax, D))
+    w = _work(sp, atoms, first)
+    D, geo = w.JT.shape[0], w.geo
+    tangent, step = np.empty(D), np.empty(3)
     for t in range(atoms.shape[0]):
         i = atoms[t]
-        n = gather(sp, i, species, x, first, neighbors, jidx, geo, seg)
-        angular(n, lmax, geo, q, cm, sm)
-        a1[:] = 0.0
-        re[:] = 0.0
-        im[:] = 0.0
-        dA[: 3 * n] = 0.0
-        for s in range(S):
-            if seg[s] < seg[s + 1]:
-                radial(sp, s, seg[s], seg[s + 1], jidx, geo, R, dR, at, z, scale)
-                _base_and_slopes(sp, s, seg[s], seg[s + 1], geo, R, dR, q, cm, sm, a1, re, im, dA)
-        JT[:] = 0.0
-        _jacobian(sp, da, re, im, JT, B[t])
-        for e in range(n1):
-            for c in range(sp.r1_proj_ptr[e], sp.r1_proj_ptr[e + 1]):
-                B[t, sp.r1_proj_v[c]] += sp.r1_proj_w[c] * a1[e]
+        n = _linearise(sp, da, i, species, x, first, neighbors, w, B[t])
         tangent[:] = 0.0
         for k in range(n):
-            if jidx[k] < 0:
+            if w.jidx[k] < 0:
                 continue
-            j = owner[jidx[k]]
+            j = owner[w.jidx[k]]
             dx, dy, dz = geo[0, k] * geo[3, k], geo[1, k] * geo[3, k], geo[2, k] * geo[3, k]
             step[0] = u[j, 0] - u[i, 0] + strain[0] * dx + strain[3] * dy + strain[4] * dz
             step[1] = u[j, 1] - u[i, 1] + strain[1] * dy + strain[5] * dz
             step[2] = u[j, 2] - u[i, 2] + strain[2] * dz
             for d in range(3):
                 for e in range(D):
-                    tangent[e] += step[d] * dA[3 * k + d, e]
+                    tangent[e] += step[d] * w.dA[3 * k + d, e]
         for e in range(D):
-            for c in range(K):
-                dB[t, c] += tangent[e] * JT[e, c]
+            for c in range(B.shape[1]):
+                dB[t, c] += tangent[e] * w.JT[e, c]
