@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -185,17 +185,3 @@ def iqr_threshold(errors: np.ndarray, indicator: np.ndarray) -> float:
     """Largest indicator among structures whose error is at most e* = Q3 + 1.5 (Q3 - Q1)."""
     q1, q3 = np.quantile(errors, [0.25, 0.75])
     return float(indicator[errors <= q3 + 1.5 * (q3 - q1)].max())
-
-
-def fit_ensemble(
-    potential: AcePotential,
-    train: Sequence[Atoms],
-    settings: Mapping | object | None = None,
-    ensemble: Mapping | object | None = None,
-    names: Sequence[str] | None = None,
-    progress=None,
-) -> Ensemble:
-    """Fit an ensemble; see `aiida_aceal.fitting.ensemble_settings.EnsembleSettings` for ``ensemble``."""
-    from .ensemble_fit import fit_members
-
-    return fit_members(potential, train, settings, ensemble, names, progress)

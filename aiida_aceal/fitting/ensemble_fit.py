@@ -15,14 +15,12 @@ from aiida_aceal.ace import AceError, AceModel, AcePotential
 
 from .ensemble import Ensemble
 from .ensemble_settings import EnsembleSettings
+from .job import Prepared, n_free, prepare
 from .linear import (
-    Prepared,
     design_windows,
     first_density_weights,
     linear_factor,
-    n_free,
     penalties,
-    prepare,
     solve_factor,
     unpack,
     window_rows,
@@ -37,7 +35,7 @@ from .solvers import NormalAccumulator, QrAccumulator
 _NONLINEAR = ("weak", "strong")
 
 
-def fit_members(
+def fit_ensemble(
     potential: AcePotential,
     train: Sequence[Atoms],
     settings: FitSettings | Mapping | None = None,

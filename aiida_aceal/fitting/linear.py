@@ -2,93 +2,23 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 import numpy as np
 from ase import Atoms
 from threadpoolctl import threadpool_limits
 
-from aiida_aceal.ace import AceError, AceModel, AcePotential
+from aiida_aceal.ace import AceError, AcePotential
 from aiida_aceal.ace.model import default_threads
 
-from .labels import LabelledSet, collect_labels, reference_energies, reference_sum
-from .metrics import Predictions, predict
+from .job import FitResult, Prepared, finish, fixed_part, n_free, prepare
+from .labels import reference_sum
 from .prior import smoothness
+from .report import linear_report
 from .settings import FitSettings
 from .solvers import NormalAccumulator, QrAccumulator, Solution, solve
-from .weights import Weights, select_and_weigh
-
-
-@dataclass
-class FitResult:
-    """Outcome of a fit.
-
-    ``metrics`` has ``train`` and, if given, ``validation``: each with ``n_structures``, ``n_atoms`` and for
-    ``energy`` (eV/atom), ``forces`` (components, eV/Angstrom), ``virial`` (eV/atom): ``rmse``, ``mae``, ``max``, ``n``.
-    ``report`` is the machine-readable report (JSON types only), made by `aiida_aceal.fitting.report`.
-    """
-
-    potential: AcePotential
-    metrics: dict
-    report: dict = field(default_factory=dict)
-    solution: Solution | None = None
-    train: Predictions | None = None
-    validation: Predictions | None = None
-
-
-def peak_memory() -> int:
-    """Largest resident memory of this process so far, bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-@dataclass
-class Prepared:
-    """What every fit needs first: checked labels, weights, reference energies, a model."""
-
-    potential: AcePotential
-    model: AceModel
-    train: LabelledSet
-    weights: Weights
-    reference: dict[str, float]
-    validation: LabelledSet | None
-    settings: FitSettings
-
-
-def prepare(
-    potential: AcePotential,
-    train: Sequence[Atoms],
-    settings: FitSettings,
-    validation: Sequence[Atoms] | None,
-    names: Sequence[str] | None = None,
-    validation_names: Sequence[str] | None = None,
-) -> Prepared:
-    """Collect and check labels, weigh them, find reference energies and the core repulsion.
-
-    Raises
-    ------
-    AceError
-        See `collect_labels`, `reference_energies` and `select_and_weigh`.
-    """
-    w = settings.weights
-    wanted = {"forces": w.kappa == "auto" or w.kappa > 0.0, "virial": w.virial > 0.0}
-    data = collect_labels(train, potential.elements, missing_forces=w.missing_forces, names=names, **wanted)
-    held = None
-    if validation:
-        held = collect_labels(validation, potential.elements, True, True, "skip", validation_names, "validation set")
-    reference = reference_energies(data, settings.reference_energies)
-    if settings.repulsion == "auto":
-        from .repulsion import with_automatic_repulsion
-
-        potential = with_automatic_repulsion(potential, data.structures)
-    data, weights = select_and_weigh(data, w, reference)
-    model = AceModel(potential, threads=settings.threads)
-    return Prepared(potential, model, data, weights, reference, held, settings)
 
 
 def fit_linear(
@@ -129,25 +59,10 @@ def fit_linear(
     fitted, reference = unpack(job, solution.coefficients)
     result = FitResult(fitted, {}, solution=solution)
     finish(result, job, reference)
-    from .report import linear_report
-
     result.report = linear_report(
         result, job, {"solve": built, "total": time.perf_counter() - started, "cpu": time.process_time() - cpu}
     )
     return result
-
-
-def finish(result: FitResult, job: Prepared, reference: Mapping[str, float]) -> None:
-    """Evaluate the fitted potential on the training and validation sets and note the errors in ``result``."""
-    model = AceModel(result.potential, threads=job.settings.threads)
-    result.train = predict(model, job.train, reference)
-    result.metrics["train"] = result.train.metrics()
-    if job.validation is not None:
-        result.validation = predict(model, job.validation, reference)
-        result.metrics["validation"] = result.validation.metrics()
-    for name, part in result.metrics.items():
-        if not np.isfinite(part["energy"]["rmse"]):
-            raise AceError(f"the fitted potential gives no finite energies ({name}); raise regularization.alpha")
 
 
 def solve_linear(job: Prepared, progress: Callable[[str], None] | None = None) -> Solution:
@@ -204,11 +119,6 @@ def first_density_weights(potential: AcePotential) -> np.ndarray:
             )
         columns.append(np.full(potential.n_functions[el], w))
     return np.concatenate(columns)
-
-
-def n_free(job: Prepared) -> int:
-    """Columns for reference energies that are fitted with the coefficients."""
-    return len(job.potential.elements) if job.settings.reference_energies == "joint" else 0
 
 
 def window_rows(job: Prepared, columns: int) -> int:
@@ -270,33 +180,6 @@ def design_windows(job: Prepared, scale: np.ndarray) -> Iterator[tuple[np.ndarra
             yield np.concatenate(parts), np.repeat(window, [len(p) for p in parts])
 
 
-def fixed_part(job: Prepared) -> Callable[[int], tuple]:
-    """Energy, forces, virial that do not depend on the coefficients: the core repulsion."""
-    from aiida_aceal.ace.radial import core_range
-
-    if not any(core_range(bond) > 0.0 for bond in job.potential.bonds.values()):
-        return lambda k: (0.0, 0.0, 0.0)
-    zero = {el: np.zeros((job.potential.n_densities[el], K)) for el, K in job.potential.n_functions.items()}
-    core = job.model.with_coefficients(zero).single_threaded()
-    limits = {el: s.rho_core_cut - s.drho_core_cut for el, s in job.potential.species.items()}
-    zbl = any(bond.inner_cutoff_type == "zbl" for bond in job.potential.bonds.values())
-
-    def fixed(k: int) -> tuple:
-        atoms = job.train.structures[k]
-        result = core.evaluate(atoms, forces=True, stress=False)
-        # with zbl the core counts only where the ACE is switched off, else where its energy passes rho_core_cut:
-        # there the energy is no linear function of the coefficients
-        for el, e in zip(atoms.get_chemical_symbols(), result.energies):
-            if e > (0.0 if zbl else limits[el]):
-                raise AceError(
-                    f"{job.train.names[k]}: atoms are so close that the core repulsion of the potential switches its "
-                    "ACE off; remove the structure, or set repulsion: auto"
-                )
-        return result.energy, result.forces, result.virial
-
-    return fixed
-
-
 def unpack(job: Prepared, solution: np.ndarray) -> tuple[AcePotential, dict[str, float]]:
     """The potential with coefficients from a solution vector [Ktot + n_free], and the reference energies."""
     pot = job.potential
@@ -315,15 +198,3 @@ def unpack(job: Prepared, solution: np.ndarray) -> tuple[AcePotential, dict[str,
             if el in reference:
                 reference[el] += float(solution[start + k])
     return pot.with_coefficients(coefficients).with_reference_energies(reference), reference
-
-
-def fit(
-    potential: AcePotential, train: Sequence[Atoms], settings: FitSettings | Mapping | None = None, *args, **kwargs
-):
-    """`fit_linear` or `fit_nonlinear`, by ``settings.method``; same arguments."""
-    settings = FitSettings.read(settings)
-    if settings.method == "nonlinear":
-        from .nonlinear import fit_nonlinear
-
-        return fit_nonlinear(potential, train, settings, *args, **kwargs)
-    return fit_linear(potential, train, settings, *args, **kwargs)

@@ -10,13 +10,15 @@ import numpy as np
 from ase import Atoms
 
 from aiida_aceal.ace import AceError, AceModel, AcePotential
+from aiida_aceal.ace.embedding import embed2
 from aiida_aceal.ace.potential import BasisFunction
 
-from .graphs import embed2
-from .linear import FitResult, Prepared, finish, fixed_part, linear_factor, n_free, penalties, prepare, solve_factor
+from .job import FitResult, Prepared, finish, fixed_part, n_free, prepare
+from .linear import linear_factor, penalties, solve_factor
 from .optimize import Objective, StopRule, Trace, minimise
 from .prior import smoothness
 from .problem import Problem
+from .report import common_report
 from .settings import FitSettings, NonlinearSettings
 from .weights import select_and_weigh
 
@@ -65,8 +67,6 @@ def fit_nonlinear(
     result = FitResult(fitted, {})
     seconds = {"fit": time.perf_counter() - started}
     finish(result, job, reference)
-    from .report import common_report
-
     seconds |= {"total": time.perf_counter() - started, "cpu": time.process_time() - cpu}
     result.report = common_report(result, job, seconds) | {
         "n_parameters": problem.n_parameters,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .linear import FitResult
+    from .job import FitResult
 
 _AXES = {"energy": ("energy", "eV/atom"), "forces": ("force component", "eV/Å"), "virial": ("virial", "eV/atom")}
 

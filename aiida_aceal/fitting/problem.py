@@ -20,8 +20,8 @@ from aiida_aceal.ace.model import default_threads
 from .geometry import Bonds, bond_forces, bond_tangents, collect_bonds, make_layout, raw_base
 from .graphs import SpeciesGraph, energies_and_adjoints, gradients, make_graph, with_weights
 from .jacobian import add_jacobian
+from .job import Prepared, fixed_part
 from .labels import reference_sum
-from .linear import Prepared, fixed_part
 
 CHUNK_ATOMS = 192
 _GROUPS = 8  # partial sums of the Gauss-Newton matrix, whatever the number of threads

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .job import FitResult, Prepared, peak_memory
 from .metrics import UNITS
-
-if TYPE_CHECKING:
-    from .linear import FitResult, Prepared
 
 _SHOWN = {"energy": ("E", 1e3, "meV/atom"), "forces": ("F", 1e3, "meV/A"), "virial": ("V", 1e3, "meV/atom")}
 
 
 def common_report(result: FitResult, job: Prepared, seconds: Mapping[str, float]) -> dict:
     """What reports of all kinds of fits share."""
-    from .linear import peak_memory
-
     pot = result.potential
     report = {
         "method": job.settings.method,

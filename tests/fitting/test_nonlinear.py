@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from aiida_aceal.ace import AceError, AceModel
+from aiida_aceal.ace.embedding import embed2
 from aiida_aceal.fitting import FitSettings, fit, fit_nonlinear
-from aiida_aceal.fitting.graphs import embed2
-from aiida_aceal.fitting.linear import prepare
+from aiida_aceal.fitting.job import prepare
 from aiida_aceal.fitting.metrics import predict
 from aiida_aceal.fitting.optimize import Objective, StopRule, minimise
 from aiida_aceal.fitting.problem import Problem
