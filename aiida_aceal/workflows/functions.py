@@ -37,9 +37,12 @@ def choose_window(settings: orm.Dict, **history: orm.Dict) -> orm.Dict:
 
 @calcfunction
 def with_window(settings: orm.Dict, window: orm.Dict) -> orm.Dict:
-    """Settings of an explorer with the window in force; what the user wrote himself stays."""
-    limits = window.get_dict()
-    return orm.Dict({**{key: limits[key] for key in ("gamma_lo", "gamma_hi")}, **settings.get_dict()})
+    """Settings of an explorer with the window in force; limits that the user wrote himself stay."""
+    limits, given = window.get_dict(), settings.get_dict()
+    merged = {**{key: limits[key] for key in ("gamma_lo", "gamma_hi")}, **given}
+    if "steps" in given and limits.get("gamma_interval"):  # a regime of the policy: MD only
+        merged["gamma_interval"] = limits["gamma_interval"]
+    return orm.Dict(merged)
 
 
 @calcfunction

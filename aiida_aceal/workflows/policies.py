@@ -7,7 +7,7 @@ in the group ``aiida_aceal.window_policies``; another package adds its own by na
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from importlib.metadata import entry_points
@@ -26,12 +26,14 @@ class Window:
     :param gamma_hi: a run halts above it
     :param gamma_stop: the campaign is done when complete runs stay below it
     :param reason: why these numbers, for people
+    :param gamma_interval: steps between checks of gamma in MD, instead of what the explorer says
     """
 
     gamma_lo: float
     gamma_hi: float
     gamma_stop: float
     reason: str
+    gamma_interval: int | None = None
 
     def __post_init__(self) -> None:
         numbers = (self.gamma_lo, self.gamma_hi, self.gamma_stop)
@@ -39,15 +41,12 @@ class Window:
             raise ValueError(f"window: gamma_lo, gamma_hi and gamma_stop must be positive numbers, found {numbers}")
         if not self.gamma_lo < self.gamma_hi:
             raise ValueError(f"window: gamma_lo {self.gamma_lo} must be below gamma_hi {self.gamma_hi}")
-        if not self.gamma_lo <= self.gamma_stop <= self.gamma_hi:
-            raise ValueError(
-                f"window: gamma_stop {self.gamma_stop} must lie between gamma_lo {self.gamma_lo} and "
-                f"gamma_hi {self.gamma_hi}"
-            )
+        if not self.gamma_stop <= self.gamma_hi:
+            raise ValueError(f"window: gamma_stop {self.gamma_stop} must not be above gamma_hi {self.gamma_hi}")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain mapping for a node."""
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 Policy = Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]]], Window]
@@ -55,10 +54,13 @@ Policy = Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]]], Window]
 
 def fixed(settings: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> Window:
     """The same window in every generation; ``gamma_stop`` is ``gamma_lo`` unless stated."""
-    _known(settings, ("gamma_lo", "gamma_hi", "gamma_stop"))
+    check_keys(settings, ("gamma_lo", "gamma_hi", "gamma_stop"))
     low = settings.get("gamma_lo", DEFAULTS["gamma_lo"])
     high = settings.get("gamma_hi", DEFAULTS["gamma_hi"])
-    return Window(low, high, settings.get("gamma_stop", low), "fixed")
+    window = Window(low, high, settings.get("gamma_stop", low), "fixed")
+    if window.gamma_stop < low:  # runs would neither converge nor give candidates
+        raise ValueError(f"window: gamma_stop {window.gamma_stop} must lie between gamma_lo {low} and gamma_hi {high}")
+    return window
 
 
 def choose_window(settings: Mapping[str, Any], history: Sequence[Mapping[str, Any]] = ()) -> Window:
@@ -83,7 +85,8 @@ def nearest(name: Any, known: Any) -> str:
     return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names)}"
 
 
-def _known(settings: Mapping[str, Any], known: Sequence[str]) -> None:
+def check_keys(settings: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Refuse keys that a policy does not know. Raises ``ValueError``, with the nearest known key."""
     for key in settings:
         if key not in known:
             raise ValueError(f"window: unknown key '{key}'; {nearest(key, ('policy', *known))}")
