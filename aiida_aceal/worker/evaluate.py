@@ -42,6 +42,31 @@ class ErrorSums:
         }
 
 
+class GradedErrors:
+    """Grades and force errors of atoms that arrive in pieces; the report keeps a thinned list for calibration."""
+
+    KEPT, TOP = 400, 100
+
+    def __init__(self) -> None:
+        self.pairs: list[np.ndarray] = []
+
+    def add(self, gamma: np.ndarray, forces: np.ndarray, labels: np.ndarray) -> None:
+        """Atoms of one configuration: gamma [n], forces and their labels [n, 3]."""
+        self.pairs.append(np.stack([gamma, np.linalg.norm(np.asarray(forces) - labels, axis=1)]))
+
+    def summary(self) -> dict:
+        """``gamma`` and ``error`` (eV/A), ascending in gamma: evenly spaced in rank, the largest grades always."""
+        if not self.pairs:
+            return {}
+        pairs = np.concatenate(self.pairs, axis=1)
+        pairs = pairs[:, np.argsort(pairs[0], kind="stable")]
+        n = pairs.shape[1]
+        top = np.arange(max(0, n - self.TOP), n)
+        kept = np.unique(np.concatenate([np.linspace(0, n - 1, min(n, self.KEPT)).astype(int), top]))
+        gamma, error = ([float(f"{x:.5g}") for x in row] for row in pairs[:, kept])
+        return {"gamma": gamma, "error": error, "n": n}
+
+
 def chunks(frames: Iterable, limit: int = CHUNK_ATOMS) -> Iterator[list]:
     """Lists of consecutive configurations with at most ``limit`` atoms together (a larger one comes alone)."""
     chunk, atoms = [], 0
@@ -104,6 +129,7 @@ def command(potential, data, output, asi, report, energy_key, forces_key, stress
     free = pot.reference_energies
     sums = {name: ErrorSums() for name in ("energy", "forces", "stress")}
     gamma_max: list[float] = []
+    graded = GradedErrors()
     listed: list[dict] = []
     counts = {"n_structures": 0, "n_atoms": 0}
 
@@ -128,6 +154,8 @@ def command(potential, data, output, asi, report, energy_key, forces_key, stress
                         atoms.arrays["gamma"] = np.asarray(result.gamma, dtype=float)
                         atoms.info["gamma_max"] = entry["gamma_max"] = float(np.max(result.gamma))
                         gamma_max.append(entry["gamma_max"])
+                        if labels[1] is not None:
+                            graded.add(atoms.arrays["gamma"], result.forces, labels[1])
                     listed.append(entry)
                     listed.sort(key=lambda e: (-e["errors"].get("forces", e["errors"].get("energy", 0.0)), e["index"]))
                     del listed[worst:]
@@ -157,6 +185,7 @@ def command(potential, data, output, asi, report, energy_key, forces_key, stress
     if gamma_max:
         q = np.quantile(gamma_max, [0.5, 0.9, 0.99])
         summary["gamma"] = {"max": max(gamma_max), "median": q[0], "q90": q[1], "q99": q[2]}
+        summary["graded_errors"] = graded.summary()
         summary["gamma"]["n_above_1"] = int(np.sum(np.array(gamma_max) > 1.0 + 1e-6))  # beyond rounding
     if report is not None:
         report.write_text(json.dumps(summary, indent=1), encoding="utf-8")

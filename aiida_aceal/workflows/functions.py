@@ -72,6 +72,14 @@ def merge_walkers(facts: orm.Dict, **nodes: orm.Data) -> dict[str, Any]:
 
 
 @calcfunction
+def calibrate_gamma(**reports: orm.Dict) -> orm.Dict:
+    """Map from gamma to the expected force error, from the graded evaluations of labelled configurations."""
+    from aiida_aceal.workflows.calibration import calibration_of
+
+    return orm.Dict(calibration_of([reports[key].get_dict() for key in sorted(reports)]))
+
+
+@calcfunction
 def summarise_generation(facts: orm.Dict, **reports: orm.Dict) -> orm.Dict:
     """The numbers of one generation, from the reports of its steps."""
     from aiida_aceal.workflows.summary import generation_row

@@ -10,10 +10,12 @@ from aiida.common.timezone import now
 from aiida.engine import ExitCode, ProcessSpec, if_
 from aiida.plugins import CalculationFactory
 
+from aiida_aceal.data.active_set import ActiveSetData
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.potential import AcePotentialData
 from aiida_aceal.workflows import functions, ports, summary
 from aiida_aceal.workflows.base import AceWorkChain, StepError, output, why
+from aiida_aceal.workflows.calibration import has_pairs
 from aiida_aceal.workflows.generation_ports import generation_ports
 from aiida_aceal.workflows.steps import derived_seed, step_class, step_inputs
 
@@ -95,7 +97,7 @@ class GenerationWorkChain(AceWorkChain):
             **{key: self.inputs.window.get_dict().get(key) for key in ("gamma_lo", "gamma_hi", "gamma_stop")},
             "window_reason": self.inputs.window.get_dict().get("reason"),
         }
-        self.ctx.labelled = self.ctx.validation = self.ctx.candidates = None
+        self.ctx.labelled = self.ctx.validation = self.ctx.candidates = self.ctx.active_set = None
         self.ctx.quarantine = []
         self.ctx.converged = False
         window = self.ctx.facts
@@ -290,15 +292,24 @@ class GenerationWorkChain(AceWorkChain):
             seed=orm.Int(derived_seed(self.inputs.seed.value, self.number, 1000)),
         )
         self.start_child("fit", cls, inputs, f"generation {self.number}: fit")
+        known = self.inputs.get("active_set")
         if self.inputs.potential.is_fitted:
             if self.ctx.labelled is not None:
-                self._evaluate("before", self.inputs.potential, orm.load_node(self.ctx.labelled))
+                self._evaluate("before", orm.load_node(self.ctx.labelled), self.inputs.potential, known)
             if "validation_report" not in self.inputs:
-                self._evaluate("holdout_before", self.inputs.potential, self._validation())
+                self._evaluate("holdout_before", self._validation(), self.inputs.potential, known)
         self.report(f"generation {self.number}: fitting {n_structures} structures, {n_atoms} atoms")
 
-    def _evaluate(self, label: str, potential: AcePotentialData, configurations: ConfigurationsData) -> None:
-        cls, inputs = self._worker("aceal.evaluate", potential=potential, configurations=configurations)
+    def _evaluate(
+        self,
+        label: str,
+        configurations: ConfigurationsData,
+        potential: AcePotentialData,
+        active_set: ActiveSetData | None = None,
+    ) -> None:
+        """Start the evaluation; with an active set its report has grades for the calibration."""
+        given = {"potential": potential, "configurations": configurations, "active_set": active_set}
+        cls, inputs = self._worker("aceal.evaluate", **given)
         self.start_child(label, cls, inputs, f"generation {self.number}: errors {label}")
 
     def inspect_fit(self) -> ExitCode | None:
@@ -324,13 +335,15 @@ class GenerationWorkChain(AceWorkChain):
     def validate_potential(self) -> ExitCode | None:
         """Start the active set and the errors of the new potential."""
         potential = output(self.ctx["fit"], "potential")
-        self._evaluate("holdout", potential, self._validation())
-        if self.ctx.labelled is not None:
-            self._evaluate("after", potential, orm.load_node(self.ctx.labelled))
         try:
             self._start_active_set(potential)
         except StepError as error:
             return self.exit_codes.ERROR_ACTIVE_SET_FAILED.format(reason=str(error))
+        # one that a job still makes comes too late for the grades of the hold-out set
+        active_set = orm.load_node(self.ctx.active_set) if self.ctx.active_set else None
+        self._evaluate("holdout", self._validation(), potential, active_set)
+        if self.ctx.labelled is not None:
+            self._evaluate("after", orm.load_node(self.ctx.labelled), potential)
         return None
 
     def _start_active_set(self, potential: AcePotentialData) -> None:
@@ -431,6 +444,24 @@ class GenerationWorkChain(AceWorkChain):
             self.out("validation_report", holdout)
         self.out("generation_report", self._row(holdout))
 
+    def _calibration(self) -> orm.Dict | None:
+        """What the potential in force before knew of its errors, from all that it had not learnt."""
+        if self.ctx.get("before") is None:
+            return None
+        reports = {"before": output(self.ctx["before"], "report"), "holdout": self.inputs.get("validation_report")}
+        reports["holdout"] = reports["holdout"] or output(self.ctx.get("holdout_before"), "report")
+        reports = {key: node for key, node in reports.items() if node is not None}
+        if not has_pairs([node.get_dict() for node in reports.values()]):
+            return None
+        result = self.call_once("calibration", functions.calibrate_gamma, **reports)
+        self.out("calibration", result)
+        found = result["proposal"]
+        self.report(
+            f"generation {self.number}: calibration proposes gamma_lo {found['gamma_lo']:.3g}, gamma_hi "
+            f"{found['gamma_hi']:.3g}; expected force error where gamma <= 1: {1000 * found['base_error']:.3g} meV/A"
+        )
+        return result
+
     def _row(self, holdout: orm.Dict | None) -> orm.Dict:
         datasets = self._datasets()
         self.ctx.facts.update(
@@ -453,6 +484,7 @@ class GenerationWorkChain(AceWorkChain):
             if self.ctx.get(name) is not None
         }
         reports["holdout"] = holdout
+        reports["calibration"] = self._calibration()
         return self.call_once(
             "summary",
             functions.summarise_generation,

@@ -48,6 +48,12 @@ def generation_ports(spec: ProcessSpec) -> None:
     spec.output("refused_potential", valid_type=AcePotentialData, required=False, help="Kept out by the gate.")
     spec.output("window", valid_type=orm.Dict)
     spec.output("validation_report", valid_type=orm.Dict, required=False, help="Hold-out errors of `potential`.")
+    spec.output(
+        "calibration",
+        valid_type=orm.Dict,
+        required=False,
+        help="Expected force error as a monotone function of gamma, and the window it proposes.",
+    )
     spec.output("generation_report", valid_type=orm.Dict, help="The numbers of this generation.")
     spec.exit_code(401, "ERROR_EXPLORATION_FAILED", message="No explorer gave a usable result: {reason}")
     spec.exit_code(402, "ERROR_SELECTION_FAILED", message="The selection failed: {reason}")

@@ -10,19 +10,20 @@ UNITS = {"energy": "eV/atom", "forces": "eV/A", "seconds": "s"}
 
 
 def exploration_numbers(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """All explorers of a generation together: the shortest run and the largest grade decide.
+    """All explorers of a generation together: the run that reached the smallest part and the largest grade decide.
 
     ``complete`` is true if every one of them reached its end.
     """
     runs = [report for report in reports if report]
     if not runs:
         return {}
-    reached = [report["steps_reached"] for report in runs if report.get("steps_reached") is not None]
-    total = [report["steps_total"] for report in runs if report.get("steps_total") is not None]
+    # steps of runs of different length cannot be compared: the numbers shown are those of one explorer
+    dynamics = [report for report in runs if report.get("steps_reached") is not None and report.get("steps_total")]
+    shortest = min(dynamics, key=lambda report: report["steps_reached"] / report["steps_total"], default={})
     gammas = [report["max_gamma"] for report in runs if report.get("max_gamma") is not None]
     return {
-        "md_steps_reached": min(reached, default=None),
-        "md_steps_total": max(total, default=None),
+        "md_steps_reached": shortest.get("steps_reached"),
+        "md_steps_total": shortest.get("steps_total"),
         "max_gamma": max(gammas, default=None),
         "complete": all(report.get("status") == "completed" for report in runs),
         "n_walkers": sum(int(report.get("n_walkers", 1)) for report in runs),
@@ -78,6 +79,8 @@ def generation_row(facts: Mapping[str, Any], reports: Mapping[str, Mapping[str, 
     row.update(error_numbers(reports.get("before"), "new", "before"))
     row.update(error_numbers(reports.get("after"), "new", "after"))
     row.update(error_numbers(reports.get("holdout"), "holdout", ""))
+    if reports.get("calibration"):
+        row["calibration"] = dict(reports["calibration"])
     row["units"] = UNITS
     return row
 
