@@ -74,7 +74,10 @@ def command(potential, active_set, data, output, settings_file, report_file, **o
                     continue
                 reports.extend({"structure": atoms.info["source"], **entry} for entry in found.reports)
                 counts["n_candidates"] += len(found.cells)
-                yield from found.cells
+                for cell in found.cells:
+                    # where the large structure came from (walker, step, ...) stays with its cuts
+                    cell.info = {**_origin(atoms), **cell.info}
+                    yield cell
 
     write_configurations(output, cells())
     failed = sum(entry["status"] == "failed" for entry in reports)
@@ -82,6 +85,15 @@ def command(potential, active_set, data, output, settings_file, report_file, **o
         facts = {"status": "completed", **counts, "n_failed": failed, "max_gamma": largest, "cuts": reports}
         report_file.write_text(json.dumps(facts, indent=1), encoding="utf-8")
     click.echo(f"{counts['n_candidates']} cells of {counts['n_structures']} structures, {failed} cuts failed")
+
+
+def _origin(atoms) -> dict:
+    """Plain info of a structure that was cut, its size and content hash (``parent``)."""
+    from aiida_aceal.worker.files import configuration_hash
+
+    own = ("gamma_max", "source", "kind", "reason", "score", "round", "aceal_hash", "energy", "stress")
+    kept = {k: v for k, v in atoms.info.items() if k not in own and isinstance(v, (str, int, float, bool))}
+    return {**kept, "parent": configuration_hash(atoms), "parent_atoms": len(atoms)}
 
 
 def _settings_of(path: Path) -> dict:

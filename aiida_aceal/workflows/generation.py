@@ -17,13 +17,14 @@ from aiida_aceal.workflows import functions, ports, summary
 from aiida_aceal.workflows.base import AceWorkChain, StepError, output, why
 from aiida_aceal.workflows.calibration import has_pairs
 from aiida_aceal.workflows.generation_ports import generation_ports
+from aiida_aceal.workflows.large import LargeCandidates
 from aiida_aceal.workflows.steps import derived_seed, step_class, step_inputs
 
 #: exit status of the CalcJobs of aceal-worker for numbers that are not finite
 NOT_FINITE = 305
 
 
-class GenerationWorkChain(AceWorkChain):
+class GenerationWorkChain(LargeCandidates, AceWorkChain):
     """One generation. With ``initial`` there is nothing to explore yet: label, fit, build the active set, validate."""
 
     @classmethod
@@ -37,6 +38,7 @@ class GenerationWorkChain(AceWorkChain):
             if_(cls.has_to_explore)(
                 cls.explore,
                 cls.inspect_exploration,
+                if_(cls.has_large_candidates)(cls.extract, cls.inspect_extraction),
                 if_(cls.has_candidates)(cls.select, cls.inspect_selection),
             ),
             if_(cls.has_to_label)(cls.label, cls.inspect_labels),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiida import orm
@@ -10,6 +10,7 @@ from aiida.engine import ProcessSpec
 from aiida.plugins import CalculationFactory
 
 from aiida_aceal.data.dataset import ConfigurationsData
+from aiida_aceal.workflows.large import LARGE, check_large
 from aiida_aceal.workflows.policies import nearest
 from aiida_aceal.workflows.steps import check_step
 
@@ -17,13 +18,21 @@ from aiida_aceal.workflows.steps import check_step
 SELECTION = {"strategy": "d_optimal", "count": 10}
 ACTIVE_SET = {"kind": "linear", "tolerance": 1.001, "memory": "2GiB", "calcfunction_below_mb": 64.0}
 GATE = {"tolerance": 0.25, "enabled": True}
-LIMITS = {"max_failed_labels": 0.2}
+LIMITS = {"max_failed_labels": 0.2, **LARGE}
 
 
-def plain_dict(spec: ProcessSpec, name: str, defaults: Mapping[str, Any], text: str, job: str | None = None) -> None:
+def plain_dict(
+    spec: ProcessSpec,
+    name: str,
+    defaults: Mapping[str, Any],
+    text: str,
+    job: str | None = None,
+    values: Callable[[Mapping[str, Any]], str | None] | None = None,
+) -> None:
     """Port of a Dict whose keys are known; what is not given has the default.
 
     :param job: entry point of the CalcJob that gets the settings: what it knows is known here, and it checks them
+    :param values: says what is wrong with the values, if anything
     """
     keys = ", ".join(f"`{key}` ({value})" for key, value in defaults.items())
 
@@ -35,7 +44,8 @@ def plain_dict(spec: ProcessSpec, name: str, defaults: Mapping[str, Any], text: 
             if key not in known:
                 return f"{name}: unknown key '{key}'; {nearest(key, known)}"
         if cls is None:
-            return None
+            message = values(given) if values else None
+            return f"{name}: {message}" if message else None
         passed = {key: value for key, value in {**defaults, **given}.items() if key in cls._SETTINGS}
         message = cls.check_settings({"settings": orm.Dict(passed)})
         return f"{name}: {message.removeprefix('settings: ')}" if message else None
@@ -101,7 +111,10 @@ def step_ports(spec: ProcessSpec) -> None:
         spec,
         "limits",
         LIMITS,
-        "What is tolerated: the fraction of labels that may fail in one generation.",
+        "What is tolerated: the fraction of labels that may fail in one generation. Of candidates with more atoms than "
+        "`max_label_atoms` (none: no limit) the unknown environments are cut out by aceal.extract, of at most "
+        "`max_cut_candidates` in a generation; `extract`: settings of the cuts.",
+        values=check_large,
     )
     spec.input(
         "seed",
