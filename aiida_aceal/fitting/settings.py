@@ -101,8 +101,8 @@ class NonlinearSettings:
     second_density: float = 0.02
     refresh: int = 30
     damping: float = 1e-6
-    l2: float = 1e-12
-    l2_radial: float = 1e-9
+    l2: float = 1e-9
+    l2_radial: float = 1e-8
     ladder: tuple[int, ...] = ()
     ladder_order: Literal["power_order", "body_order"] = "power_order"
     early_stopping: bool = True

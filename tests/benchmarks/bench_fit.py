@@ -66,7 +66,7 @@ def linear(train, test) -> None:
 
 
 def nonlinear(train, test) -> None:
-    settings = {**PLAIN, "weights": {"kappa": 0.18}, "nonlinear": {"evaluations": 450, "tolerance": 3e-3}}
+    settings = {**PLAIN, "nonlinear": {"evaluations": 5000, "tolerance": 1e-4, "max_seconds": 270}}
     result, *cost = timed(fit_nonlinear, copper(2, **SMALL), train, settings, progress=print)
     show("nonlinear 122 functions", result.potential, test, *cost)
     print(f"pacemaker: {PACEMAKER[0]} meV/atom, {PACEMAKER[1]} meV/A, {PACEMAKER[2]:.0f} s wall")

@@ -187,7 +187,7 @@ def test_upfit_goes_on_and_linear_starts_afresh(small_potential, random_structur
     assert first.potential.reference_energies.keys() == {"Cu"}
     again = fit(first.potential, data, settings)
     assert again.report["start"] == "potential"
-    assert again.report["rounds"][0]["loss"] == pytest.approx(first.report["rounds"][-1]["loss"], rel=1e-3)
+    assert again.report["rounds"][0]["loss"] == pytest.approx(first.report["rounds"][-1]["loss"], rel=5e-3)
     more = fit(first.potential, data + label(random_structures(5, seed=11), true, {"Cu": -2.0}), settings)
     assert more.report["rounds"][-1]["loss"] < 0.5 * more.report["rounds"][0]["loss"]
     fresh = fit(first.potential, data, {**settings, "nonlinear": {**settings["nonlinear"], "start": "linear"}})
@@ -261,7 +261,8 @@ def test_core_repulsion_is_kept_out_of_the_fit(small_potential, random_structure
     )
     true = replace(true, bonds={("Cu", "Cu"): bond})
     data = label(random_structures(10), true)
-    result = fit_nonlinear(true, data, {"reference_energies": "none", "nonlinear": {"evaluations": 2}})
+    nonlinear = {"evaluations": 2, "l2": 0.0, "l2_radial": 0.0}
+    result = fit_nonlinear(true, data, {"reference_energies": "none", "nonlinear": nonlinear})
     assert result.metrics["train"]["energy"]["rmse"] < 1e-6
 
 
