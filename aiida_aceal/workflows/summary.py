@@ -18,7 +18,9 @@ def exploration_numbers(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if not runs:
         return {}
     # steps of runs of different length cannot be compared: the numbers shown are those of one explorer
-    dynamics = [report for report in runs if report.get("steps_reached") is not None and report.get("steps_total")]
+    counted = [report for report in runs if report.get("steps_reached") is not None and report.get("steps_total")]
+    # "steps" of active exploration and of pools (their reports have a mode) are attempts and structures, no dynamics
+    dynamics = [report for report in counted if "mode" not in report] or counted
     shortest = min(dynamics, key=lambda report: report["steps_reached"] / report["steps_total"], default={})
     gammas = [report["max_gamma"] for report in runs if report.get("max_gamma") is not None]
     return {

@@ -72,3 +72,12 @@ def test_row_and_totals():
     assert total["n_labelled"] == 10
     assert total["n_failed_labels"] == 2
     assert total["label_core_seconds"] == 4.0
+
+
+def test_attempts_of_other_explorers_are_no_md_length():
+    md = {"status": "completed", "steps_reached": 900, "steps_total": 1000, "max_gamma": 2.0}
+    active = {"mode": "active", "status": "completed", "steps_reached": 4, "steps_total": 100, "max_gamma": 9.0}
+    numbers = summary.exploration_numbers([md, active])
+    assert (numbers["md_steps_reached"], numbers["md_steps_total"]) == (900, 1000)
+    assert numbers["max_gamma"] == 9.0
+    assert summary.exploration_numbers([active])["md_steps_reached"] == 4
