@@ -43,6 +43,7 @@ def command(pk: str, profile: str | None) -> None:
     from aiida_aceal.cli.live import generations, rows_of
     from aiida_aceal.cli.profile import load
     from aiida_aceal.cli.table import rich_table, text_lines
+    from aiida_aceal.workflows.calibration import proposal_text
 
     load(profile, create=False)
     node = load_campaign(pk)
@@ -52,6 +53,9 @@ def command(pk: str, profile: str | None) -> None:
         console.print(rich_table(rows, node.label or None, console.width))
     else:
         click.echo("\n".join(text_lines(rows)))
+    proposed = proposal_text(rows)
+    if proposed:
+        click.echo(f"Calibration proposes {proposed}.")
     state = node.process_state.value if node.process_state else "unknown"
     if not node.is_terminated:
         click.echo(f"Campaign {node.pk}: {state}, {len(rows)} generations finished.")

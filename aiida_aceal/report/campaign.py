@@ -27,6 +27,8 @@ def facts(node: ProcessNode, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What stands at the top of the report."""
     from aiida.manage import get_manager
 
+    from aiida_aceal.workflows.calibration import proposal_text
+
     inputs = node.inputs
     result: dict[str, Any] = {"Campaign": f"<{node.pk}> {node.uuid} in profile {get_manager().get_profile().name}"}
     if node.process_state is not None:
@@ -50,6 +52,9 @@ def facts(node: ProcessNode, rows: list[dict[str, Any]]) -> dict[str, Any]:
         result["Cost of labels"] = f"{labels} labels, {core:.1f} core seconds"
         result["Jobs"] = f"{sum(row.get('n_jobs') or 0 for row in rows)}, of which "
         result["Jobs"] += f"{sum(row.get('n_jobs_from_cache') or 0 for row in rows)} taken from earlier campaigns"
+        proposed = proposal_text(rows)
+        if proposed:
+            result["Calibration proposes"] = proposed
         force = [row["holdout_forces_rmse"] for row in rows if row.get("holdout_forces_rmse")]
         if len(force) > 1:
             result["Hold-out force RMSE"] = (

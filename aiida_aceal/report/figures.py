@@ -81,6 +81,23 @@ def wall_time(axes: Any, rows: Rows) -> None:
     axes.legend()
 
 
+def calibration(axes: Any, rows: Rows) -> None:
+    """Expected force error as a function of gamma by the last calibration, and the window it proposes."""
+    found = [row["calibration"] for row in rows if row.get("calibration")]
+    if found:
+        last = found[-1]
+        for key, alpha, label in (("error", 1.0, "expected"), ("quantile", 0.4, "9 in 10 below")):
+            axes.plot(last["gamma"], [1000.0 * x for x in last[key]], color="#4c78a8", alpha=alpha, label=label)
+        for key, style, name in (("gamma_lo", ":", "γ_lo"), ("gamma_hi", "--", "γ_hi")):
+            value = last["proposal"][key]
+            axes.axvline(value, color="#e45756", linewidth=1, linestyle=style, label=f"proposed {name} {value:.3g}")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.legend()
+    axes.set_ylabel("force error of an atom (meV/Å)")
+    axes.set_xlabel("extrapolation grade γ")
+
+
 #: title -> drawing function
 FIGURES: dict[str, Callable[[Any, Rows], None]] = {
     "Length of the runs": md_length,
@@ -91,6 +108,7 @@ FIGURES: dict[str, Callable[[Any, Rows], None]] = {
     "Largest energy error": _errors("energy", "meV/atom", "max"),
     "Training set": training_set,
     "Time": wall_time,
+    "Calibration of γ": calibration,
 }
 
 
@@ -102,10 +120,11 @@ def draw(title: str, rows: Rows) -> bytes:
 
     figure = Figure(figsize=(5.6, 3.6), layout="constrained")
     axes = figure.add_subplot()
-    FIGURES[title](axes, rows)
     axes.set_xlabel("generation")
     axes.set_title(title)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    FIGURES[title](axes, rows)
+    if axes.get_xscale() == "linear":
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)

@@ -38,6 +38,18 @@ def calibration_of(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {**found.to_dict(), "proposal": found.propose().to_dict()}
 
 
+def proposal_text(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """What the last calibration of a campaign proposes, for people; ``None`` if there is none."""
+    found = [row["calibration"] for row in rows if row.get("calibration")]
+    if not found:
+        return None
+    last = found[-1]["proposal"]
+    return (
+        f"gamma_lo {last['gamma_lo']:.3g}, gamma_hi {last['gamma_hi']:.3g} (policy: calibrated accepts it); expected "
+        f"force error {1000 * last['base_error']:.3g} meV/A where gamma <= 1, from {found[-1]['count']} environments"
+    )
+
+
 def calibrated(settings: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> Window:
     """The window that the last calibration proposes; ``gamma_lo`` and ``gamma_hi`` as given until there is one.
 

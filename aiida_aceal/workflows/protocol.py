@@ -62,7 +62,7 @@ def protocol_inputs(name: str | None = None, overrides: Mapping[str, Any] | None
     own = {key: value for key, value in body["protocols"][name].items() if key != "description"}
     # a basis whose sizes the user states himself must not be cut to the protocol's number of functions
     mine = (overrides or {}).get("basis") or {}
-    if {"functions", "nradmax_by_orders", "lmax_by_orders", "number_of_functions_per_element"} & set(mine):
+    if {"functions", "nradmax_by_orders", "lmax_by_orders"} & set(mine):
         own = merged(own)
         own["basis"].pop("number_of_functions_per_element", None)
         own["basis"].pop("functions", None)

@@ -5,9 +5,10 @@ import pytest
 
 from aiida_aceal.cli.live import generations, rows_of
 from aiida_aceal.fitting import Calibration
+from aiida_aceal.report.figures import draw
 from aiida_aceal.workflows import policies
 from aiida_aceal.workflows.base import output
-from aiida_aceal.workflows.calibration import calibration_of, has_pairs
+from aiida_aceal.workflows.calibration import calibration_of, has_pairs, proposal_text
 
 
 def pairs(slope: float, count: int = 400) -> dict:
@@ -26,7 +27,8 @@ def test_window_follows_the_expected_error():
     assert flat.gamma_lo == pytest.approx(3.0, rel=0.05)
     assert flat.gamma_hi == pytest.approx(12.0, rel=0.05)
     assert flat.gamma_stop == flat.gamma_lo
-    assert "400 environments" in flat.reason and "30 at gamma_lo" in flat.reason
+    assert "400 environments" in flat.reason
+    assert "30 at gamma_lo" in flat.reason
     steep = policies.choose_window(settings, [row(0.01), {}, row(0.02)])  # the last one counts
     assert steep.gamma_lo == pytest.approx(1.5, rel=0.05)
     assert steep.gamma_hi == pytest.approx(6.0, rel=0.05)
@@ -58,6 +60,14 @@ def test_fixed_window_while_there_is_too_little():
 def test_wrong_settings_show_at_submission(settings, words):
     with pytest.raises(ValueError, match=words):
         policies.choose_window({"policy": "calibrated", **settings})
+
+
+def test_proposal_in_words():
+    assert proposal_text([{}]) is None
+    rows = [row(0.01), row(0.02), {}]
+    found = rows[1]["calibration"]["proposal"]
+    assert f"gamma_hi {found['gamma_hi']:.3g}" in proposal_text(rows)
+    assert draw("Calibration of γ", rows) != draw("Calibration of γ", rows[:1])
 
 
 def test_no_pairs():

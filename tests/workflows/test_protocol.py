@@ -80,3 +80,12 @@ def test_builder_with_a_labeller_and_a_potential_of_the_user(arguments, cu_poten
     assert builder.potential is potential
     with pytest.raises(ValueError, match="either `calculator`"):
         ActiveLearningWorkChain.get_builder_from_protocol(**arguments)
+
+
+def test_a_number_of_functions_alone_keeps_the_rest_of_the_basis():
+    plain = protocol_inputs("balanced")["basis"]
+    other = protocol_inputs("balanced", {"basis": {"number_of_functions_per_element": 30}})["basis"]
+    assert other == {**plain, "number_of_functions_per_element": 30}
+    own = protocol_inputs("balanced", {"basis": {"nradmax_by_orders": [4], "lmax_by_orders": [0]}})["basis"]
+    assert "number_of_functions_per_element" not in own
+    assert "functions" not in own

@@ -16,6 +16,14 @@ def test_the_shortest_run_and_the_largest_grade_decide():
     assert not numbers["complete"]
 
 
+def test_steps_of_explorers_of_different_length_are_not_mixed():
+    long = explored(status="halted", steps_reached=500, steps_total=10000)
+    for reports in ([explored(), long], [long, explored(steps_reached=90)], [explored(steps_reached=None), long]):
+        numbers = summary.exploration_numbers(reports)
+        assert (numbers["md_steps_reached"], numbers["md_steps_total"]) == (500, 10000)
+    assert summary.exploration_numbers([{"status": "completed", "max_gamma": 1.2}])["md_steps_reached"] is None
+
+
 @pytest.mark.parametrize(
     ("report", "converged"),
     [
