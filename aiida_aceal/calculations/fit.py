@@ -24,6 +24,7 @@ from aiida_aceal.calculations.worker_base import (
     write_union,
 )
 from aiida_aceal.data.dataset import ConfigurationsData
+from aiida_aceal.data.ensemble import EnsembleData
 from aiida_aceal.data.potential import AcePotentialData
 
 SETTINGS_FILE = "settings.yaml"
@@ -31,22 +32,29 @@ DATASET_FILE = "dataset.extxyz"
 VALIDATION_FILE = "validation.extxyz"
 FITTED_FILE = "fitted.yaml"
 TEXT_REPORT_FILE = "report.txt"
+ENSEMBLE_FILE = "ensemble.zip"
+PARITY_FILE = "parity.npz"
 
 #: keys of the worker's settings file that the CalcJob fills
-FILLED = ("potential", "data", "validation", "output", "report", "text_report", "seed", "threads")
+FILLED = (
+    "potential", "data", "validation", "output", "report", "text_report", "parity_plot", "parity_data",
+    "ensemble_output", "seed", "threads",
+)  # fmt: skip
 
 
 class AceFitCalculation(AceWorkerCalculation):
     """Fit a potential; the start potential gives the basis and, for nonlinear fits, the first coefficients.
 
     ``settings`` are those of :class:`aiida_aceal.fitting.FitSettings` (``method``, ``weights``, ``regularization``,
-    ``reference_energies``, ...) and ``validation_fraction``. A readable report is kept as ``report.txt`` in
-    ``retrieved``.
+    ``reference_energies``, ...) and ``validation_fraction``; with ``ensemble``
+    (:class:`aiida_aceal.fitting.ensemble_settings.EnsembleSettings`) an ensemble on the same data is another output.
+    ``retrieved`` keeps a readable report, ``report.txt``, and labels and predictions for parity plots, ``parity.npz``
+    (thinned; drawn by ``aiida-aceal report``).
     """
 
     _SUBCOMMAND = "fit"
     _PARSER = "aceal.fit"
-    _OUTPUTS = (FITTED_FILE,)
+    _OUTPUTS = (FITTED_FILE, ENSEMBLE_FILE)
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:
@@ -60,10 +68,18 @@ class AceFitCalculation(AceWorkerCalculation):
         settings_port(spec, "Settings of the fit: method, weights, regularization, reference_energies, ...")
         seed_port(spec, required=False)
         spec.output("potential", valid_type=AcePotentialData, required=False, help="The fitted potential.")
+        spec.output(
+            "ensemble",
+            valid_type=EnsembleData,
+            required=False,
+            help="The ensemble that `ensemble` of `settings` asks for.",
+        )
 
     @classmethod
     def check_settings(cls, inputs: Mapping[str, Any]) -> str | None:
         """What the fit itself would refuse, found before anything runs."""
+        from aiida_aceal.fitting.ensemble_settings import EnsembleSettings
+        from aiida_aceal.fitting.schema import build
         from aiida_aceal.fitting.settings import FitSettings
 
         if inputs.get("settings") is None:
@@ -77,8 +93,13 @@ class AceFitCalculation(AceWorkerCalculation):
             return f"settings: `validation_fraction` must lie between 0 and 1, it is {fraction!r}"
         if fraction is not None and inputs.get("validation") is not None:
             return "settings: give `validation_fraction` or the input `validation`, not both"
+        ensemble = settings.pop("ensemble", None)
         try:
-            FitSettings.read(settings)
+            checked = FitSettings.read(settings)
+            if ensemble is not None:
+                method = build(EnsembleSettings, ensemble, "ensemble").method_for(checked.method)
+                if method == "posterior" and checked.regularization.method == "none":
+                    return "settings: ensemble.method: posterior needs regularization.method evidence, ridge or ard"
         except AceError as error:
             return str(error)
         return None
@@ -107,7 +128,10 @@ class AceFitCalculation(AceWorkerCalculation):
             "output": FITTED_FILE,
             "report": REPORT_FILE,
             "text_report": TEXT_REPORT_FILE,
+            "parity_data": PARITY_FILE,
         }
+        if settings.get("ensemble") is not None:
+            settings["ensemble_output"] = ENSEMBLE_FILE
         if "validation" in self.inputs:
             write_set(folder, VALIDATION_FILE, self.inputs.validation)
             settings["validation"] = [VALIDATION_FILE]
@@ -118,7 +142,7 @@ class AceFitCalculation(AceWorkerCalculation):
         return [SETTINGS_FILE]
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
-        """Also keep the readable report."""
+        """Also keep the readable report and what parity plots are drawn from."""
         calcinfo = super().prepare_for_submission(folder)
-        calcinfo.retrieve_list.append(TEXT_REPORT_FILE)
+        calcinfo.retrieve_list += [TEXT_REPORT_FILE, PARITY_FILE]
         return calcinfo

@@ -32,8 +32,6 @@ from .schema import build
 from .settings import FitSettings
 from .solvers import NormalAccumulator, QrAccumulator
 
-_NONLINEAR = ("weak", "strong")
-
 
 def fit_ensemble(
     potential: AcePotential,
@@ -53,12 +51,7 @@ def fit_ensemble(
     started, cpu = time.perf_counter(), time.process_time()
     settings = FitSettings.read(settings)
     how = build(EnsembleSettings, ensemble, "ensemble")
-    method = how.method
-    if method == "auto":
-        method = "weak" if settings.method == "nonlinear" else "weights"
-    if (method in _NONLINEAR) != (settings.method == "nonlinear"):
-        good = "weak or strong" if settings.method == "nonlinear" else "subsample, weights or posterior"
-        raise AceError(f"ensemble.method: {method} does not go with method: {settings.method}; use {good}")
+    method = how.method_for(settings.method)
     job = prepare(potential, train, settings, None, names)
     # one independent stream of random numbers for each member: the result does not depend on their order
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence(settings.seed).spawn(how.members)]
@@ -118,7 +111,9 @@ def _posterior(job: Prepared, how: EnsembleSettings, streams, progress) -> list[
     R, rows = linear_factor(job, first_density_weights(job.potential), progress)
     solution = solve_factor(job, R, rows, penalties(job))
     if solution.covariance_root is None:
-        raise AceError("ensemble.method: posterior needs a Bayesian fit; set regularization.method to evidence or ard")
+        raise AceError(
+            "ensemble.method: posterior needs a Bayesian fit; set regularization.method to evidence, ridge or ard"
+        )
     draws = [
         solution.coefficients + solution.covariance_root @ rng.normal(size=solution.covariance_root.shape[1])
         for rng in streams

@@ -7,6 +7,8 @@ from typing import Literal
 
 from aiida_aceal.ace.errors import AceError
 
+_NONLINEAR = ("weak", "strong")
+
 
 @dataclass(frozen=True)
 class EnsembleSettings:
@@ -32,3 +34,18 @@ class EnsembleSettings:
             raise AceError(f"ensemble.members: at least 2 are needed, found {self.members}")
         if not 0.0 < self.fraction < 1.0:
             raise AceError(f"ensemble.fraction: must lie between 0 and 1, found {self.fraction}")
+
+    def method_for(self, fit_method: str) -> str:
+        """The method in use with a ``linear`` or ``nonlinear`` fit.
+
+        Raises
+        ------
+        AceError
+            The method does not go with such a fit.
+        """
+        if self.method == "auto":
+            return "weak" if fit_method == "nonlinear" else "weights"
+        if (self.method in _NONLINEAR) != (fit_method == "nonlinear"):
+            good = "weak or strong" if fit_method == "nonlinear" else "subsample, weights or posterior"
+            raise AceError(f"ensemble.method: {self.method} does not go with method: {fit_method}; use {good}")
+        return self.method

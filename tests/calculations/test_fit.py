@@ -91,3 +91,60 @@ def test_spoiled_potential(run_fit, job_metadata):
     assert node.exit_status == 304, node.exit_message
     _, node = run_fit(metadata=job_metadata(append_text="rm fitted.yaml"))
     assert node.exit_status == 303
+
+
+def test_ensemble_beside_the_potential(run_fit, cu_configurations, cu_atoms):
+    data = cu_configurations(12)
+    wanted = {"members": 4, "method": "subsample", "use": "forces"}
+    results, node = run_fit(dataset={"g0": data}, settings={"ensemble": wanted}, seed=2)
+    assert node.is_finished_ok, node.exit_message
+    ensemble, potential = results["ensemble"], results["potential"]
+    assert ensemble.base.links.get_incoming().one().node == node
+    assert (len(ensemble), ensemble.method, ensemble.elements) == (4, "subsample", ["Cu"])
+    assert ensemble.base.attributes.get("basis_hash") == potential.base.attributes.get("basis_hash")
+    assert len(set(ensemble.base.attributes.get("potential_hashes"))) == 4
+    assert ensemble.base.attributes.get("n_structures") == 12
+    assert results["report"]["ensemble"]["thresholds"] == ensemble.thresholds
+    members = ensemble.get_ensemble()
+    near, far = (
+        members.indicators(cu_atoms(4, seed=9, rattle=0.05)),
+        members.indicators(cu_atoms(4, seed=9, rattle=0.5)),
+    )
+    assert all(b.mean() > 3 * a.mean() > 0 for a, b in zip(near, far))
+    # what the worker fits is what the numerics fit
+    from aiida_aceal.fitting import fit_ensemble
+
+    again = fit_ensemble(node.inputs.potential.get_potential(), data.to_atoms(), {"seed": 2}, wanted)
+    assert again.thresholds["forces"] == pytest.approx(ensemble.thresholds["forces"], rel=1e-3)
+
+
+def test_parity_data_is_kept(run_fit, cu_configurations):
+    results, node = run_fit(validation=cu_configurations(3, seed=4), seed=0)
+    assert node.is_finished_ok, node.exit_message
+    with results["retrieved"].base.repository.open("parity.npz", "rb") as handle, np.load(handle) as arrays:
+        forces = arrays["validation_forces"]
+        assert {"train_energy", "train_forces", "validation_energy"} <= set(arrays)
+    rmse = np.sqrt(np.mean(np.square(forces[:, 1] - forces[:, 0])))
+    assert rmse == pytest.approx(results["report"]["validation"]["forces"]["rmse"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"ensemble": {"size": 4}}, "unknown key 'size'"),
+        ({"ensemble": {"members": 1}}, "at least 2 are needed"),
+        ({"ensemble": {"method": "strong"}}, "does not go with method: linear"),
+        ({"ensemble": {"method": "posterior"}, "regularization": {"method": "none"}}, "posterior needs"),
+        ({"ensemble_output": "x.zip"}, "'ensemble_output' is filled by the CalcJob"),
+    ],
+)
+def test_wrong_ensembles_are_refused_at_submission(run_fit, settings, words):
+    with pytest.raises(ValueError, match=words):
+        run_fit(settings=settings)
+
+
+def test_spoiled_ensemble(run_fit, job_metadata):
+    metadata = job_metadata(append_text="head -c 300 ensemble.zip > f; mv f ensemble.zip")
+    results, node = run_fit(settings={"ensemble": {"members": 2}}, metadata=metadata)
+    assert node.exit_status == 304, node.exit_message
+    assert "potential" in results
