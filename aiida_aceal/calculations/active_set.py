@@ -32,6 +32,9 @@ class AceActiveSetCalculation(AceWorkerCalculation):
 
     ``settings``: ``kind`` (``linear`` or ``full``; default: that of ``previous``, else ``linear``), ``tolerance``
     (1.001), ``memory`` (such as ``2GiB``), ``exclude_outliers`` (environments with a force error beyond Q3 + 1.5 IQR).
+    Local active sets: ``clusters`` (number for each element) or ``group_key`` (info entry that names the group of a
+    structure), ``definition`` (``minimum`` or ``own``), ``switch`` (local grade only in clusters with less than this
+    part of an equal share). They are always built anew.
     """
 
     _SUBCOMMAND = "active-set"
@@ -42,6 +45,10 @@ class AceActiveSetCalculation(AceWorkerCalculation):
         "tolerance": "--tolerance",
         "memory": "--memory",
         "exclude_outliers": "--exclude-outliers",
+        "clusters": "--clusters",
+        "group_key": "--group-key",
+        "definition": "--definition",
+        "switch": "--switch",
     }
 
     @classmethod
@@ -56,7 +63,11 @@ class AceActiveSetCalculation(AceWorkerCalculation):
             required=False,
             help="Active set of the previous generation: updated by swaps instead of built anew.",
         )
-        settings_port(spec, "`kind`, `tolerance`, `memory`, `exclude_outliers`.")
+        settings_port(
+            spec,
+            "`kind`, `tolerance`, `memory`, `exclude_outliers`; for local active sets `clusters` or `group_key`, "
+            "`definition`, `switch`.",
+        )
         seed_port(spec, required=False)
         spec.output("active_set", valid_type=ActiveSetData, required=False, help="The active set.")
 
@@ -70,6 +81,9 @@ class AceActiveSetCalculation(AceWorkerCalculation):
             return "dataset: give at least one set of configurations"
         settings = inputs["settings"].get_dict() if inputs.get("settings") is not None else {}
         previous = inputs.get("previous")
+        message = check_local(settings, previous)
+        if message:
+            return message
         if settings.get("exclude_outliers"):
             if previous is not None:
                 return "settings: `exclude_outliers` goes with a set that is built, not with `previous`"
@@ -103,3 +117,22 @@ class AceActiveSetCalculation(AceWorkerCalculation):
         if "previous" in self.inputs:
             calcinfo.local_copy_list.append((self.inputs.previous.uuid, self.inputs.previous.filename, PREVIOUS_FILE))
         return calcinfo
+
+
+def check_local(settings: Mapping[str, Any], previous: ActiveSetData | None = None) -> str | None:
+    """First thing that is wrong with the settings of local active sets, or ``None``."""
+    if previous is not None and previous.local is not None:
+        return "previous: it is a local active set, which cannot be updated: leave `previous` out to build one anew"
+    if settings.get("clusters") is None and settings.get("group_key") is None:
+        alone = [key for key in ("definition", "switch") if settings.get(key) is not None]
+        return f"settings: `{alone[0]}` goes with `clusters` or `group_key`" if alone else None
+    if settings.get("clusters") is not None and settings.get("group_key") is not None:
+        return "settings: give `clusters` or `group_key`, not both"
+    if previous is not None or settings.get("exclude_outliers"):
+        return "settings: local active sets are built anew: without `previous` and `exclude_outliers`"
+    clusters = settings.get("clusters")
+    if clusters is not None and (isinstance(clusters, bool) or not isinstance(clusters, int) or clusters < 1):
+        return f"settings: `clusters` must be a positive integer: {clusters!r}"
+    if settings.get("definition") not in (None, "minimum", "own"):
+        return f"settings: `definition` must be `minimum` or `own`: {settings['definition']!r}"
+    return None

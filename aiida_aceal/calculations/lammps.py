@@ -37,6 +37,7 @@ from aiida_aceal.lammps.deck import (
     write_data,
     write_md_deck,
 )
+from aiida_aceal.uncertainty.local import local_file_of
 
 LOG_FILE = "log.lammps"
 #: keys of ``settings`` that are not those of the MD run
@@ -215,6 +216,10 @@ class AceLammpsCalculation(LammpsRawCalculation):
                 for key, node in self.inputs.get("files", {}).items()
             ),
         ]
+        local = self.inputs.active_set.local_filename
+        if local is not None:  # aceal-lmp grades by it; a native LAMMPS does not look at it and uses the .asi
+            name = str(local_file_of(ACTIVE_SET_FILE))
+            calcinfo.local_copy_list.append((self.inputs.active_set.uuid, local, name))
         calcinfo.provenance_exclude_list = [DATA_FILE]
         calcinfo.retrieve_list = [LOG_FILE, options.output_filename, ERROR_FILE]
         calcinfo.retrieve_temporary_list = [EXTRAPOLATIVE_DUMP, LAST_DUMP]

@@ -6,13 +6,14 @@ from aiida import orm
 from aiida.engine import ExitCode, calcfunction
 
 from aiida_aceal.ace.errors import AceError
+from aiida_aceal.calculations.active_set import check_local
 from aiida_aceal.calculations.worker_base import union, union_hashes
 from aiida_aceal.data.active_set import ActiveSetData
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.potential import AcePotentialData
 
 #: keys of ``settings``
-KEYS = ("kind", "tolerance", "memory", "exclude_outliers")
+KEYS = ("kind", "tolerance", "memory", "exclude_outliers", "clusters", "group_key", "definition", "switch")
 
 
 @calcfunction
@@ -21,23 +22,32 @@ def maxvol(potential: AcePotentialData, settings: orm.Dict, **datasets: Configur
 
     It blocks its worker while it runs: seconds at most. Running it twice gives the same set.
 
-    :param settings: ``kind`` (``linear`` or ``full``), ``tolerance``, ``memory``, ``exclude_outliers``.
+    :param settings: ``kind`` (``linear`` or ``full``), ``tolerance``, ``memory``, ``exclude_outliers``; local sets:
+        ``clusters`` or ``group_key``, ``definition``, ``switch``, as for ``aceal.active_set``.
     :param datasets: sets of configurations; equal ones count once.
     :return: the active set; exit status 301 with the reason if the input is bad.
     """
     from aiida_aceal.ace import AceModel
-    from aiida_aceal.uncertainty import build_active_set
+    from aiida_aceal.uncertainty import build_active_set, build_local_active_set
+    from aiida_aceal.uncertainty.local import group_names
 
-    values = settings.get_dict()
+    values = {key: value for key, value in settings.get_dict().items() if value is not None}
     unknown = sorted(set(values) - set(KEYS))
     if unknown:
         return ExitCode(301, f"settings: unknown key '{unknown[0]}'; known: {', '.join(KEYS)}")
     if not datasets:
         return ExitCode(301, "give at least one set of configurations")
+    problem = check_local(values)
+    if problem:
+        return ExitCode(301, problem)
     frames = [atoms for node, indices in union(datasets) for atoms in node.iter_atoms(indices)]
     try:
         model = AceModel(potential.get_potential())
-        active_set = build_active_set(model, frames, **values)
+        if "group_key" in values:
+            values["groups"] = group_names(frames, values.pop("group_key"))
+        local = "groups" in values or "clusters" in values
+        build = build_local_active_set if local else build_active_set
+        active_set = build(model, frames, **{k: v for k, v in values.items() if not local or k != "exclude_outliers"})
         return ActiveSetData.from_active_set(active_set, potential, structures=union_hashes(datasets))
     except AceError as error:
         return ExitCode(301, str(error))

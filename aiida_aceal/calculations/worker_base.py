@@ -119,7 +119,9 @@ class AceWorkerCalculation(CalcJob):
         for port, target in (("potential", POTENTIAL_FILE), ("active_set", ACTIVE_SET_FILE)):
             node = self.inputs.get(port)
             if node is not None:
-                calcinfo.local_copy_list.append((node.uuid, node.filename, target))
+                # our programs read local active sets in place of the .asi
+                name = node.grading_filename if port == "active_set" else node.filename
+                calcinfo.local_copy_list.append((node.uuid, name, target))
         written = [str(Path(path).relative_to(folder.abspath)) for path in Path(folder.abspath).rglob("*.extxyz")]
         calcinfo.provenance_exclude_list = written
         calcinfo.retrieve_list = [codeinfo.stdout_name, ERROR_FILE, REPORT_FILE]

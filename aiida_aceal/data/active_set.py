@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from aiida.common.exceptions import ValidationError
@@ -19,8 +19,12 @@ from aiida.orm import SinglefileData
 from aiida_aceal.ace import AceError
 from aiida_aceal.data.potential import AcePotentialData
 
+if TYPE_CHECKING:
+    from aiida_aceal.uncertainty import ActiveSet
+
 _REPORT = "report.json"
 _ENVIRONMENTS = "environments.json"
+_LOCAL = "local.npz"
 
 
 class ActiveSetData(SinglefileData):
@@ -32,6 +36,9 @@ class ActiveSetData(SinglefileData):
     has them ``rank``, ``log_volume``, ``max_gamma``, ``n_environments``, ``floor_rows`` per element and
     ``tolerance``, ``tolerance_reached``, ``converged``; ``basis_hash`` and ``potential_hash`` of the potential it was
     made for. The whole report and the list of environments are files in the repository.
+
+    A local active set (one for each cluster of environments) is kept whole in :attr:`local_filename` beside the
+    ``.asi`` of its global part, with the attribute ``local``: definition, switch, number of clusters per element.
     """
 
     DEFAULT_FILENAME = "active_set.asi"
@@ -47,7 +54,7 @@ class ActiveSetData(SinglefileData):
     ) -> None:
         """Make an unstored node.
 
-        :param file: path of an ``.asi`` or an open binary file.
+        :param file: path of an ``.asi`` or of the file of a local active set, or an open binary file.
         :param report: what the builder reported (``ActiveSet.report()``); default: what the file says of itself.
         :param potential: the potential it was made for; its elements and sizes are checked.
         :param structures: content hash of each structure that the report counts, so that the environments can be
@@ -85,9 +92,13 @@ class ActiveSetData(SinglefileData):
             source, content = str(path), path.read_bytes()
         else:
             source, content = str(getattr(file, "name", "active set")), file.read()
+        whole, facts, content = _global_part(content)
         sizes = _check_asi(content, source)
         super().set_file(io.BytesIO(content), filename=filename or self.DEFAULT_FILENAME)
         self.base.attributes.set_many({"elements": sorted(sizes), "sizes": sizes})
+        if whole is not None:
+            self.base.repository.put_object_from_filelike(io.BytesIO(whole), _LOCAL)
+            self.base.attributes.set("local", facts)
 
     def _set_potential(self, potential: AcePotentialData) -> None:
         self.base.attributes.set_many(
@@ -134,6 +145,29 @@ class ActiveSetData(SinglefileData):
         """The ``.asi`` as a file for the duration of the context."""
         with self.as_path() as path:
             yield path
+
+    @property
+    def local(self) -> dict[str, Any] | None:
+        """``definition``, ``switch`` and ``clusters`` (number per element) of a local active set, else ``None``."""
+        return self.base.attributes.get("local", None)
+
+    @property
+    def local_filename(self) -> str | None:
+        """Repository file with the whole local active set; ``None`` if there is the global one only."""
+        return _LOCAL if self.local is not None else None
+
+    @property
+    def grading_filename(self) -> str:
+        """Repository file that our own programs grade by: the local set where there is one, else the ``.asi``."""
+        return self.local_filename or self.filename
+
+    def get_active_set(self, potential: AcePotentialData | None = None) -> ActiveSet:
+        """The active set in memory, local or not."""
+        from aiida_aceal.uncertainty import ActiveSet
+
+        engine = None if potential is None else potential.get_potential()
+        with self.base.repository.as_path(self.grading_filename) as path:
+            return ActiveSet.load(path, potential=engine)
 
     def get_inverses(self) -> dict[str, np.ndarray]:
         """Inverse active set of each element, [M, M]: rows functions, columns environments."""
@@ -236,10 +270,23 @@ def _check_asi(content: bytes, source: str) -> dict[str, int]:
 
 def _own_report(node: ActiveSetData, potential: AcePotentialData | None) -> dict[str, Any]:
     """What the file says of itself; nothing but sizes and volume if another code wrote it."""
-    from aiida_aceal.uncertainty import ActiveSet
+    return node.get_active_set(potential).report()
 
-    with node.as_path() as path:
-        return ActiveSet.load(path, potential=None if potential is None else potential.get_potential()).report()
+
+def _global_part(content: bytes) -> tuple[bytes | None, dict[str, Any], bytes]:
+    """A local active set: (content, facts, ``.asi`` of its global part); else (None, no facts, content)."""
+    from aiida_aceal.uncertainty.local import is_local_file, load_local
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / _LOCAL
+        path.write_bytes(content)
+        if not is_local_file(path):
+            return None, {}, content
+        local = load_local(path)
+        local.global_set().save(path.with_suffix(".asi"))
+        clusters = {element: len(parts) for element, parts in local.clusters.items()}
+        facts = {"definition": local.definition, "switch": local.switch, "clusters": clusters}
+        return content, facts, path.with_suffix(".asi").read_bytes()
 
 
 def _environments(report: Mapping[str, Any], structures: Sequence[str] | None) -> dict[str, list]:

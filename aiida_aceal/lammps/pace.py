@@ -205,10 +205,15 @@ class PaceCommands:
         note(f"{path}: functions {sizes}; cutoff {potential.cutoff:g}; {model.threads} threads")
         note("; ".join(f"type {number} = {element}" for number, element in enumerate(elements, start=1)))
         if self.style == EXTRAPOLATION:
-            from aiida_aceal.uncertainty import ActiveSet
+            from aiida_aceal.uncertainty import LocalActiveSet
+            from aiida_aceal.uncertainty.local import load_with_local
 
-            model.active_set = ActiveSet.load(files[1], potential=potential)
-            note(f"{files[1]}: {model.active_set.kind} active set")
+            model.active_set = active_set = load_with_local(files[1], potential=potential)
+            note(f"{files[1]}: {active_set.kind} active set")
+            if isinstance(active_set, LocalActiveSet):
+                parts = ", ".join(f"{el} {len(found)}" for el, found in active_set.clusters.items())
+                switch = "" if active_set.switch is None else f", switch {active_set.switch:g}"
+                note(f"gamma is local: clusters {parts}; definition {active_set.definition}{switch}")
         # E0 is part of what a .yace says and native LAMMPS adds it; a .yaml has none
         shift = np.array(getattr(potential, "energies", [0.0] * len(known)), dtype=float)
         return PaceCallback(self.library, model, [known.index(element) for element in elements], shift)

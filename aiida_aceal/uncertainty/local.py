@@ -225,6 +225,39 @@ def load_local(path: str | Path, potential: Any = None, kind: str | None = None)
     return result
 
 
+def local_file_of(asi: str | Path) -> Path:
+    """Where the local set that goes with an ``.asi`` lies: beside it, so that one deck names both."""
+    return Path(f"{asi}.local")
+
+
+def load_with_local(asi: str | Path, potential: Any = None) -> ActiveSet:
+    """The active set of an ``.asi``; the local one if it lies beside it (:func:`local_file_of`).
+
+    :raises AceError: the global part of the local set is not what the ``.asi`` holds.
+    """
+    active_set = ActiveSet.load(asi, potential=potential)
+    path = local_file_of(asi)
+    if isinstance(active_set, LocalActiveSet) or not path.is_file():
+        return active_set
+    local = load_local(path, potential)
+    same = local.elements == active_set.elements and all(
+        np.array_equal(local.sets[el].inverse, active_set.sets[el].inverse) for el in active_set.sets
+    )
+    if local.kind != active_set.kind or not same:
+        raise AceError(f"{path} belongs to another active set than {asi}: remove it, or write both anew")
+    return local
+
+
+def group_names(structures: Iterable[Atoms], key: str) -> list[str]:
+    """The value of an info entry of each structure, as the name of its group; AceError if one has no such entry."""
+    found = []
+    for index, atoms in enumerate(structures):
+        if key not in atoms.info:
+            raise AceError(f"structure {index} has no info entry {key!r}; it has {sorted(atoms.info)}")
+        found.append(str(atoms.info[key]))
+    return found
+
+
 class _ClusteredRows:
     """Rows of each element and, again, of each of its clusters under the name ``element/cluster``."""
 

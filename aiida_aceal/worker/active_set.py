@@ -25,17 +25,6 @@ class Files:
                 atoms.info.setdefault("aceal_hash", configuration_hash(atoms))
                 yield atoms
 
-    def groups(self, key: str) -> list[str]:
-        """The value of an info entry of each structure."""
-        from aiida_aceal.ace import AceError
-
-        found = []
-        for index, atoms in enumerate(self):
-            if key not in atoms.info:
-                raise AceError(f"structure {index} has no info entry {key!r}; it has {sorted(atoms.info)}")
-            found.append(str(atoms.info[key]))
-        return found
-
 
 @click.command()
 @click.argument("potential", type=click.Path(path_type=Path))
@@ -48,8 +37,10 @@ class Files:
 @click.option("--exclude-outliers", is_flag=True, help="Leave out environments with a force error beyond Q3 + 1.5 IQR.")
 @click.option("--clusters", type=int, help="Local active sets: so many clusters of each element's environments.")
 @click.option("--group-key", help="Local active sets: one for each value of this info entry of the structures.")
+# fmt: off
 @click.option("--definition", type=click.Choice(["minimum", "own"]), default="minimum", show_default=True,
               help="Local grade: the smallest over the clusters, or that of the environment's own cluster.")
+# fmt: on
 @click.option("--switch", type=float, help="Local grade only in clusters with less than this part of an equal share.")
 @click.option("--seed", default=0, show_default=True, help="Of the probes that give the natural size of functions.")
 @click.option("--report", type=click.Path(path_type=Path), help="JSON with rank, volume and environments by element.")
@@ -64,7 +55,14 @@ def command(
     and `aceal-lmp` read it, ML-PACE does not.
     """
     from aiida_aceal.ace import AceError, AceModel, AcePotential
-    from aiida_aceal.uncertainty import ActiveSet, build_active_set, build_local_active_set, update_active_set
+    from aiida_aceal.uncertainty import (
+        ActiveSet,
+        LocalActiveSet,
+        build_active_set,
+        build_local_active_set,
+        update_active_set,
+    )
+    from aiida_aceal.uncertainty.local import group_names
     from aiida_aceal.uncertainty.sources import memory_left
 
     started = time.perf_counter()
@@ -81,7 +79,7 @@ def command(
             raise AceError("local active sets are built anew from all of DATA: without --previous, --exclude-outliers")
         if clusters is not None and group_key is not None:
             raise AceError("give --clusters or --group-key, not both")
-        groups = None if group_key is None else source.groups(group_key)
+        groups = None if group_key is None else group_names(source, group_key)
         active_set = build_local_active_set(
             model, source, kind, clusters=clusters or 1, groups=groups, definition=definition, switch=switch,
             tolerance=tolerance, memory=memory, seed=seed, progress=progress,
@@ -95,6 +93,8 @@ def command(
         if exclude_outliers:
             raise AceError("--exclude-outliers goes with a set that is built, not with --previous")
         old = ActiveSet.load(previous, potential=pot, kind=kind)
+        if isinstance(old, LocalActiveSet):
+            raise AceError(f"{previous} holds local active sets, which cannot be updated: build them anew")
         active_set = update_active_set(old, model, source, tolerance=tolerance, memory=memory, progress=progress)
     active_set.save(output)
     facts = {**active_set.report(), "seconds": time.perf_counter() - started}

@@ -367,6 +367,8 @@ class GenerationWorkChain(LargeCandidates, AceWorkChain):
         previous = self.inputs.get("active_set")
         if previous is not None and (previous.kind != settings.get("kind") or previous.check_potential(potential)):
             previous = None  # another basis, or a full set with the coefficients of before: build anew
+        if previous is not None and (previous.local or settings.get("clusters") or settings.get("group_key")):
+            previous = None  # local active sets are always built anew
         cls, inputs = self._worker(
             "aceal.active_set",
             potential=potential,
