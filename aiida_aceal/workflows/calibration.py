@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aiida_aceal.workflows.policies import Window, fixed, nearest
+from aiida_aceal.workflows.policies import Window, check_keys, fixed
 
 #: points that the stored map is kept at
 POINTS = 40
@@ -59,9 +59,7 @@ def calibrated(settings: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
     """
     from aiida_aceal.fitting import Calibration
 
-    for key in settings:
-        if key not in _KNOWN:
-            raise ValueError(f"window: unknown key '{key}'; {nearest(key, ('policy', *_KNOWN))}")
+    check_keys(settings, _KNOWN)
     start = fixed({key: settings[key] for key in ("gamma_lo", "gamma_hi", "gamma_stop") if key in settings}, ())
     least = settings.get("min_count", MIN_COUNT)
     maps = [row["calibration"] for row in history if row.get("calibration")]
