@@ -114,7 +114,8 @@ def extract_environments(
     """Cut the environments of all atoms of ``big`` above ``gamma_lo``.
 
     Each cell has the arrays ``gamma``, ``inner`` (1: held), ``origin`` (atom of ``big``), and the info ``gamma_max``,
-    ``centre``, ``source``, ``kind``. A group that cannot be cut (budget, composition) costs itself only.
+    ``gamma_others`` (largest grade but for the centre and its group), ``centre``, ``source``, ``kind``. A group that
+    cannot be cut (budget, composition) costs itself only.
 
     :raises AceError: elements that the potential does not know
     """
@@ -144,6 +145,7 @@ def extract_environments(
             entry.update(status="failed", reason=str(error))
         else:
             atoms.info["source"] = f"{big.info.get('source', 'structure')}/atom{group[0]}"
+            atoms.info["gamma_others"] = facts["gamma_others_after"]
             entry.update(facts)
             result.cells.append(atoms)
         result.reports.append(entry)

@@ -10,6 +10,7 @@ from aiida.engine import calcfunction
 
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.workflows.base import output, why
+from aiida_aceal.workflows.walkers import ABOVE_WINDOW
 
 #: settings in `limits` with their defaults
 LARGE: dict[str, Any] = {"max_label_atoms": None, "max_cut_candidates": 20, "extract": None}
@@ -60,15 +61,27 @@ def split_large(candidates: ConfigurationsData, settings: orm.Dict) -> dict[str,
 
 
 @calcfunction
-def join_cuts(excluded: orm.List, **sets: ConfigurationsData) -> dict[str, Any]:
-    """Small candidates and cuts together, without copies and without those of the given content hashes."""
-    seen, chosen = set(excluded.get_list()), []
+def join_cuts(excluded: orm.List, gamma_hi: orm.Float, **sets: ConfigurationsData) -> dict[str, Any]:
+    """Small candidates and cuts together, without copies and without those of the given content hashes.
+
+    A cut whose other atoms stayed above ``gamma_hi`` would teach its seam: dropped. If that is so for all of them, the
+    :data:`~aiida_aceal.workflows.walkers.ABOVE_WINDOW` least extrapolating cuts are kept, as with walkers.
+    """
+    seen, chosen, bad = set(excluded.get_list()), [], []
     for key in sorted(sets):
         for atoms in sets[key].iter_atoms():
             if atoms.info["aceal_hash"] not in seen:
                 seen.add(atoms.info["aceal_hash"])
-                chosen.append(atoms)
-    return {"candidates": ConfigurationsData.from_atoms(chosen, source="explore")} if chosen else {}
+                (chosen if atoms.info.get("gamma_others", 0.0) <= gamma_hi.value else bad).append(atoms)
+    if not chosen:
+        chosen = sorted(bad, key=lambda atoms: atoms.info["gamma_others"])[:ABOVE_WINDOW]
+        for atoms in chosen:
+            atoms.info["above_window"] = True
+        bad = bad[len(chosen) :]
+    result: dict[str, Any] = {"report": orm.Dict({"n_candidates": len(chosen), "n_bad_cuts": len(bad)})}
+    if chosen:
+        result["candidates"] = ConfigurationsData.from_atoms(chosen, source="explore")
+    return result
 
 
 class LargeCandidates:
@@ -126,8 +139,9 @@ class LargeCandidates:
         joined = {}
         if sets:
             excluded = orm.List(sorted({*excluded, *self._known_hashes(sets)}))
-            joined = self.call_once("join_cuts", join_cuts, excluded=excluded, **sets)
-        found = joined.get("candidates") if isinstance(joined, Mapping) else joined
+            limit = orm.Float(self.ctx.facts["gamma_hi"])
+            joined = self.call_once("join_cuts", join_cuts, excluded=excluded, gamma_hi=limit, **sets)
+        found = joined.get("candidates")
         self.ctx.candidates = found.uuid if found is not None else None
         number = 0 if cuts is None else len(cuts)
         self.ctx.facts.update({"n_cuts": number, "n_candidates": 0 if found is None else len(found)})
@@ -136,5 +150,6 @@ class LargeCandidates:
         self.report(
             f"generation {self.number}: {number} cells cut"
             + (f", {self.report_of('extract').get('n_failed', 0)} cuts failed" if child.is_finished_ok else "")
+            + (f", {joined['report']['n_bad_cuts']} dropped for other atoms above gamma_hi" if joined else "")
             + f"; {self.ctx.facts['n_candidates']} candidates"
         )
