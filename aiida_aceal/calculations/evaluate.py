@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiida.common.folders import Folder
 from aiida.engine import CalcJobProcessSpec
 
+from aiida_aceal.calculations.with_ensemble import WithEnsemble
 from aiida_aceal.calculations.worker_base import (
     ACTIVE_SET_FILE,
     POTENTIAL_FILE,
@@ -22,7 +23,7 @@ INPUT_FILE = "configurations.extxyz"
 EVALUATED_FILE = "evaluated.extxyz"
 
 
-class AceEvaluateCalculation(AceWorkerCalculation):
+class AceEvaluateCalculation(WithEnsemble, AceWorkerCalculation):
     """Evaluate a potential on configurations; the validation step of a generation.
 
     ``settings``: ``worst`` (number of worst structures in the report, 10), ``store`` (whether the evaluated
@@ -56,4 +57,5 @@ class AceEvaluateCalculation(AceWorkerCalculation):
         words = [POTENTIAL_FILE, INPUT_FILE, "--report", REPORT_FILE, *self.option_words()]
         if self.settings().get("store", True):
             words += ["-o", EVALUATED_FILE]
-        return words + (["--asi", ACTIVE_SET_FILE] if "active_set" in self.inputs else [])
+        words += ["--asi", ACTIVE_SET_FILE] if "active_set" in self.inputs else []
+        return words + self.ensemble_words()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiida.common.folders import Folder
 from aiida.engine import CalcJobProcessSpec
 
+from aiida_aceal.calculations.with_ensemble import WithEnsemble
 from aiida_aceal.calculations.worker_base import (
     ACTIVE_SET_FILE,
     POTENTIAL_FILE,
@@ -22,7 +23,7 @@ INPUT_FILE = "configurations.extxyz"
 GRADED_FILE = "graded.extxyz"
 
 
-class AceGradeCalculation(AceWorkerCalculation):
+class AceGradeCalculation(WithEnsemble, AceWorkerCalculation):
     """Grade configurations; an unfitted potential will do for a linear active set.
 
     ``settings``: ``store`` (whether the graded configurations become a node, True).
@@ -52,4 +53,4 @@ class AceGradeCalculation(AceWorkerCalculation):
         """One file with all configurations."""
         write_set(folder, INPUT_FILE, self.inputs.configurations)
         words = [POTENTIAL_FILE, ACTIVE_SET_FILE, INPUT_FILE, "-o", GRADED_FILE, "--report", REPORT_FILE]
-        return [*words, *self.option_words()]
+        return [*words, *self.option_words(), *self.ensemble_words()]

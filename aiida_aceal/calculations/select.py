@@ -10,6 +10,7 @@ from typing import Any
 from aiida.common.folders import Folder
 from aiida.engine import CalcJobProcessSpec
 
+from aiida_aceal.calculations.with_ensemble import WithEnsemble
 from aiida_aceal.calculations.worker_base import (
     ACTIVE_SET_FILE,
     POTENTIAL_FILE,
@@ -30,7 +31,7 @@ SELECTED_FILE = "selected.extxyz"
 STRATEGIES = "aiida_aceal.strategies"
 
 
-class AceSelectCalculation(AceWorkerCalculation):
+class AceSelectCalculation(WithEnsemble, AceWorkerCalculation):
     """Select from candidates by a strategy.
 
     ``settings``: ``strategy`` (name of an entry point of ``aiida_aceal.strategies``) and at least one limit of the
@@ -38,6 +39,7 @@ class AceSelectCalculation(AceWorkerCalculation):
     ``descriptor``, ``duplicate_distance``, ``memory``, and ``options`` (arguments of the strategy itself).
     """
 
+    _ENSEMBLE_HELP = "If given, its indicator (dF or dE) takes the place of gamma in strategies that use uncertainty."
     _SUBCOMMAND = "select"
     _PARSER = "aceal.select"
     _OUTPUTS = (SELECTED_FILE,)
@@ -103,4 +105,4 @@ class AceSelectCalculation(AceWorkerCalculation):
         """One file with all candidates."""
         write_set(folder, INPUT_FILE, self.inputs.configurations)
         words = [POTENTIAL_FILE, ACTIVE_SET_FILE, INPUT_FILE, "-o", SELECTED_FILE, "--report", REPORT_FILE]
-        return [*self.option_words(), "--seed", str(self.inputs.seed.value), *words]
+        return [*self.option_words(), *self.ensemble_words(), "--seed", str(self.inputs.seed.value), *words]

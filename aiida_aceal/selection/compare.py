@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from ase import Atoms
 
 from aiida_aceal.ace import AceModel, AcePotential
 from aiida_aceal.ace.errors import AceError
+from aiida_aceal.fitting.ensemble_settings import EnsembleSettings
 from aiida_aceal.fitting.schema import build
 from aiida_aceal.fitting.settings import FitSettings
 from aiida_aceal.uncertainty import build_active_set
@@ -33,7 +34,9 @@ class CurveSettings:
 
     ``sizes``: ascending sizes of the training set, in ``unit`` (structures or atoms); the first is the random start,
     which is the same for every strategy of one seed. ``options``: arguments of the strategy. ``fit``: `FitSettings` of
-    every refit. ``tolerance``, ``memory``: of MaxVol. ``duplicate_distance``, ``descriptor``: see `select`.
+    every refit. ``ensemble``: `EnsembleSettings`; an ensemble fitted to the training set of each step gives the
+    uncertainty in place of gamma. ``tolerance``, ``memory``: of MaxVol. ``duplicate_distance``, ``descriptor``: see
+    `select`.
     """
 
     strategy: str = "d_optimal"
@@ -46,6 +49,7 @@ class CurveSettings:
     memory: str | int = "1GiB"
     threads: int | None = None
     fit: FitSettings = field(default_factory=FitSettings)
+    ensemble: EnsembleSettings | None = None
 
     def __post_init__(self) -> None:
         if len(self.sizes) < 2 or min(self.sizes) < 1 or list(self.sizes) != sorted(set(self.sizes)):
@@ -54,6 +58,8 @@ class CurveSettings:
             raise AceError("tolerance must be at least 1 and duplicate_distance not negative")
         if self.threads is not None and self.threads < 1:
             raise AceError(f"threads: must be at least 1, found {self.threads}")
+        if self.ensemble is not None:
+            self.ensemble.method_for(self.fit.method)
 
     @classmethod
     def read(cls, data: object, where: str = "settings") -> CurveSettings:
@@ -186,8 +192,6 @@ def _refit(
 
 
 def _with_threads(fit: FitSettings, threads: int) -> FitSettings:
-    from dataclasses import replace
-
     return replace(fit, threads=threads)
 
 
@@ -216,6 +220,11 @@ def _next(
         model, train, tolerance=settings.tolerance, memory=settings.memory, threads=settings.threads
     )
     members = None if indicator is None else indicator(fitted, train)
+    if members is None and settings.ensemble is not None:
+        from aiida_aceal.fitting import fit_ensemble
+
+        threads = settings.fit.threads if settings.threads is None else settings.threads
+        members = fit_ensemble(fitted, train, replace(settings.fit, threads=threads, seed=seed), settings.ensemble)
     options = dict(settings.options)
     if settings.strategy == "viability" and "reference" not in options:
         options["reference"] = reference_statistics(model, active_set, train, members)

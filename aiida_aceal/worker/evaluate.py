@@ -97,12 +97,13 @@ def compare(predicted, labels, n_atoms: int, sums: dict[str, ErrorSums]) -> dict
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Extended XYZ with the computed labels.")
 @click.option("--asi", type=click.Path(path_type=Path), help="Active set: adds gamma for each atom.")
+@click.option("--ensemble", type=click.Path(path_type=Path), help="Ensemble file: adds dE and dF of each structure.")
 @click.option("--report", type=click.Path(path_type=Path), help="JSON with the errors against the labels.")
 @click.option("--energy-key", help="Name of the energy labels in the file (default: ASE's usual place).")
 @click.option("--forces-key", help="Name of the force labels in the file.")
 @click.option("--stress-key", help="Name of the stress labels in the file.")
 @click.option("--worst", default=10, show_default=True, help="Number of worst structures in the report.")
-def command(potential, data, output, asi, report, energy_key, forces_key, stress_key, worst) -> None:
+def command(potential, data, output, asi, ensemble, report, energy_key, forces_key, stress_key, worst) -> None:
     """Evaluate POTENTIAL on DATA... and compare with the labels, if there are any.
 
     In OUTPUT the computed energy, forces and stress are the labels; the labels of DATA stand beside them as
@@ -111,6 +112,7 @@ def command(potential, data, output, asi, report, energy_key, forces_key, stress
     from ase.calculators.singlepoint import SinglePointCalculator
 
     from aiida_aceal.ace import AceError, AceModel, AcePotential
+    from aiida_aceal.worker.ensemble_scores import EnsembleScores
     from aiida_aceal.worker.files import (
         check_elements,
         configuration_hash,
@@ -127,6 +129,7 @@ def command(potential, data, output, asi, report, energy_key, forces_key, stress
 
         model.active_set = ActiveSet.load(asi, potential=pot)
     free = pot.reference_energies
+    scores = EnsembleScores(ensemble) if ensemble is not None else None
     sums = {name: ErrorSums() for name in ("energy", "forces", "stress")}
     gamma_max: list[float] = []
     graded = GradedErrors()
@@ -138,6 +141,8 @@ def command(potential, data, output, asi, report, energy_key, forces_key, stress
             for chunk in chunks(iter_configurations(path, energy_key, forces_key, stress_key)):
                 check_elements(chunk, pot.elements, str(path))
                 results = model.evaluate_batch(chunk, forces=True, stress=True, gamma=asi is not None)
+                if scores is not None:
+                    scores.add(chunk)
                 for atoms, result in zip(chunk, results):
                     labels = get_labels(atoms)
                     energy = result.energy + sum(free.get(symbol, 0.0) for symbol in atoms.get_chemical_symbols())
@@ -156,6 +161,7 @@ def command(potential, data, output, asi, report, energy_key, forces_key, stress
                         gamma_max.append(entry["gamma_max"])
                         if labels[1] is not None:
                             graded.add(atoms.arrays["gamma"], result.forces, labels[1])
+                    entry.update({key: atoms.info[key] for key in ("dE", "dF") if scores is not None})
                     listed.append(entry)
                     listed.sort(key=lambda e: (-e["errors"].get("forces", e["errors"].get("energy", 0.0)), e["index"]))
                     del listed[worst:]
@@ -182,6 +188,8 @@ def command(potential, data, output, asi, report, energy_key, forces_key, stress
         "worst": listed,
         "seconds": time.perf_counter() - started,
     }
+    if scores is not None:
+        summary["ensemble"] = scores.report()
     if gamma_max:
         q = np.quantile(gamma_max, [0.5, 0.9, 0.99])
         summary["gamma"] = {"max": max(gamma_max), "median": q[0], "q90": q[1], "q99": q[2]}

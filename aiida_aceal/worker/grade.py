@@ -17,11 +17,13 @@ import numpy as np
 @click.argument("asi", type=click.Path(path_type=Path))
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Extended XYZ with array gamma, info gamma_max.")
+@click.option("--ensemble", type=click.Path(path_type=Path), help="Ensemble file: adds dE and dF of each structure.")
 @click.option("--report", type=click.Path(path_type=Path), help="JSON with the distribution of gamma.")
-def command(potential, asi, data, output, report) -> None:
+def command(potential, asi, data, output, ensemble, report) -> None:
     """Grade DATA... by the active set ASI of POTENTIAL; a linear set needs no fitted potential."""
     from aiida_aceal.ace import AceModel, AcePotential
     from aiida_aceal.uncertainty import ActiveSet
+    from aiida_aceal.worker.ensemble_scores import EnsembleScores
     from aiida_aceal.worker.evaluate import chunks
     from aiida_aceal.worker.files import check_elements, iter_configurations, write_configurations
 
@@ -29,6 +31,7 @@ def command(potential, asi, data, output, report) -> None:
     pot = AcePotential.read(potential)
     model = AceModel(pot)
     model.active_set = ActiveSet.load(asi, potential=pot)
+    scores = EnsembleScores(ensemble) if ensemble is not None else None
     largest: list[float] = []
     n_atoms = 0
 
@@ -38,6 +41,8 @@ def command(potential, asi, data, output, report) -> None:
             for chunk in chunks(iter_configurations(path)):
                 check_elements(chunk, pot.elements, str(path))
                 results = model.evaluate_batch(chunk, forces=False, stress=False, gamma=True)
+                if scores is not None:
+                    scores.add(chunk)
                 for atoms, result in zip(chunk, results):
                     atoms.arrays["gamma"] = np.asarray(result.gamma, dtype=float)
                     atoms.info["gamma_max"] = float(result.gamma.max())
@@ -60,6 +65,8 @@ def command(potential, asi, data, output, report) -> None:
         "n_above_1": int(np.sum(np.array(largest) > 1.0 + 1e-6)),
         "seconds": time.perf_counter() - started,
     }
+    if scores is not None:
+        facts["ensemble"] = scores.report()
     if report is not None:
         report.write_text(json.dumps(facts, indent=1), encoding="utf-8")
     click.echo(
