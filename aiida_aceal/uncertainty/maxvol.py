@@ -20,20 +20,14 @@ import numpy as np
 from aiida_aceal.ace.errors import AceError
 
 from . import kernels
-from .active_rows import (
-    FLOOR,
-    RANK_TOLERANCE,
-    ActiveRows,
-    check_rows,
-    start_rows,
-)
+from .active_rows import FLOOR, RANK_TOLERANCE, ActiveRows, check_rows, start_rows
 from .swaps import LEAST_GAIN, improve
 from .threads import Team, largest_coefficients
 
 TOLERANCE = 1.001
 
 #: Attempts to find a larger volume by shaking the set found.
-_SHAKES = 10
+_SHAKES = 4
 _CHECKED_ROWS = 2048
 _ROUNDS = 20
 _DRIFT = 1.0e-6
@@ -117,6 +111,7 @@ def maxvol(
             final = state.finish(floor)
             if final.rank < rows.shape[1]:
                 reached = float(final.grade(rows, team).max(initial=0.0))
+            log_volume = final.log_volume  # within the team: threads of BLAS would wait by spinning
         coarser = coarser_rank_tolerance(reached, tolerance, rank_tolerance, floor)
         if coarser is None or swaps >= limit:
             break
@@ -125,7 +120,7 @@ def maxvol(
         indices=final.labels,
         active=final.rows * scale,
         inverse=final.inverse / scale[:, None],
-        log_volume=final.log_volume,
+        log_volume=log_volume,
         rank=final.rank,
         tolerance=float(tolerance),
         tolerance_reached=reached,
@@ -164,7 +159,7 @@ def search(
     swaps = 0
     polishing = polish is not None
     if shakes is None:
-        shakes = _SHAKES if rows.shape[1] > 400 else 3 * _SHAKES
+        shakes = _SHAKES if rows.shape[1] > 400 else 2 * _SHAKES
     for _ in range(_ROUNDS):  # more than a few only if rounding errors are as large as the tolerance
         team.matmul(rows, state.inverse / state.scale[:, None], out=c)
         owner, made = improve(

@@ -14,7 +14,7 @@ from .threads import Team, largest_coefficients
 
 #: Sizes of the working sets, each the rows with the largest coefficients of the one before.
 WORKING_ROWS = 3072
-_INNER_ROWS = 128
+_INNER_ROWS = 256
 #: A swap that gains less than this is rounding noise and could be undone for ever.
 LEAST_GAIN = 1.0 + 1.0e-9
 #: A pair exchange must gain this factor, and at least one of its elements is larger than 1/sqrt(2).

@@ -37,10 +37,13 @@ class Files:
 @click.option("--exclude-outliers", is_flag=True, help="Leave out environments with a force error beyond Q3 + 1.5 IQR.")
 @click.option("--clusters", type=int, help="Local active sets: so many clusters of each element's environments.")
 @click.option("--group-key", help="Local active sets: one for each value of this info entry of the structures.")
-# fmt: off
-@click.option("--definition", type=click.Choice(["minimum", "own"]), default="minimum", show_default=True,
-              help="Local grade: the smallest over the clusters, or that of the environment's own cluster.")
-# fmt: on
+@click.option(
+    "--definition",
+    type=click.Choice(["minimum", "own"]),
+    default="minimum",
+    show_default=True,
+    help="Local grade: the smallest over the clusters, or that of the environment's own cluster.",
+)
 @click.option("--switch", type=float, help="Local grade only in clusters with less than this part of an equal share.")
 @click.option("--seed", default=0, show_default=True, help="Of the probes that give the natural size of functions.")
 @click.option("--report", type=click.Path(path_type=Path), help="JSON with rank, volume and environments by element.")
