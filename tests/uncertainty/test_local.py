@@ -6,6 +6,7 @@ from ase.build import bulk
 
 from aiida_aceal.ace.errors import AceError
 from aiida_aceal.uncertainty import ActiveSet, build_active_set, build_local_active_set
+from aiida_aceal.uncertainty.local import load_with_local, local_file_of
 
 
 def shaken(atoms, amplitude, seed):
@@ -111,6 +112,24 @@ def test_file_round_trip(copper, phases, tmp_path):
     np.savez((tmp_path / "broken.npz").open("wb"), **data)
     with pytest.raises(AceError, match=r"broken.npz"):
         ActiveSet.load(tmp_path / "broken.npz")
+
+
+def test_local_set_beside_the_asi(copper, phases, tmp_path):
+    """What aceal-lmp reads: the local set if it lies beside the .asi and belongs to it."""
+    structures, groups = phases
+    asi = tmp_path / "set.asi"
+    local = build_local_active_set(copper, structures, groups=groups)
+    local.global_set().save(asi)
+    assert type(load_with_local(asi, copper.potential)) is ActiveSet
+    local.save(local_file_of(asi))
+    found = load_with_local(asi, copper.potential)
+    rows, _ = rows_of(copper, [shaken(structures[0], 0.2, 3)])
+    assert np.array_equal(found.grade("Cu", rows), local.grade("Cu", rows))
+    local.save(tmp_path / "direct.npz")
+    assert np.array_equal(load_with_local(tmp_path / "direct.npz").grade("Cu", rows), local.grade("Cu", rows))
+    build_active_set(copper, structures[:5]).save(asi)
+    with pytest.raises(AceError, match="belongs to another active set"):
+        load_with_local(asi, copper.potential)
 
 
 def test_cluster_smaller_than_the_basis(copper):
