@@ -173,7 +173,7 @@ def search(
         # the updated coefficients are trusted only as far as a fresh product agrees with them
         count = min(_CHECKED_ROWS, max(256, len(rows) // 8))
         sample = np.sort(np.argsort(-gamma, kind="stable")[:count])
-        fresh = largest_coefficients(state.coefficients(rows[sample]), team)
+        fresh = state.grade(rows[sample], team)
         drift = float(np.abs(fresh - gamma[sample]).max(initial=0.0))
         gamma[sample] = fresh
         reached = float(gamma.max(initial=0.0))

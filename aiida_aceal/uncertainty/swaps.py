@@ -55,11 +55,7 @@ def improve(
         return owner, 0
     polish = pairs or shakes > 0
     while total < limit:
-        largest = np.empty(n)
-        if team is None:
-            kernels.row_maxima(c, largest)
-        else:
-            largest = largest_coefficients(c, team)
+        largest = _row_maxima(c, team)
         violators = int((largest > tolerance).sum())
         if not violators and not polish:
             break
@@ -68,7 +64,7 @@ def improve(
             chosen = np.sort(np.argpartition(-largest, WORKING_ROWS)[:WORKING_ROWS])
         small = c[chosen]
         local = np.full(k, -1, dtype=np.int64)
-        total += _working_set(small, local, tolerance, limit - total, pairs, np.zeros(1))
+        total += _working_set(small, local, tolerance, limit - total, pairs, np.zeros(1), team)
         if polish and violators <= WORKING_ROWS:
             total += _shake_often(small, local, tolerance, limit - total, shakes, rng, team)
             polish = False
@@ -80,15 +76,30 @@ def improve(
     return owner, total
 
 
-def _working_set(c: np.ndarray, owner: np.ndarray, tolerance: float, limit: int, pairs: bool, gain: np.ndarray) -> int:
+def _row_maxima(c: np.ndarray, team: Team | None) -> np.ndarray:
+    if team is not None:
+        return largest_coefficients(c, team)
+    largest = np.empty(len(c))
+    kernels.row_maxima(c, largest)
+    return largest
+
+
+def _working_set(
+    c: np.ndarray,
+    owner: np.ndarray,
+    tolerance: float,
+    limit: int,
+    pairs: bool,
+    gain: np.ndarray,
+    team: Team | None = None,
+) -> int:
     """Swaps, and pairs of swaps, in a few thousand rows; number made. Their gain of log volume is added to ``gain``."""
     n, k = c.shape
     if n <= _INNER_ROWS and not pairs:
         return int(kernels.swap_rows(c, owner, tolerance, limit, gain))
     total = 0
-    largest = np.empty(n)
     while total < limit:
-        kernels.row_maxima(c, largest)
+        largest = _row_maxima(c, team)
         if largest.max() > tolerance:
             chosen = np.arange(n)
             if n > _INNER_ROWS:
@@ -105,7 +116,7 @@ def _working_set(c: np.ndarray, owner: np.ndarray, tolerance: float, limit: int,
             gain[0] += np.log(won)
             total += 2
         owner[places] = rows
-        replace_places(c, places, rows)
+        replace_places(c, places, rows, team)
     return total
 
 
