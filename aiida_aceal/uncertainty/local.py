@@ -100,6 +100,12 @@ class LocalActiveSet(ActiveSet):
         """None of its own: who looks for one inverse per element must call :meth:`grade` instead."""
         raise AttributeError("a local active set has no single inverse per element: use grade() or global_set()")
 
+    @property
+    def tolerance_reached(self) -> float:
+        """Largest gamma of all environments that the sets were built from, in any of them."""
+        parts = [s.tolerance_reached for sets in self.clusters.values() for s in sets]
+        return max([super().tolerance_reached, *parts])
+
     def with_definition(self, definition: str, switch: float | None = None) -> LocalActiveSet:
         """The same sets, graded in another way."""
         return LocalActiveSet(
@@ -259,11 +265,18 @@ def group_names(structures: Iterable[Atoms], key: str) -> list[str]:
 
 
 class _ClusteredRows:
-    """Rows of each element and, again, of each of its clusters under the name ``element/cluster``."""
+    """Rows of each element and, again, of each of its clusters under the name ``element/cluster``.
 
-    def __init__(self, source: Rows, assign: dict[str, Any], counts: dict[str, int]) -> None:
+    An environment belongs to the cluster of its group, if it has one, and to that of the classifier: it will be graded
+    there, and must be within the tolerance.
+    """
+
+    def __init__(
+        self, source: Rows, classifiers: dict[str, Classifier], of_group: dict[str, Any], counts: dict[str, int]
+    ) -> None:
         self.source = source
-        self.assign = assign
+        self.classifiers = classifiers
+        self.of_group = of_group
         self.columns = dict(source.columns)
         for el, n in counts.items():
             self.columns.update({f"{el}/{c}": source.columns[el] for c in range(n)})
@@ -275,9 +288,10 @@ class _ClusteredRows:
         for chunk in self.source:
             parts = dict(chunk)
             for el, (rows, labels) in chunk.items():
-                cluster = self.assign[el](rows, labels)
-                for c in np.unique(cluster):
-                    mine = cluster == c
+                cluster = self.classifiers[el](rows)
+                group = self.of_group[el](labels) if el in self.of_group else cluster
+                for c in np.union1d(cluster, group):
+                    mine = (cluster == c) | (group == c)
                     parts[f"{el}/{c}"] = (rows[mine], labels[mine])
             yield parts
 
@@ -304,7 +318,8 @@ def build_local_active_set(
 
     :param clusters: number of clusters of each element, found by k-means on principal components of the rows.
     :param groups: name of the group of each structure instead: its environments make up one cluster of each element;
-        new environments are assigned by linear discriminant analysis.
+        new environments are assigned by linear discriminant analysis. An environment of the training set that it
+        assigns to another cluster than that of its group belongs to both.
     :param definition, switch: see :class:`LocalActiveSet`.
     :param tolerance, memory, floor, rank_tolerance, max_passes, seed, threads, progress: as for ``build_active_set``.
     :raises AceError: bad arguments, no structure.
@@ -318,28 +333,23 @@ def build_local_active_set(
     scale = natural_scale(model, first_structures(structures), kind, seed)
     group_names = sorted(set(groups)) if groups is not None else []
     of_structure = np.searchsorted(group_names, groups) if groups is not None else None
-    samples = _sample(source, seed, int(budget * 0.2))
-    if groups is not None and len(groups) != source.n_structures:
-        raise AceError(f"{len(groups)} groups were given for {source.n_structures} structures: one for each is needed")
-    assign, classifiers, names = {}, {}, {}
+    samples = _sample(source, seed, int(budget * 0.2), of_structure)
+    classifiers, of_group, names = {}, {}, {}
     for el, (rows, labels) in samples.items():
         transform, mean = _components(rows, scale[el])
         features = rows @ transform - mean
         if groups is None:
             classifier = Classifier.from_centres(transform, mean, _centres(features, clusters, seed))
             names[el] = [str(c) for c in range(len(classifier.offsets))]
-            assign[el] = lambda r, _, classifier=classifier: classifier(r)
         else:
             present = np.unique(of_structure[unpack(labels)[:, 0]])
             classifier = _discriminant(transform, mean, features, of_structure[unpack(labels)[:, 0]], present)
             names[el] = [group_names[g] for g in present]
-            assign[el] = lambda _, x, present=present: np.searchsorted(present, of_structure[unpack(x)[:, 0]])
+            of_group[el] = lambda x, present=present: np.searchsorted(present, of_structure[unpack(x)[:, 0]])
         classifiers[el] = classifier
     del samples
     counts = {el: len(names[el]) for el in classifiers}
-    for el in model.elements:
-        assign.setdefault(el, lambda r, _: np.zeros(len(r), dtype=np.int64))
-    clustered = _ClusteredRows(source, assign, counts)
+    clustered = _ClusteredRows(source, classifiers, of_group, counts)
     scales = {key: scale[key.split("/")[0]].copy() for key in clustered.columns}
     found, extra = run_search(
         clustered, scales, budget, tolerance=tolerance, floor=floor, rank_tolerance=rank_tolerance,
@@ -353,23 +363,41 @@ def build_local_active_set(
     )  # fmt: skip
 
 
-def _sample(source: Rows, seed: int, limit_bytes: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """A uniform sample of rows of each element, bounded in number and bytes."""
+def _sample(
+    source: Rows, seed: int, limit_bytes: int, of_structure: np.ndarray | None = None
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """A uniform sample of rows of each element, bounded in number and bytes; of groups, as many rows of each.
+
+    A group that is small must not be missed: it is the one that local sets are made for.
+    """
     rng = np.random.default_rng(seed)
-    held: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+    held: dict[tuple[str, int], tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+    n_groups = 1 if of_structure is None else int(of_structure.max(initial=0)) + 1
     for chunk in source:
+        if of_structure is not None and source.n_structures > len(of_structure):
+            break
         for el, (rows, labels) in chunk.items():
             most = max(1000, min(_SAMPLE, limit_bytes // (16 * rows.shape[1] * len(source.columns))))
+            most = max(2 * _FEATURES, most // n_groups)
+            group = np.zeros(len(rows), np.int64) if of_structure is None else of_structure[unpack(labels)[:, 0]]
             keys = rng.random(len(rows))
-            if el in held:
-                old = held[el]
-                rows, labels = np.concatenate([old[0], rows]), np.concatenate([old[1], labels])
-                keys = np.concatenate([old[2], keys])
-            if len(rows) > most:
-                kept = np.sort(np.argpartition(keys, most)[:most])
-                rows, labels, keys = rows[kept], labels[kept], keys[kept]
-            held[el] = (rows, labels, keys)
-    return {el: (rows, labels) for el, (rows, labels, _) in held.items()}
+            for g in np.unique(group):
+                new = tuple(x[group == g] for x in (rows, labels, keys))
+                if (el, g) in held:
+                    new = tuple(np.concatenate(pair) for pair in zip(held[el, g], new))
+                if len(new[0]) > most:
+                    kept = np.sort(np.argpartition(new[2], most)[:most])
+                    new = tuple(x[kept] for x in new)
+                held[el, g] = new
+    if of_structure is not None and len(of_structure) != source.n_structures:
+        raise AceError(
+            f"{len(of_structure)} groups were given for {source.n_structures} structures or more: one for each needed"
+        )
+    found = {}
+    for el in sorted({el for el, _ in held}):
+        parts = [held[key][:2] for key in sorted(held) if key[0] == el]
+        found[el] = tuple(np.concatenate(x) for x in zip(*parts))
+    return found
 
 
 def _components(rows: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
