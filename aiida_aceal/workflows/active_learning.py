@@ -9,6 +9,7 @@ from aiida.engine import ExitCode, ProcessSpec, if_, while_
 
 from aiida_aceal.data.active_set import ActiveSetData
 from aiida_aceal.data.dataset import ConfigurationsData
+from aiida_aceal.data.ensemble import EnsembleData
 from aiida_aceal.data.potential import AcePotentialData
 from aiida_aceal.workflows import functions, policies, ports
 from aiida_aceal.workflows.base import AceWorkChain, clean_scratch, output, why
@@ -18,7 +19,7 @@ from aiida_aceal.workflows.steps import derived_seed, step_class, step_inputs
 
 #: settings of `loop` with their defaults
 LOOP = {"max_generations": 20, "max_refusals": 3, "max_without_candidates": 2}
-_PASSED = ("explorers", "labeller", "fitter", "worker", "selection", "activeset", "gate", "limits")
+_PASSED = ("explorers", "labeller", "fitter", "worker", "selection", "activeset", "gate", "limits", "ensemble")
 
 
 class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
@@ -80,6 +81,7 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
         )
         spec.output("potential", valid_type=AcePotentialData, help="The potential in force at the end.")
         spec.output("active_set", valid_type=ActiveSetData)
+        spec.output("ensemble", valid_type=EnsembleData, required=False, help="The last ensemble.")
         spec.output_namespace(
             "dataset", valid_type=ConfigurationsData, dynamic=True, help="Labelled sets, one per generation."
         )
@@ -127,7 +129,7 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
         self.ctx.potential = self.inputs.potential.uuid
         self.ctx.active_set = self.inputs.active_set.uuid if "active_set" in self.inputs else None
         self.ctx.validation = self.inputs.validation.uuid if "validation" in self.inputs else None
-        self.ctx.validation_report = None
+        self.ctx.validation_report = self.ctx.ensemble = None
         self.ctx.datasets = {key: node.uuid for key, node in (self.inputs.get("dataset") or {}).items()}
         self.ctx.reports = {}
         self.ctx.quarantine = []
@@ -192,6 +194,8 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
             inputs["initial"] = self.inputs.initial
         if self.ctx.validation_report is not None:
             inputs["validation_report"] = orm.load_node(self.ctx.validation_report)
+        if self.ctx.ensemble is not None:
+            inputs["ensemble_data"] = orm.load_node(self.ctx.ensemble)
         if self.ctx.quarantine:
             inputs["quarantine"] = orm.List(sorted(set(self.ctx.quarantine)))
         self.start_child(f"generation_{number:03d}", GenerationWorkChain, inputs, f"generation {number}")
@@ -209,7 +213,7 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
         if self.inputs.clean_workdir.value:
             for problem in clean_scratch(child)[1]:
                 self.report(f"generation {number}: scratch not cleaned: {problem}")
-        for name in ("potential", "active_set", "validation", "validation_report"):
+        for name in ("potential", "active_set", "validation", "validation_report", "ensemble"):
             node = output(child, name)
             if node is not None:
                 self.ctx[name] = node.uuid
@@ -262,7 +266,7 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
                 f"campaign {self.ctx.status}: {total['n_generations']} generations, {total['n_training']} training "
                 f"structures, {total['n_labelled']} labels in {total['label_core_seconds']:.0f} core seconds"
             )
-        for name in ("potential", "active_set", "validation"):
+        for name in ("potential", "active_set", "validation", "ensemble"):
             if self.ctx[name] is not None:
                 self.out(name, orm.load_node(self.ctx[name]))
         self.out("dataset", {key: orm.load_node(uuid) for key, uuid in self.ctx.datasets.items()})

@@ -7,6 +7,7 @@ from aiida.engine import ProcessSpec
 
 from aiida_aceal.data.active_set import ActiveSetData
 from aiida_aceal.data.dataset import ConfigurationsData
+from aiida_aceal.data.ensemble import EnsembleData
 from aiida_aceal.data.potential import AcePotentialData
 from aiida_aceal.workflows import functions, ports
 
@@ -32,6 +33,12 @@ def generation_ports(spec: ProcessSpec) -> None:
         help="gamma_lo, gamma_hi, gamma_stop in force, and the reason.",
     )
     spec.input("validation_report", valid_type=orm.Dict, required=False, help="Hold-out errors of `potential`.")
+    spec.input(
+        "ensemble_data",
+        valid_type=EnsembleData,
+        required=False,
+        help="Ensemble of the generation before: scores candidates.",
+    )
     spec.input("quarantine", valid_type=orm.List, required=False, help="Content hashes never to be labelled again.")
     spec.input(
         "validation",
@@ -41,6 +48,7 @@ def generation_ports(spec: ProcessSpec) -> None:
     ports.step_ports(spec)
     spec.output("potential", valid_type=AcePotentialData, help="Potential in force after this generation.")
     spec.output("active_set", valid_type=ActiveSetData, required=False)
+    spec.output("ensemble", valid_type=EnsembleData, required=False, help="Ensemble in force after this generation.")
     spec.output("labelled", valid_type=ConfigurationsData, required=False, help="What this generation added.")
     spec.output("validation", valid_type=ConfigurationsData, help="Labelled hold-out set.")
     spec.output("candidates", valid_type=ConfigurationsData, required=False)

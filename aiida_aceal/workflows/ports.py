@@ -10,6 +10,7 @@ from aiida.engine import ProcessSpec
 from aiida.plugins import CalculationFactory
 
 from aiida_aceal.data.dataset import ConfigurationsData
+from aiida_aceal.workflows.ensemble_settings import ENSEMBLE, check_ensemble, check_fitter
 from aiida_aceal.workflows.large import LARGE, check_large
 from aiida_aceal.workflows.policies import nearest
 from aiida_aceal.workflows.steps import check_step
@@ -117,6 +118,17 @@ def step_ports(spec: ProcessSpec) -> None:
         values=check_large,
     )
     spec.input(
+        "ensemble",
+        valid_type=orm.Dict,
+        serializer=orm.to_aiida_type,
+        default=lambda: orm.Dict(dict(ENSEMBLE)),
+        validator=lambda node, _: check_ensemble(node.get_dict() if node is not None else {}),
+        help="An ensemble beside the potential: each fit makes one of so many `members` (0: none), and it scores the "
+        "candidates of the next generation by dE and dF. `candidates`, `selection` (gamma): gamma or ensemble, which "
+        "of them decides; `factor` (1.0) times its threshold is the limit of the ensemble. All keys of the fit's "
+        "`ensemble` are possible.",
+    )
+    spec.input(
         "seed",
         valid_type=orm.Int,
         serializer=orm.to_aiida_type,
@@ -148,6 +160,9 @@ def check_steps(inputs: Mapping[str, Any], explorers_required: bool) -> str | No
         message = check_step(inputs["sampler"], "sampler")
         if message:
             return message
+    message = check_fitter(inputs)
+    if message:
+        return message
     for name in ("initial", "validation"):
         message = check_elements(inputs.get("potential"), inputs.get(name), name)
         if message:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aiida.engine import ProcessBuilder
 
 #: sections of a protocol that are inputs of the WorkChain as they are
-SECTIONS = ("selection", "activeset", "window", "gate", "limits", "loop")
+SECTIONS = ("selection", "activeset", "window", "gate", "limits", "ensemble", "loop")
 
 
 @lru_cache

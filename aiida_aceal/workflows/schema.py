@@ -95,6 +95,9 @@ class Campaign(Section):
     window: dict[str, Any] = Field(default_factory=dict)
     gate: dict[str, Any] = Field(default_factory=dict)
     limits: dict[str, Any] = Field(default_factory=dict)
+    ensemble: dict[str, Any] = Field(
+        default_factory=dict, description="An ensemble beside the potential, such as {members: 8} [default: none]."
+    )
     loop: dict[str, Any] = Field(default_factory=dict)
     codes: Codes = Field(default_factory=Codes)
     options: dict[str, Any] = Field(

@@ -1,0 +1,72 @@
+"""An ensemble beside the potential of a campaign."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from aiida import orm
+from aiida.engine import run_get_node
+from small_campaign import builder_for, small
+
+from aiida_aceal.ace.errors import AceError
+from aiida_aceal.cli.live import generations
+from aiida_aceal.data.dataset import ConfigurationsData
+from aiida_aceal.workflows.base import output
+from aiida_aceal.workflows.ensemble_settings import check_ensemble
+from aiida_aceal.workflows.ensembles import choose_uncertain
+
+
+def test_campaign_passes_its_ensemble_on(codes):
+    wanted = {"members": 3, "method": "subsample", "candidates": "ensemble", "selection": "ensemble"}
+    data = small(ensemble=wanted, selection={"strategy": "uncertainty", "count": 3}, loop={"max_generations": 1})
+    node = run_get_node(builder_for(data, codes)).node
+    first, second = generations(node)
+    made = first.outputs.ensemble
+    assert (len(made), made.method) == (3, "subsample")
+    assert second.inputs.ensemble_data.uuid == made.uuid
+    row = second.outputs.generation_report.get_dict()
+    assert row["ensemble"]["threshold"] == pytest.approx(made.thresholds["forces"])
+    assert row["n_candidates"] > 0
+    candidates = second.outputs.candidates.to_atoms()
+    dF = made.get_ensemble().indicators(candidates)[1]
+    np.testing.assert_allclose([atoms.info["dF"] for atoms in candidates], dF, rtol=1e-6)
+    assert (dF > made.thresholds["forces"]).all()
+    # the largest dF comes first
+    selected = {atoms.info["aceal_hash"] for atoms in second.outputs.selected.to_atoms()}
+    assert candidates[int(np.argmax(dF))].info["aceal_hash"] in selected
+    last = output(second, "ensemble")
+    assert last.uuid == node.outputs.ensemble.uuid
+    assert (last.uuid != made.uuid) == row["accepted"]
+
+
+def test_only_uncertain_candidates_stay(aiida_profile, cu_atoms):
+    frames = cu_atoms(4, labelled=False)
+    for atoms, value in zip(frames, (0.1, 0.4, 0.2, 0.5)):
+        atoms.info["dF"] = value
+    node = ConfigurationsData.from_atoms(frames, source="explore").store()
+    chosen = choose_uncertain(node, orm.Dict({"name": "dF", "threshold": 0.3}))
+    assert chosen["candidates"].hashes == [node.hashes[1], node.hashes[3]]
+    none = choose_uncertain(node, orm.Dict({"name": "dF", "threshold": 0.6}))
+    assert "candidates" not in none
+    assert none["report"]["n_uncertain"] == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"member": 4}, "did you mean 'members'"),
+        ({"members": 1}, "at least 2 are needed"),
+        ({"members": 4, "candidates": "both"}, "must be gamma or ensemble"),
+        ({"candidates": "ensemble"}, "say how many `members`"),
+        ({"members": 4, "factor": 0}, "positive number"),
+    ],
+)
+def test_wrong_settings(settings, words):
+    assert words in check_ensemble(settings)
+
+
+def test_off_by_default_and_checked_with_the_fit(codes):
+    assert check_ensemble({}) is None
+    assert builder_for(small(), codes).ensemble["members"] == 0
+    with pytest.raises(AceError, match="strong does not go with method: linear"):
+        builder_for(small(ensemble={"members": 3, "method": "strong"}), codes)
