@@ -187,7 +187,7 @@ def main(arguments: list[str] | None = None) -> dict:
     start: list[dict[str, float]] = []
     all_grades = []
     for seed in range(given.seeds):
-        dimers = generate([{"kind": "dimers", "pairs": ["Li"], "count": 40, "distance": [SHORTEST, 7.0]}], seed)
+        dimers = generate([{"kind": "dimers", "pairs": ["Li"], "count": 51, "distance": [SHORTEST, 7.0]}], seed)
         initial = label([*dimers, *clusters(3, given.initial, seed=1000 + seed)])
         pool = clusters(4, given.pool, seed=2000 + seed)
         start.append(errors(potential, initial, test, atom))
