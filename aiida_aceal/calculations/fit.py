@@ -49,7 +49,7 @@ class AceFitCalculation(AceWorkerCalculation):
     ``reference_energies``, ...) and ``validation_fraction``; with ``ensemble``
     (:class:`aiida_aceal.fitting.ensemble_settings.EnsembleSettings`) an ensemble on the same data is another output.
     ``retrieved`` keeps a readable report, ``report.txt``, and labels and predictions for parity plots, ``parity.npz``
-    (thinned; drawn by ``aiida-aceal report``).
+    (thinned).
     """
 
     _SUBCOMMAND = "fit"

@@ -100,8 +100,8 @@ def input_schema_page() -> str:
         "# Input of `aiida-aceal run`\n",
         "Read from the classes that check the file. A file is checked before anything is stored; an unknown key is an "
         "error that names the nearest known one. Relative paths start from the folder of the input file. The sections "
-        "`basis`, `fit`, `selection`, `activeset`, `window`, `gate`, `limits` and `loop` are laid over those of the "
-        "protocol, key by key: see [Protocols](protocols.md) for their keys and defaults.\n",
+        "`basis`, `fit`, `selection`, `activeset`, `window`, `gate`, `limits`, `ensemble` and `loop` are laid over "
+        "those of the protocol, key by key: see [Protocols](protocols.md) for their keys and defaults.\n",
     ]
     for model in models(Campaign):
         title = "Top level" if model is Campaign else model.__name__
