@@ -39,8 +39,10 @@ _CHUNK_PART = 0.12
 _POOL_PART = 0.15
 #: Swaps in one block end by themselves, unless rounding errors are as large as the tolerance.
 _ROUNDS = 100
-#: Streaming sees each row with another active set: more attempts to find a larger volume among the best of them.
-_SHAKES = 60
+#: Attempts to find a larger volume, for up to 400 functions and for more: the same whether rows are streamed or not.
+_SHAKES = (60, 20)
+#: Streaming looks for a larger volume again when it has converged, so many times.
+_POLISHES = 2
 
 
 @dataclass
@@ -56,10 +58,16 @@ class _Element:
     swaps: int = 0
     reached: float = 0.0
     changed: bool = False
+    #: built, not updated: only then swaps within the tolerance are wanted
+    fresh: bool = False
 
     @property
     def held(self) -> int:
         return sum(rows.nbytes for rows, _ in self.blocks)
+
+
+def _shakes(e: _Element) -> int:
+    return _SHAKES[0] if e.columns <= 400 else _SHAKES[1]
 
 
 def build_active_set(
@@ -248,13 +256,19 @@ class _Run:
 
     def build(self) -> None:
         self._first_pass()
+        polishes = _POLISHES
         while self.streamed and self.passes < self.max_passes:
             last = self.passes == self.max_passes - 1
-            if not self._pass(measure_only=last):
+            if self._pass(measure_only=last):
+                continue
+            if not polishes or not self._polish_again():
                 break
+            polishes -= 1
 
     def _first_pass(self) -> None:
         self.passes = 1
+        for e in self.elements.values():
+            e.fresh = e.state is None
         for chunk in self.source:
             for el, (rows, labels) in chunk.items():
                 e = self.elements[el]
@@ -269,9 +283,8 @@ class _Run:
                     self._absorb_blocks(el, e)
         for el, e in self.elements.items():
             if self.streamed:
-                fresh = e.state is None or (e.state.labels >= 0).any()
                 self._absorb_blocks(el, e)
-                if fresh:
+                if e.fresh:
                     self._polish(e)
             else:
                 self._in_memory(el, e)
@@ -289,7 +302,8 @@ class _Run:
             real = e.state.labels >= 0
             e.state.labels[real] = labels[e.state.labels[real]]
         limit = np.iinfo(np.int64).max
-        e.reached, e.swaps = search(e.state, rows, labels, self.tolerance, limit, self.team, rng if fresh else None)
+        rng = rng if fresh else None
+        e.reached, e.swaps = search(e.state, rows, labels, self.tolerance, limit, self.team, rng, _shakes(e))
         if e.state.rank < e.columns:
             e.reached = float(e.state.grade(rows, self.team).max(initial=0.0))
         self._tell(el, e, "all in memory")
@@ -312,6 +326,16 @@ class _Run:
         e.blocks = []
         self._tell(el, e, f"{e.n_environments} environments seen")
 
+    def _polish_again(self) -> bool:
+        """Whether the rows kept offer a larger volume to a search that has converged; then another pass checks."""
+        if self.passes + 2 > self.max_passes:
+            return False
+        before = [e.swaps for e in self.elements.values()]
+        for e in self.elements.values():
+            if e.fresh:
+                self._polish(e)
+        return [e.swaps for e in self.elements.values()] != before
+
     def _polish(self, e: _Element) -> None:
         """Look for a larger volume among the rows kept; the passes to come see to all the others."""
         if e.pool is None:
@@ -319,9 +343,9 @@ class _Run:
         rows, labels = e.pool
         gamma = e.state.grade(rows, self.team)
         best = np.sort(np.argsort(-gamma, kind="stable")[: self._sample_size(e)])
-        rng = np.random.default_rng(self.seed)
+        rng = np.random.default_rng([self.seed, self.passes])
         limit = np.iinfo(np.int64).max
-        e.swaps += search(e.state, rows[best], labels[best], self.tolerance, limit, self.team, rng, _SHAKES)[1]
+        e.swaps += search(e.state, rows[best], labels[best], self.tolerance, limit, self.team, rng, _shakes(e))[1]
 
     def _start(self, e: _Element) -> None:
         """First active rows: from a sample of the held rows."""
