@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from aiida.engine import run_get_node
 from aiida.plugins import CalculationFactory
+from click.testing import CliRunner
 
 from aiida_aceal.ace import AceModel
 from aiida_aceal.calculations.worker_base import union, union_hashes
+from aiida_aceal.cli.report import command as report_command
+from aiida_aceal.report.parity import parity_png
 from aiida_aceal.worker.files import get_labels
 
 
@@ -118,7 +121,8 @@ def test_ensemble_beside_the_potential(run_fit, cu_configurations, cu_atoms):
     assert again.thresholds["forces"] == pytest.approx(ensemble.thresholds["forces"], rel=1e-3)
 
 
-def test_parity_data_is_kept(run_fit, cu_configurations):
+def test_parity_data_is_kept(run_fit, cu_configurations, tmp_path, monkeypatch):
+    monkeypatch.setattr("aiida_aceal.cli.profile.load", lambda *_, **__: None)  # the profile of the tests is loaded
     results, node = run_fit(validation=cu_configurations(3, seed=4), seed=0)
     assert node.is_finished_ok, node.exit_message
     with results["retrieved"].base.repository.open("parity.npz", "rb") as handle, np.load(handle) as arrays:
@@ -126,6 +130,13 @@ def test_parity_data_is_kept(run_fit, cu_configurations):
         assert {"train_energy", "train_forces", "validation_energy"} <= set(arrays)
     rmse = np.sqrt(np.mean(np.square(forces[:, 1] - forces[:, 0])))
     assert rmse == pytest.approx(results["report"]["validation"]["forces"]["rmse"])
+    picture = parity_png(node)
+    assert picture.startswith(b"\x89PNG")
+    # the command draws the same
+    target = tmp_path / "parity.png"
+    done = CliRunner().invoke(report_command, [str(node.pk), "-o", str(target)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert target.read_bytes() == picture
 
 
 @pytest.mark.parametrize(
