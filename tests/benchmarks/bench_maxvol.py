@@ -126,7 +126,7 @@ def warm_start(name: str, rows: np.ndarray) -> None:
 
 
 def streamed(model: AceModel, structures: list[Atoms]) -> None:
-    """The same structures in memory and in an eighth of the memory their rows need."""
+    """The same structures in memory and in half of the memory their rows need."""
     need = sum(map(len, structures)) * model.n_functions["Cu"] * 8
     whole, seconds, _ = timed(build_active_set, model, structures, memory=4 * need)
     small, longer, _ = timed(build_active_set, model, structures, memory=need / 2)
