@@ -190,7 +190,7 @@ def test_status_and_report_of_a_campaign(finished_campaign, aiida_profile, tmp_p
 
     text = cli("status", finished_campaign.pk, "--profile", aiida_profile.name)
     assert f"Campaign {finished_campaign.pk}: converged." in text
-    assert len(text.splitlines()) == len(generations(finished_campaign)) + 2
+    assert len(text.splitlines()) == len(generations(finished_campaign)) + 3
     cli("report", finished_campaign.pk, "--profile", aiida_profile.name, "-o", tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "report.html", "potential.yaml", "potential.yace", "potential.asi", "training.extxyz"
