@@ -250,9 +250,10 @@ class _Run:
     team: Team | None = None
 
     def __post_init__(self) -> None:
-        # working sets and square matrices exist whatever the number of rows
+        # working sets and square matrices exist whatever the number of rows; three of them for each set that is built
         k = max(e.columns for e in self.elements.values())
-        self.budget = int(max(0.3 * self.budget, self.budget - 8 * k * (6 * WORKING_ROWS + 10 * k)))
+        squares = 10 + 3 * (len(self.elements) - 1)
+        self.budget = int(max(0.3 * self.budget, self.budget - 8 * k * (6 * WORKING_ROWS + squares * k)))
 
     def build(self) -> None:
         self._first_pass()

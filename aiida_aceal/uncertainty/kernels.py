@@ -7,19 +7,23 @@ import numpy as np
 
 _JIT = {"cache": True, "nogil": True, "fastmath": False, "boundscheck": False}
 
+#: All bits of a float64 but the sign. Magnitudes sort like their bits read as integers, NaN above infinity; a largest
+#: integer is found by SIMD instructions, a largest float is not (its NaN forbids another order of comparisons).
+_MAGNITUDE = np.int64(0x7FFFFFFFFFFFFFFF)
+
 
 @nb.njit("void(f8[:,::1], f8[::1])", **_JIT)
 def row_maxima(c: np.ndarray, out: np.ndarray) -> None:
     """``out[i] = max_j |c[i, j]|``; a NaN in the row gives NaN, so that it cannot pass a threshold unseen."""
     n, k = np.int64(c.shape[0]), np.int64(c.shape[1])
+    bits = c.view(np.int64)
+    found = out.view(np.int64)
     for i in range(n):
-        big = 0.0
-        total = 0.0
+        big = np.int64(0)
         for j in range(k):
-            v = abs(c[i, j])
+            v = bits[i, j] & _MAGNITUDE
             big = v if v > big else big
-            total += v
-        out[i] = big if np.isfinite(total) else np.nan
+        found[i] = big
 
 
 @nb.njit("void(f8[:,::1], f8[::1])", **_JIT)
@@ -67,6 +71,8 @@ def swap_rows(c: np.ndarray, owner: np.ndarray, tolerance: float, limit: int, ga
                 best_j = j
     row = np.empty(k)
     big = np.empty(w)
+    bits = c.view(np.int64)
+    big_bits = big.view(np.int64)
     swaps = np.int64(0)
     while best > tolerance and swaps < limit:
         p = best_i
@@ -80,14 +86,14 @@ def swap_rows(c: np.ndarray, owner: np.ndarray, tolerance: float, limit: int, ga
         swaps += 1
         for i in range(w):
             f = c[i, q]
-            top = 0.0
+            top = np.int64(0)
             if f != 0.0:
                 for j in range(k):
                     c[i, j] -= f * row[j]
             for j in range(k):
-                v = abs(c[i, j])
+                v = bits[i, j] & _MAGNITUDE
                 top = v if v > top else top
-            big[i] = top
+            big_bits[i] = top
         # an exact unit vector: rounding must not make the row just chosen look extrapolating
         for j in range(k):
             c[p, j] = 0.0

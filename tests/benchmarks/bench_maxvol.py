@@ -196,8 +196,9 @@ def main() -> int:
     compare("ACE projections", tall, peer, args.repeat)
     compare("Gaussian", rng.normal(size=(20000 // part, 700)), peer, args.repeat)
     compare("Gaussian", rng.normal(size=(100000 // part, 300)), peer, args.repeat)
-    warm_start("20000 x 732", wide)
-    warm_start("100000 x 310", tall)
+    for size, rows in (("20000 x 732", wide), ("100000 x 310", tall)):
+        warm_start(f"{size}, the last structures new", rows)
+        warm_start(f"{size}, new ones drawn at random", rows[rng.permutation(len(rows))])
     streamed(AceModel(build_potential({"elements": ["Cu"], "cutoff": 6.0, "nradmax_by_orders": [12, 5, 3],
                                        "lmax_by_orders": [0, 3, 2]})), structures)  # fmt: skip
     return 0
