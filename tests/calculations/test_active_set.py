@@ -7,9 +7,12 @@ import pytest
 from aiida import orm
 from aiida.engine import run_get_node
 from aiida.plugins import CalculationFactory
+from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from aiida_aceal.ace import AceModel
 from aiida_aceal.calculations.worker_base import union_hashes
+from aiida_aceal.data.dataset import ConfigurationsData
 
 
 @pytest.fixture
@@ -88,6 +91,28 @@ def test_job_equals_calcfunction(run, learned, sets):
     assert there.log_volume["Cu"] == pytest.approx(here.log_volume["Cu"], rel=1e-3)
     assert there.kind == "linear"
     assert results["report"]["kind"] == "linear"
+
+
+def test_rank_and_outliers_are_on_the_node(learned, sets):
+    """A perfect crystal is one environment; force errors far out stay out, and both can be read from the node."""
+    maxvol = CalculationFactory("aceal.maxvol")
+    one = maxvol(potential=learned[0], settings=orm.Dict(), g0=ConfigurationsData.from_atoms([bulk("Cu")]))
+    assert one.rank == {"Cu": 1}
+    floor = [digest for digest, _ in one.environments["Cu"] if digest is None]
+    assert len(floor) == one.sizes["Cu"] - 1
+    wrong = []
+    for i, atoms in enumerate(sets["g0"].to_atoms()):
+        results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
+        results["forces"][0] += 50.0 * (i == 2)
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        wrong.append(atoms)
+    node = ConfigurationsData.from_atoms(wrong)
+    clean = maxvol(potential=learned[0], settings=orm.Dict({"exclude_outliers": True}), g0=node)
+    out = clean.report["excluded"]
+    assert [2, 0] in out["environments"]
+    assert out["count"] == len(out["environments"]) < 24 / 4
+    hashes = union_hashes({"g0": node})
+    assert not {(hashes[s], a) for s, a in out["environments"]} & {tuple(e) for e in clean.environments["Cu"]}
 
 
 def test_incremental(run, learned, sets, cu_configurations):
