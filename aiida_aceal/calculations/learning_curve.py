@@ -81,16 +81,16 @@ class AceLearningCurveCalculation(AceWorkerCalculation):
         return [SETTINGS_FILE]
 
 
-def set_ports(spec: Any) -> None:
-    """Ports ``pool`` and ``test``."""
-    spec.input("pool", valid_type=ConfigurationsData, help="Labelled configurations to choose from.")
+def set_ports(spec: Any, name: str = "pool", text: str = "Labelled configurations to choose from.") -> None:
+    """Ports ``pool`` (or another name) and ``test``."""
+    spec.input(name, valid_type=ConfigurationsData, help=text)
     spec.input("test", valid_type=ConfigurationsData, help="Labelled configurations that are never chosen.")
 
 
-def check_sets(inputs: Mapping[str, Any]) -> str | None:
+def check_sets(inputs: Mapping[str, Any], first: str = "pool") -> str | None:
     """Elements the potential does not know, missing labels, configurations that are in both sets."""
-    potential, pool, test = (inputs.get(name) for name in ("potential", "pool", "test"))
-    for name, node in (("pool", pool), ("test", test)):
+    potential, pool, test = (inputs.get(name) for name in ("potential", first, "test"))
+    for name, node in ((first, pool), ("test", test)):
         if not isinstance(node, ConfigurationsData):
             continue
         foreign = sorted(set(node.elements) - set(potential.elements)) if potential is not None else []
@@ -101,7 +101,7 @@ def check_sets(inputs: Mapping[str, Any]) -> str | None:
     if isinstance(pool, ConfigurationsData) and isinstance(test, ConfigurationsData):
         both = set(pool.hashes) & set(test.hashes)
         if both:
-            return f"{len(both)} configurations are in the pool and in the test set; take them out of one"
+            return f"{len(both)} configurations are in {first} and in test; take them out of one"
     return None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 #: subcommand -> module of this package that holds it as ``command``
-COMMANDS = {"selection": "compare_selection"}
+COMMANDS = {"selection": "compare_selection", "uncertainty": "compare_uncertainty"}
 
 
 class LazyGroup(click.Group):

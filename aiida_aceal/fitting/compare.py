@@ -181,7 +181,8 @@ def cross_calibration(values: np.ndarray, errors: np.ndarray, bins: int = 10) ->
     """Predicted against observed error: each fifth is predicted by the monotone map of the other four.
 
     ``predicted``, ``observed``: means in ``bins`` groups of equal size by predicted error; ``mean_error``: the mean of
-    |observed - predicted| / observed over the groups (0: perfectly calibrated); ``skill``: the share of the errors'
+    |observed - predicted| / observed over the groups (0: perfectly calibrated; observed errors count as at least a
+    twentieth of the mean); ``skill``: the share of the errors'
     variance that the prediction explains.
     """
     fold = np.arange(len(values)) % FOLDS
@@ -196,6 +197,7 @@ def cross_calibration(values: np.ndarray, errors: np.ndarray, bins: int = 10) ->
     return {
         "predicted": p.tolist(),
         "observed": o.tolist(),
-        "mean_error": float(np.mean(np.abs(o - p) / np.maximum(o, 1e-12))),
+        # groups without errors (forces that vanish by symmetry) must not divide by nothing
+        "mean_error": float(np.mean(np.abs(o - p) / np.maximum(o, max(0.05 * errors.mean(), 1e-12)))),
         "skill": 1.0 - float(np.mean((errors - predicted) ** 2)) / variance if variance > 0.0 else 0.0,
     }

@@ -71,6 +71,8 @@ def command(
     started = time.perf_counter()
     pot = AcePotential.read(potential)
     model = AceModel(pot)
+    if clusters is not None:
+        import sklearn.cluster  # noqa: F401  (before the memory in use is looked at)
     memory = memory_left(memory)  # what the libraries and kernels already use counts as well
     source = Files(data, pot.elements)
 

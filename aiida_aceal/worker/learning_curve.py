@@ -6,11 +6,12 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
-#: keys of the settings file that are not settings of the curve itself
-FILE_KEYS = ("potential", "pool", "test", "output", "seed", "energy_key", "forces_key")
+#: keys of the settings file, beside the sets, that are not settings of the curve itself
+FILE_KEYS = ("potential", "output", "seed", "energy_key", "forces_key")
 
 
 @click.command()
@@ -29,11 +30,11 @@ def command(settings: Path) -> None:
     fit: {...}                    settings of every refit, as in aceal-worker fit
     """
     from aiida_aceal.ace import AcePotential, build_potential
-    from aiida_aceal.selection.compare import learning_curve
+    from aiida_aceal.selection.compare import CurveSettings, learning_curve
     from aiida_aceal.worker.files import check_elements, read_configurations
 
     started = time.perf_counter()
-    plan, curve_settings = read_plan(settings)
+    plan, curve_settings = read_plan(settings, CurveSettings, ("pool", "test"))
     start = plan["potential"]
     potential = build_potential(start) if isinstance(start, dict) else AcePotential.read(start)
     sets = []
@@ -60,16 +61,16 @@ def command(settings: Path) -> None:
     )
 
 
-def read_plan(path: Path) -> tuple[dict, object]:
-    """Checked keys of the file: those of ``FILE_KEYS``, and a `CurveSettings`.
+def read_plan(path: Path, kind: Any, sets: tuple[str, ...]) -> tuple[dict, Any]:
+    """Checked keys of the file: those of ``FILE_KEYS`` and ``sets`` (names of files), and a ``kind`` of all others.
 
+    :param kind: class of settings with a method ``read``, such as `CurveSettings`
     :raises AceError: missing or malformed file, unknown key, missing key.
     """
     import yaml
 
     from aiida_aceal.ace import AceError
     from aiida_aceal.fitting.schema import unknown_key
-    from aiida_aceal.selection.compare import CurveSettings
 
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -78,18 +79,18 @@ def read_plan(path: Path) -> tuple[dict, object]:
     except yaml.YAMLError as error:
         raise AceError(f"{path}: is not valid YAML ({error})") from error
     if not isinstance(data, dict):
-        raise AceError(f"{path}: expected a mapping of settings; see aceal-worker learning-curve --help")
-    own = set(CurveSettings.__dataclass_fields__)
+        raise AceError(f"{path}: expected a mapping of settings; see --help of the command")
+    own, keys = set(kind.__dataclass_fields__), (*FILE_KEYS, *sets)
     for key in data:
-        if key not in own and key not in FILE_KEYS:
-            raise unknown_key(key, (*own, *FILE_KEYS), str(path))
-    for key in ("potential", "pool", "test", "output"):
+        if key not in own and key not in keys:
+            raise unknown_key(key, (*own, *keys), str(path))
+    for key in ("potential", *sets, "output"):
         if not data.get(key):
             raise AceError(f"{path}: the key '{key}' is missing")
-    plan = {key: data.get(key) for key in FILE_KEYS}
+    plan = {key: data.get(key) for key in keys}
     if not isinstance(plan["potential"], (str, dict)):
         raise AceError(f"{path}: potential must be a file name or a description, found {plan['potential']!r}")
-    for key in ("pool", "test"):
+    for key in sets:
         plan[key] = [plan[key]] if isinstance(plan[key], str) else plan[key]
         if not isinstance(plan[key], list) or not all(isinstance(name, str) for name in plan[key]):
             raise AceError(f"{path}: {key} must be a file name or a list of them, found {data[key]!r}")
@@ -100,4 +101,4 @@ def read_plan(path: Path) -> tuple[dict, object]:
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise AceError(f"{path}: seed must be an integer that is not negative, found {seed!r}")
     plan["seed"] = seed
-    return plan, CurveSettings.read({key: value for key, value in data.items() if key in own}, str(path))
+    return plan, kind.read({key: value for key, value in data.items() if key in own}, str(path))

@@ -24,6 +24,7 @@ COMMANDS = {
     "label": "label",
     "sample": "sample",
     "learning-curve": "learning_curve",
+    "compare-uncertainty": "compare_uncertainty",
 }
 
 

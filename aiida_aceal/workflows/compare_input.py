@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import yaml
@@ -19,6 +19,7 @@ from aiida_aceal.workflows.policies import nearest
 from aiida_aceal.workflows.protocol import merged, protocol_inputs
 from aiida_aceal.workflows.schema import Codes, Section
 
+S = TypeVar("S", bound=Section)
 #: what is compared if the input names no strategies
 DEFAULT_STRATEGIES = ("random", "uncertainty", "d_optimal", "cur", "diversity", "hybrid", "viability")
 
@@ -71,6 +72,15 @@ def read_comparison(path: str | Path, overrides: Mapping[str, Any] | None = None
 
     :raises AceError: no such file, no YAML, unknown keys (the nearest known one is named), wrong types
     """
+    data = load_mapping(path)
+    return check_comparison_input({**data, **(overrides or {})}, str(path)), Path(path).resolve().parent
+
+
+def load_mapping(path: str | Path) -> Mapping[str, Any]:
+    """Content of a YAML file.
+
+    :raises AceError: no such file, no YAML, no mapping
+    """
     path = Path(path)
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -79,8 +89,8 @@ def read_comparison(path: str | Path, overrides: Mapping[str, Any] | None = None
     except yaml.YAMLError as error:
         raise AceError(f"{path}: no valid YAML ({getattr(error, 'problem', None) or error})") from error
     if not isinstance(data, Mapping):
-        raise AceError(f"{path}: a mapping is expected (`pool: ...`), found {type(data).__name__}")
-    return check_comparison_input({**data, **(overrides or {})}, str(path)), path.resolve().parent
+        raise AceError(f"{path}: a mapping is expected (`test: ...`), found {type(data).__name__}")
+    return data
 
 
 def check_comparison_input(data: Mapping[str, Any], source: str = "input") -> SelectionComparison:
@@ -88,29 +98,37 @@ def check_comparison_input(data: Mapping[str, Any], source: str = "input") -> Se
 
     :raises AceError: see :func:`read_comparison`
     """
+    checked = validated(SelectionComparison, data, source, ("pool", "test"))
+    if bool(checked.test) == (checked.test_fraction is not None):
+        raise AceError(f"{source}: give `test` (files) or `test_fraction`, one of them")
+    if checked.potential is not None and checked.basis:
+        raise AceError(f"{source}: give `potential` or `basis`, not both")
+    return checked
+
+
+def validated(model: type[S], data: Mapping[str, Any], source: str, lists: tuple[str, ...]) -> S:
+    """Check a mapping against a section; a single name stands for a list of one in the keys ``lists``.
+
+    :raises AceError: unknown keys (the nearest known one is named), wrong types
+    """
     data = dict(data)
-    for key in ("pool", "test"):
+    for key in lists:
         if isinstance(data.get(key), str):
             data[key] = [data[key]]
     try:
-        checked = SelectionComparison.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
         lines = []
         for item in error.errors():
             loc = [str(p) for p in item["loc"] if p not in ("str", "int", "NamedStrategy", "list[int]")]
             if item["type"] == "extra_forbidden":
-                known = NamedStrategy if loc[0] == "strategies" else Codes if loc[0] == "codes" else SelectionComparison
+                known = NamedStrategy if loc[0] == "strategies" else Codes if loc[0] == "codes" else model
                 lines.append(f"unknown key '{'.'.join(loc)}'; {nearest(loc[-1], known.model_fields)}")
             elif item["type"] == "missing":
                 lines.append(f"'{'.'.join(loc)}' is missing")
             else:
                 lines.append(f"{'.'.join(loc)}: {item['msg']}, found {item['input']!r}")
         raise AceError(f"{source}: " + "; ".join(dict.fromkeys(lines))) from error
-    if bool(checked.test) == (checked.test_fraction is not None):
-        raise AceError(f"{source}: give `test` (files) or `test_fraction`, one of them")
-    if checked.potential is not None and checked.basis:
-        raise AceError(f"{source}: give `potential` or `basis`, not both")
-    return checked
 
 
 @dataclass
@@ -154,13 +172,7 @@ def prepare_comparison(comparison: SelectionComparison, folder: str | Path = "."
         pool, test = [a for k, a in enumerate(pool) if k not in held], [pool[k] for k in sorted(held)]
     if not pool:
         raise AceError("pool: nothing is left to choose from")
-    sections = protocol_inputs(comparison.protocol, {"basis": comparison.basis, "fit": comparison.fit})
-    if comparison.potential is not None:
-        basis, potential = None, AcePotential.read(folder / comparison.potential)
-    else:
-        elements = sorted({s for atoms in [*pool, *test] for s in atoms.get_chemical_symbols()})
-        basis = {"elements": elements, **sections["basis"]}
-        potential = build_potential(basis)
+    basis, potential, fit = basis_and_fit(comparison, [*pool, *test], folder)
     strategies: dict[str, dict[str, Any]] = {}
     for item in comparison.strategies:
         name = item if isinstance(item, str) else item.name
@@ -175,12 +187,27 @@ def prepare_comparison(comparison: SelectionComparison, folder: str | Path = "."
         "unit": comparison.unit,
         "descriptor": comparison.descriptor,
         "duplicate_distance": comparison.duplicate_distance,
-        "fit": sections["fit"],
+        "fit": fit,
         "baseline": comparison.baseline,
         "targets": comparison.targets,
         "level": comparison.level,
     }
     return PreparedComparison(comparison, potential, basis, pool, test, strategies, seeds, settings, repeated)
+
+
+def basis_and_fit(
+    comparison: Any, structures: list[Atoms], folder: Path
+) -> tuple[dict[str, Any] | None, AcePotential, dict[str, Any]]:
+    """Description of the basis (None if it is that of a file), the basis, and the settings of fits.
+
+    :raises AceError: unknown protocol, a basis that cannot be made, no such file
+    """
+    sections = protocol_inputs(comparison.protocol, {"basis": comparison.basis, "fit": comparison.fit})
+    if comparison.potential is not None:
+        return None, AcePotential.read(folder / comparison.potential), sections["fit"]
+    elements = sorted({s for atoms in structures for s in atoms.get_chemical_symbols()})
+    basis = {"elements": elements, **sections["basis"]}
+    return basis, build_potential(basis), sections["fit"]
 
 
 def _plain(item: NamedStrategy) -> dict[str, Any]:

@@ -29,6 +29,7 @@ SETTINGS = (
     ("aiida_aceal.fitting.pacemaker", "Weighting", "pacemaker: `fit.weighting`"),
     ("aiida_aceal.fitting.pacemaker", "Backend", "pacemaker: `backend`"),
     ("aiida_aceal.selection.compare", "CurveSettings", "Learning curves of selection strategies"),
+    ("aiida_aceal.selection.indicators", "IndicatorSettings", "Comparison of indicators of uncertainty"),
     ("aiida_aceal.exploration.active", "ActiveSettings", "Active exploration"),
     ("aiida_aceal.exploration.search", "SearchSettings", "Active exploration: the search"),
     ("aiida_aceal.exploration.geometry", "Constraints", "Active exploration: constraints"),
@@ -122,19 +123,18 @@ def input_schema_page() -> str:
 
 
 def comparison_section() -> list[str]:
-    """Input of ``aiida-aceal compare selection``."""
+    """Inputs of ``aiida-aceal compare selection`` and ``compare uncertainty``."""
     from aiida_aceal.workflows.compare_input import SelectionComparison
+    from aiida_aceal.workflows.compare_uncertainty_input import UncertaintyComparison
 
-    parts = ["(schema-selectioncomparison)=\n## Input of `aiida-aceal compare selection`\n"]
-    parts.append(
-        table(
-            ("key", "type", "default", "meaning"),
-            [
-                (code(name), type_text(field.annotation), _default(field), field.description or "")
-                for name, field in SelectionComparison.model_fields.items()
-            ],
-        )
-    )
+    parts = []
+    for model, command in ((UncertaintyComparison, "uncertainty"), (SelectionComparison, "selection")):
+        parts.append(f"(schema-{model.__name__.lower()})=\n## Input of `aiida-aceal compare {command}`\n")
+        rows = [
+            (code(name), type_text(field.annotation), _default(field), field.description or "")
+            for name, field in model.model_fields.items()
+        ]
+        parts.append(table(("key", "type", "default", "meaning"), rows))
     named = next(model for model in models(SelectionComparison) if model.__name__ == "NamedStrategy")
     parts.append(f"(schema-namedstrategy)=\n### NamedStrategy\n\n{first_sentence(named)}\n")
     rows = [

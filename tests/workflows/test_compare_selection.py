@@ -103,7 +103,7 @@ def test_labels_and_overlap_are_checked(inputs, cu_configurations):
     process = WorkflowFactory("aceal.compare.selection")
     with pytest.raises(ValueError, match="label them first"):
         run_get_node(process, **{**inputs, "pool": cu_configurations(9, labelled=False)})
-    with pytest.raises(ValueError, match="4 configurations are in the pool and in the test set"):
+    with pytest.raises(ValueError, match="4 configurations are in pool and in test"):
         run_get_node(process, **{**inputs, "pool": inputs["pool"].extend(inputs["test"])})
 
 

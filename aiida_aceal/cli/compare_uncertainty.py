@@ -1,0 +1,135 @@
+"""``aiida-aceal compare uncertainty``: active sets and ensembles grade a labelled set, side by side."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aiida_aceal.cli.params import CACHE, PROFILE, VERBOSE
+
+
+@click.command()
+@click.argument("input_file", metavar="[INPUT.yaml]", required=False, type=click.Path(path_type=Path))
+@click.option("--train", multiple=True, help="File of labelled configurations to learn from (repeatable).")
+@click.option("--test", multiple=True, help="File of labelled configurations that are graded (repeatable).")
+@click.option("--test-fraction", type=float, help="Instead of --test: this part of --train, at random.")
+@click.option("--train-group", multiple=True, help="Only this kind is learnt, the others are graded (repeatable).")
+@click.option("--group-key", help="Info entry that names the kind of a configuration [default: group].")
+@click.option("--energy-key", help="Info entry with the energies [default: ASE's usual place].")
+@click.option("--forces-key", help="Array with the forces [default: ASE's usual place].")
+@click.option("--potential", help="Potential (.yaml) whose basis is fitted [default: a basis of some 100 functions].")
+@click.option("--indicator", multiple=True, help="global, own, minimum, switch, ensemble (repeatable) [default: all].")
+@click.option("--seed", type=click.IntRange(min=0), help="Of the split, the fits and the clusters.")
+@click.option("--threads", type=click.IntRange(min=1), help="Cores of the job.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Report (.html), or a folder for report and numbers."
+)
+@click.option("--dry-run", is_flag=True, help="Check the input, say what would be done, store and run nothing.")
+@PROFILE
+@CACHE
+@VERBOSE
+def command(input_file, output, dry_run, profile, cache, verbose, **flags) -> None:
+    """Fit a potential, grade a labelled set by its active sets and by an ensemble, and compare grades with errors.
+
+    Either INPUT.yaml or --train with --test, --test-fraction or --train-group; options win over the file. The same
+    input again is taken from the cache (--no-cache to compute it).
+    """
+    from aiida_aceal.workflows import compare_uncertainty_input as source
+    from aiida_aceal.workflows.compare_input import validated
+
+    found = {key: list(v) if isinstance(v, tuple) else v for key, v in flags.items() if v not in (None, ())}
+    for flag, key in (("train_group", "train_groups"), ("indicator", "indicators")):
+        if flag in found:
+            found[key] = found.pop(flag)
+    for key in ("train", "test", "potential"):  # paths on the command line start from the working directory
+        if key in found:
+            names = [str(Path(name).resolve()) for name in ([found[key]] if key == "potential" else found[key])]
+            found[key] = names[0] if key == "potential" else names
+    if input_file is not None:
+        prepared = source.read_uncertainty_input(input_file, found)
+    elif "train" in found:
+        comparison = validated(source.UncertaintyComparison, found, "options", ())
+        prepared = source.prepare_uncertainty(comparison)
+    else:
+        raise click.UsageError("name an INPUT.yaml, or --train")
+    for line in describe(prepared):
+        click.echo(line)
+    if not dry_run:
+        sys.exit(_run(prepared, profile, output, cache is not False, verbose))
+
+
+def describe(prepared: Any) -> list[str]:
+    """What will be done."""
+    return [
+        *(
+            f"{name}: {len(part)} structures, {sum(map(len, part))} atoms"
+            for name, part in (("learnt", prepared.train), ("graded", prepared.test))
+        ),
+        "basis: " + ", ".join(f"{el} {n} functions" for el, n in prepared.potential.n_functions.items()),
+        f"indicators: {', '.join(prepared.settings['indicators'])}",
+    ]
+
+
+class _Display:
+    def __init__(self) -> None:
+        self.verbose = False
+
+    def say(self, message: str) -> None:
+        """Decisions of processes: a single job makes none."""
+
+
+def _run(prepared: Any, profile: str | None, output: Path | None, cache: bool, verbose: bool) -> int:
+    import os
+
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    from aiida_aceal.cli import profile as own
+    from aiida_aceal.cli.live import quiet_logging, run_watched
+    from aiida_aceal.workflows.compare_uncertainty_input import make_uncertainty_builder
+
+    own.configuration()
+    loaded = own.load(profile, create=True)
+    from aiida.manage.caching import disable_caching, enable_caching
+
+    warnings.simplefilter("ignore")
+    make_uncertainty_builder(prepared, own.find_code, store=False)
+    with enable_caching() if cache else disable_caching(), quiet_logging(_Display()):
+        node = run_watched(make_uncertainty_builder(prepared, own.find_code, store=True), _paused)
+    return conclude(node, loaded.name, output)
+
+
+def _paused(node: Any) -> str | None:
+    if node.paused and not node.is_terminated:
+        return f"{node.process_label}<{node.pk}> cannot go on: {node.process_status}"
+    return None
+
+
+def conclude(node: Any, profile: str, output: Path | None) -> int:
+    """Table, report and exit code of a comparison that has ended."""
+    from rich.console import Console
+
+    from aiida_aceal.cli.compare import report_path
+    from aiida_aceal.report.uncertainty import page, rich_table
+    from aiida_aceal.workflows.base import output as output_of
+
+    report = output_of(node, "report")
+    if report is None or not node.is_finished_ok:
+        reason = node.exit_message or node.exception or node.process_status or "no reason recorded"
+        click.secho(f"No comparison: {reason}", fg="red", err=True)
+        return 1
+    numbers = report.get_dict()
+    title = node.label or f"Comparison of indicators of uncertainty {node.pk}"
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console.print()
+    console.print(rich_table(numbers, title), markup=False)
+    more = {"Comparison": f"<{node.pk}> {node.uuid} in profile {profile}", "Started": f"{node.ctime:%Y-%m-%d %H:%M:%S}"}
+    target = report_path(output, node.pk, "uncertainty")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(page(numbers, title, more), encoding="utf-8")
+    target.with_suffix(".json").write_text(json.dumps(numbers, indent=1), encoding="utf-8")
+    click.echo(f"Report: {target} (numbers: {target.with_suffix('.json')})")
+    return 0

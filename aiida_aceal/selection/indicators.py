@@ -1,0 +1,153 @@
+"""Indicators of uncertainty side by side: what `aiida-aceal compare uncertainty` runs.
+
+Fits a potential to a training set, builds active sets and ensembles from the same set, and lets all of them grade a
+test set (Y. Lysogorskiy et al., Phys. Rev. Mater. 7, 043801 (2023), Figs. 1 and 2; local grades: science of
+`aiida_aceal.uncertainty.local`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from ase import Atoms
+
+from aiida_aceal.ace import AceModel, AcePotential
+from aiida_aceal.ace.errors import AceError
+from aiida_aceal.fitting.ensemble_settings import EnsembleSettings
+from aiida_aceal.fitting.schema import build
+from aiida_aceal.fitting.settings import FitSettings
+
+#: name -> what it is
+INDICATORS = {
+    "global": "gamma of the one active set of all environments",
+    "own": "gamma of the active set of the environment's own cluster",
+    "minimum": "smallest gamma over the active sets of all clusters",
+    "switch": "own cluster's gamma in clusters of few environments, the global one elsewhere",
+    "ensemble": "deviation of an ensemble's members: dE and dF",
+}
+
+
+@dataclass(frozen=True)
+class IndicatorSettings:
+    """What a comparison of indicators needs beside potential, training set, test set and seed.
+
+    ``indicators``: names of `INDICATORS`. ``kind``: of the active sets. ``clusters``: of the local ones, found by
+    k-means; ``cluster_by_group`` takes the groups of the training set instead. ``switch``: see `LocalActiveSet`.
+    ``group_key``: info entry that names the kind of a structure; kinds that the training set does not have are novel.
+    ``gamma_threshold``: gamma above which a structure counts as uncertain. ``fit``, ``ensemble``: of the potential and
+    of the ensemble; an ensemble's thresholds come from the IQR rule.
+    """
+
+    indicators: tuple[str, ...] = ("global", "own", "minimum", "switch", "ensemble")
+    kind: Literal["linear", "full"] = "linear"
+    clusters: int = 8
+    cluster_by_group: bool = False
+    switch: float = 0.5
+    group_key: str = "group"
+    gamma_threshold: float = 1.0
+    tolerance: float = 1.001
+    memory: str | int = "1GiB"
+    threads: int | None = None
+    fit: FitSettings = field(default_factory=FitSettings)
+    ensemble: EnsembleSettings = field(default_factory=EnsembleSettings)
+
+    def __post_init__(self) -> None:
+        from difflib import get_close_matches
+
+        for name in self.indicators:
+            if name not in INDICATORS:
+                near = get_close_matches(name, INDICATORS, n=1)
+                hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(INDICATORS)}"
+                raise AceError(f"indicators: '{name}' is unknown; {hint}")
+        if not self.indicators or len(set(self.indicators)) != len(self.indicators):
+            raise AceError(f"indicators: give each name once, found {list(self.indicators)}")
+        if self.clusters < 1 or not self.switch > 0.0 or not self.gamma_threshold > 0.0 or self.tolerance < 1.0:
+            raise AceError("clusters and tolerance must be at least 1, switch and gamma_threshold above 0")
+        self.ensemble.method_for(self.fit.method)
+
+    @classmethod
+    def read(cls, data: object, where: str = "settings") -> IndicatorSettings:
+        """From a mapping, another instance or None (all defaults).
+
+        :raises AceError: unknown key (the nearest known one is named) or a value out of range.
+        """
+        return build(cls, data, where)
+
+
+def compare_indicators(
+    potential: AcePotential,
+    train: Sequence[Atoms],
+    test: Sequence[Atoms],
+    settings: IndicatorSettings | Mapping | None = None,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Fit, build, grade, and compare; see `aiida_aceal.fitting.compare_uncertainty` for the numbers.
+
+    :param potential: the basis; its coefficients are fitted here.
+    :param train, test: labelled structures (energies and forces in ASE's usual place).
+    :returns: JSON types: those of `compare_uncertainty`, and ``train``, ``test`` (errors of the fit), ``seconds`` (of
+        fit, active sets, ensemble), ``n_train``, ``seed``, ``gamma_threshold``.
+    :raises AceError: bad settings or labels.
+    """
+    from aiida_aceal.fitting import compare_uncertainty, fit, fit_ensemble
+    from aiida_aceal.uncertainty import build_active_set, build_local_active_set
+
+    settings = IndicatorSettings.read(settings)
+    say = progress or (lambda line: None)
+    fit_settings = replace(settings.fit, seed=seed, threads=settings.threads or settings.fit.threads)
+    seconds: dict[str, float] = {}
+    start = time.perf_counter()
+    result = fit(potential, train, fit_settings, validation=test)
+    seconds["fit"] = time.perf_counter() - start
+    say(f"fitted: test forces RMSE {1000 * result.metrics['validation']['forces']['rmse']:.1f} meV/A")
+    model = AceModel(result.potential, threads=settings.threads)
+    shared = {"tolerance": settings.tolerance, "memory": settings.memory, "seed": seed, "threads": settings.threads}
+    local_names = [name for name in settings.indicators if name in ("own", "minimum", "switch")]
+    graders: dict[str, object] = {}
+    start = time.perf_counter()
+    if local_names:
+        where = {"groups": _groups(train, settings.group_key)} if settings.cluster_by_group else {}
+        local = build_local_active_set(model, train, settings.kind, clusters=settings.clusters, **where, **shared)
+        seconds["local active sets"] = time.perf_counter() - start
+        graders["global"] = local.global_set()
+        graders["own"] = local.with_definition("own")
+        graders["minimum"] = local.with_definition("minimum")
+        graders["switch"] = local.with_definition("own", settings.switch)
+    elif "global" in settings.indicators:
+        graders["global"] = build_active_set(model, train, settings.kind, **shared)
+        seconds["active set"] = time.perf_counter() - start
+    graders = {name: graders[name] for name in settings.indicators if name in graders}
+    say(f"active sets: {', '.join(graders) or 'none'}")
+    ensembles = {}
+    if "ensemble" in settings.indicators:
+        start = time.perf_counter()
+        ensembles["ensemble"] = fit_ensemble(potential, train, fit_settings, settings.ensemble)
+        seconds["ensemble"] = time.perf_counter() - start
+        say(f"ensemble of {len(ensembles['ensemble'])} members ({ensembles['ensemble'].method})")
+    groups = known = None
+    if all(settings.group_key in atoms.info for atoms in test):
+        groups = _groups(test, settings.group_key)
+        known = sorted({str(a.info[settings.group_key]) for a in train if settings.group_key in a.info}) or None
+    found = compare_uncertainty(
+        result.potential, test, train, graders, ensembles, settings.gamma_threshold, groups, known, settings.threads
+    )
+    return {
+        **found,
+        "n_train": len(train),
+        "seed": seed,
+        "gamma_threshold": settings.gamma_threshold,
+        "train": result.metrics["train"],
+        "test": result.metrics["validation"],
+        "seconds": seconds,
+    }
+
+
+def _groups(structures: Sequence[Atoms], key: str) -> list[str]:
+    missing = [k for k, atoms in enumerate(structures) if key not in atoms.info]
+    if missing:
+        raise AceError(f"structure {missing[0]} has no info entry '{key}'; name another group_key")
+    return [str(atoms.info[key]) for atoms in structures]

@@ -1,0 +1,95 @@
+"""Indicators of uncertainty on published sets: the numbers of docs/topics/uncertainty_study.md.
+
+    python tests/benchmarks/uncertainty_study.py DATA OUT [W Cu Ge Li Mo Si]
+
+DATA: folder with W_DFT_1129.extxyz and mlearn/. For each set a potential of some 100 functions learns from all kinds
+(heterogeneous) or from one (homogeneous); OUT gets a Markdown table, a report and the numbers of each case.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from aiida_aceal.ace import AceModel, build_potential
+from aiida_aceal.fitting import fit_ensemble
+from aiida_aceal.report.uncertainty import markdown_table, page
+from aiida_aceal.selection.indicators import compare_indicators
+from aiida_aceal.worker.files import read_configurations
+
+KEYS = {"energy_key": "REF_energy", "forces_key": "REF_forces"}
+BASIS = {"nradmax_by_orders": [10, 4, 3], "lmax_by_orders": [0, 3, 2]}
+CUTOFF = {"W": 5.0, "Cu": 5.0, "Ge": 5.5, "Li": 5.5, "Mo": 5.0, "Si": 5.0}
+
+
+def cases(data: Path, element: str):
+    """(name, training set, test set) of an element."""
+    if element == "W":
+        frames = read_configurations(data / "W_DFT_1129.extxyz", **KEYS)
+        for atoms in frames:  # the file names no kinds: cells by their number of atoms, as good as that
+            n = len(atoms)
+            atoms.info["group"] = "small" if n < 60 else "middle" if n < 130 else "large"
+        order = np.random.default_rng(0).permutation(len(frames))
+        test, train = [frames[k] for k in order[:300]], [frames[k] for k in order[300:]]
+    else:
+        train = read_configurations(data / f"mlearn/{element}-training.extxyz", **KEYS)
+        test = read_configurations(data / f"mlearn/{element}-test.extxyz", **KEYS)
+        for part in (train, test):
+            for atoms in part:
+                atoms.info["group"] = str(atoms.info["group"]).split()[0]
+        order = np.random.default_rng(0).permutation(len(train))
+        test, train = (
+            [*test, *(train[k] for k in order[: len(train) // 4])],
+            [train[k] for k in order[len(train) // 4 :]],
+        )
+    yield "all kinds", train, test
+    kinds = sorted({a.info["group"] for a in train})
+    most = max(kinds, key=lambda kind: sum(len(a) for a in train if a.info["group"] == kind))
+    yield f"{most} only", [a for a in train if a.info["group"] == most], test
+
+
+def ensemble_cost(element: str, train, test) -> str:
+    """One evaluation of a weak-like ensemble of ten against ten single ones (CPU seconds, one thread)."""
+    potential = build_potential({"elements": [element], "cutoff": CUTOFF[element], **BASIS})
+    members = fit_ensemble(potential, train, {}, {"members": 10, "method": "weights"})
+    members.threads = 1
+    models = [AceModel(p, threads=1) for p in members.potentials]
+    seconds = []
+    for _ in range(2):  # the second time everything is compiled
+        start = time.process_time()
+        members.predict(test)
+        middle = time.process_time()
+        for model in models:
+            model.evaluate_batch(test, stress=False)
+        seconds = [middle - start, time.process_time() - middle]
+    return f"ensemble of ten: {seconds[0]:.2f} s, ten single evaluations {seconds[1]:.2f} s"
+
+
+def main(data: Path, out: Path, elements: list[str]) -> None:
+    """Run all cases."""
+    out.mkdir(parents=True, exist_ok=True)
+    for element in elements:
+        for name, train, test in cases(data, element):
+            potential = build_potential({"elements": [element], "cutoff": CUTOFF[element], **BASIS})
+            settings = {"clusters": 8, "ensemble": {"members": 8}}
+            found = compare_indicators(potential, train, test, settings)
+            title = f"{element}, {name}"
+            rmse = found["test"]["forces"]["rmse"]
+            text = (
+                f"### {title}\n\n{len(train)} learnt, {len(test)} graded; test force RMSE {1000 * rmse:.0f} meV/A\n\n"
+            )
+            text += markdown_table(found) + "\n"
+            print(text, flush=True)
+            stem = out / title.replace(", ", "_").replace(" ", "_")
+            stem.with_suffix(".md").write_text(text, encoding="utf-8")
+            stem.with_suffix(".html").write_text(page(found, title), encoding="utf-8")
+            stem.with_suffix(".json").write_text(json.dumps(found), encoding="utf-8")
+        print(ensemble_cost(element, train, test), flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:] or list(CUTOFF))
