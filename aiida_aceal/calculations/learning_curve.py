@@ -23,11 +23,63 @@ from aiida_aceal.calculations.worker_base import (
 from aiida_aceal.data.dataset import ConfigurationsData
 
 SETTINGS_FILE = "settings.yaml"
-POOL_FILE = "pool.extxyz"
-TEST_FILE = "test.extxyz"
 
 
-class AceLearningCurveCalculation(AceWorkerCalculation):
+class ComparisonCalculation(AceWorkerCalculation):
+    """A worker command on a basis, two labelled sets and a file of settings; the output ``report`` is its result."""
+
+    #: first set: name of the port, and what it is; the other is ``test``
+    _SET = ("pool", "Labelled configurations to choose from.")
+    _SETTINGS_HELP = ""
+    _SETTINGS_REQUIRED = False
+
+    @classmethod
+    def settings_class(cls) -> Any:
+        """Class of the settings, with a method ``read`` that raises ``AceError``."""
+        raise NotImplementedError
+
+    @classmethod
+    def define(cls, spec: CalcJobProcessSpec) -> None:
+        """Ports."""
+        super().define(spec)
+        potential_port(spec)
+        set_ports(spec, *cls._SET)
+        settings_port(spec, cls._SETTINGS_HELP, required=cls._SETTINGS_REQUIRED)
+        seed_port(spec)
+
+    @classmethod
+    def check_settings(cls, inputs: Mapping[str, Any]) -> str | None:
+        """What the worker would refuse, found before anything runs."""
+        if inputs.get("settings") is None:
+            return None
+        try:
+            cls.settings_class().read(inputs["settings"].get_dict())
+        except AceError as error:
+            return str(error)
+        return None
+
+    @classmethod
+    def check_elements(cls, inputs: Mapping[str, Any]) -> str | None:
+        """Also labels: both sets must have energies and forces."""
+        return check_sets(inputs, cls._SET[0])
+
+    def write_inputs(self, folder: Folder) -> list[str]:
+        """Both sets and the settings file."""
+        settings = {
+            **self.settings(),
+            "potential": POTENTIAL_FILE,
+            "output": REPORT_FILE,
+            "seed": self.inputs.seed.value,
+        }
+        for name in (self._SET[0], "test"):
+            settings[name] = [f"{name}.extxyz"]
+            write_set(folder, f"{name}.extxyz", self.inputs[name])
+        with folder.open(SETTINGS_FILE, "w", encoding="utf-8") as handle:
+            yaml.safe_dump(settings, handle, sort_keys=True)
+        return [SETTINGS_FILE]
+
+
+class AceLearningCurveCalculation(ComparisonCalculation):
     """Learning curve of one (strategy, seed); the output ``report`` is the curve.
 
     ``settings`` are those of :class:`aiida_aceal.selection.compare.CurveSettings`: ``strategy``, ``options``,
@@ -36,49 +88,15 @@ class AceLearningCurveCalculation(AceWorkerCalculation):
 
     _SUBCOMMAND = "learning-curve"
     _PARSER = "aceal.learning_curve"
+    _SETTINGS_HELP = "`strategy`, `sizes`, `fit`, ..."
+    _SETTINGS_REQUIRED = True
 
     @classmethod
-    def define(cls, spec: CalcJobProcessSpec) -> None:
-        """Ports."""
-        super().define(spec)
-        potential_port(spec)
-        set_ports(spec)
-        settings_port(spec, "`strategy`, `sizes`, `fit`, ...", required=True)
-        seed_port(spec)
-
-    @classmethod
-    def check_settings(cls, inputs: Mapping[str, Any]) -> str | None:
-        """What the worker would refuse, found before anything runs."""
+    def settings_class(cls) -> Any:
+        """Settings of a curve."""
         from aiida_aceal.selection.compare import CurveSettings
 
-        if inputs.get("settings") is None:
-            return None
-        try:
-            CurveSettings.read(inputs["settings"].get_dict())
-        except AceError as error:
-            return str(error)
-        return None
-
-    @classmethod
-    def check_elements(cls, inputs: Mapping[str, Any]) -> str | None:
-        """Also labels: pool and test set must have energies and forces."""
-        return check_sets(inputs)
-
-    def write_inputs(self, folder: Folder) -> list[str]:
-        """Pool, test set and the settings file."""
-        write_set(folder, POOL_FILE, self.inputs.pool)
-        write_set(folder, TEST_FILE, self.inputs.test)
-        settings = {
-            **self.settings(),
-            "potential": POTENTIAL_FILE,
-            "pool": [POOL_FILE],
-            "test": [TEST_FILE],
-            "output": REPORT_FILE,
-            "seed": self.inputs.seed.value,
-        }
-        with folder.open(SETTINGS_FILE, "w", encoding="utf-8") as handle:
-            yaml.safe_dump(settings, handle, sort_keys=True)
-        return [SETTINGS_FILE]
+        return CurveSettings
 
 
 def set_ports(spec: Any, name: str = "pool", text: str = "Labelled configurations to choose from.") -> None:

@@ -73,3 +73,41 @@ def page(
 <pre>{_text(chr(10).join(decisions)) or "none recorded"}</pre>
 </body></html>
 """
+
+
+def comparison_page(
+    title: str,
+    facts: Mapping[str, Any],
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    pictures: Mapping[str, bytes],
+    table_title: str,
+    note: str,
+    more: str = "",
+) -> str:
+    """One HTML file about a comparison: facts, a table whose first column names what is compared, and figures.
+
+    :param more: HTML that follows the figures
+    """
+    head = "".join(f"<th>{_text(name).replace(chr(10), '<br>')}</th>" for name in headings)
+    body = "".join("<tr>" + "".join(f"<td>{_text(c)}</td>" for c in line) + "</tr>\n" for line in rows)
+    listed = "".join(f"<dt>{_text(k)}</dt><dd>{_text(v)}</dd>\n" for k, v in facts.items())
+    drawn = "".join(
+        f'<figure><img alt="{_text(name)}" src="{embedded(png)}"></figure>\n' for name, png in pictures.items()
+    )
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title><style>{_STYLE}
+td:first-child, th:first-child {{ text-align: left; }}</style></head>
+<body>
+<h1>{_text(title)}</h1>
+<dl>
+{listed}</dl>
+<h2>{_text(table_title)}</h2>
+<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>
+{body}</tbody></table></div>
+<p>{_text(note)}</p>
+<h2>Figures</h2>
+<div class="figures">
+{drawn}</div>
+{more}</body></html>
+"""

@@ -218,40 +218,20 @@ def _time(summary: Mapping[str, Any]) -> Callable[[Any], None]:
     return draw
 
 
+_NOTE = (
+    "Ratio and p: over all sizes but the start. Labels saved: for the force RMSE that the baseline reaches at its last "
+    "size, read off the mean curves (negative: more labels are needed)."
+)
+
+
 def page(summary: Mapping[str, Any], title: str, more: Mapping[str, str] | None = None) -> str:
     """One HTML file that refers to nothing outside itself."""
-    from aiida_aceal.report.figures import embedded
-    from aiida_aceal.report.html import _STYLE
+    from aiida_aceal.report.html import comparison_page
 
-    def text(value: Any) -> str:
-        return html.escape(str(value))
-
-    head = "".join(f"<th>{text(name).replace(chr(10), '<br>')}</th>" for name in HEADINGS)
-    body = "".join("<tr>" + "".join(f"<td>{text(c)}</td>" for c in line) + "</tr>\n" for line in rows(summary))
-    listed = "".join(f"<dt>{text(k)}</dt><dd>{text(v)}</dd>\n" for k, v in {**(more or {}), **facts(summary)}.items())
-    drawn = "".join(
-        f'<figure><img alt="{text(name)}" src="{embedded(png)}"></figure>\n' for name, png in figures(summary).items()
-    )
-    details = "".join(_size_table(summary, metric) for metric in TITLES)
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{text(title)}</title><style>{_STYLE}
-td:first-child, th:first-child {{ text-align: left; }}</style></head>
-<body>
-<h1>{text(title)}</h1>
-<dl>
-{listed}</dl>
-<h2>At the largest size</h2>
-<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>
-{body}</tbody></table></div>
-<p>Ratio and p: over all sizes but the start. Labels saved: for the force RMSE that the baseline reaches at its last
-size, read off the mean curves (negative: more labels are needed).</p>
-<h2>Figures</h2>
-<div class="figures">
-{drawn}</div>
-<h2>All sizes</h2>
-{details}
-</body></html>
-"""
+    details = "<h2>All sizes</h2>\n" + "".join(_size_table(summary, metric) for metric in TITLES)
+    stated = {**(more or {}), **facts(summary)}
+    table = (HEADINGS, rows(summary))
+    return comparison_page(title, stated, *table, figures(summary), "At the largest size", _NOTE, details)
 
 
 def _size_table(summary: Mapping[str, Any], metric: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -164,35 +163,16 @@ def _calibration(summary: Mapping[str, Any]) -> Callable[[Any], None]:
     return draw
 
 
+_NOTE = (
+    "Rank correlation: Spearman's, of the indicator with the error of the structure. Missed: share of outliers that "
+    "the indicator calls certain at its threshold; false alarms: share of the others that it calls uncertain. "
+    "Calibration error: mean |observed - predicted| / observed in ten groups, each fifth predicted from the other four."
+)
+
+
 def page(summary: Mapping[str, Any], title: str, more: Mapping[str, str] | None = None) -> str:
     """One HTML file that refers to nothing outside itself."""
-    from aiida_aceal.report.figures import embedded
-    from aiida_aceal.report.html import _STYLE
+    from aiida_aceal.report.html import comparison_page
 
-    def text(value: Any) -> str:
-        return html.escape(str(value))
-
-    head = "".join(f"<th>{text(name).replace(chr(10), '<br>')}</th>" for name in HEADINGS)
-    body = "".join("<tr>" + "".join(f"<td>{text(c)}</td>" for c in line) + "</tr>\n" for line in rows(summary))
-    listed = "".join(f"<dt>{text(k)}</dt><dd>{text(v)}</dd>\n" for k, v in {**(more or {}), **facts(summary)}.items())
-    drawn = "".join(
-        f'<figure><img alt="{text(name)}" src="{embedded(png)}"></figure>\n' for name, png in figures(summary).items()
-    )
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{text(title)}</title><style>{_STYLE}
-td:first-child, th:first-child {{ text-align: left; }}</style></head>
-<body>
-<h1>{text(title)}</h1>
-<dl>
-{listed}</dl>
-<h2>Indicators</h2>
-<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>
-{body}</tbody></table></div>
-<p>Rank correlation: Spearman's, of the indicator with the error of the structure. Missed: share of the outliers that
-the indicator calls certain at its threshold; false alarms: share of the others that it calls uncertain. Calibration
-error: mean |observed - predicted| / observed in ten groups, each fifth predicted from the other four.</p>
-<h2>Figures</h2>
-<div class="figures">
-{drawn}</div>
-</body></html>
-"""
+    stated = {**(more or {}), **facts(summary)}
+    return comparison_page(title, stated, HEADINGS, rows(summary), figures(summary), "Indicators", _NOTE)

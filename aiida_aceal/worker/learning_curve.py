@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,36 +30,55 @@ def command(settings: Path) -> None:
     sizes: [20, 40, 80]           of the training set, in unit: structures (or atoms); the first is the start
     fit: {...}                    settings of every refit, as in aceal-worker fit
     """
-    from aiida_aceal.ace import AcePotential, build_potential
     from aiida_aceal.selection.compare import CurveSettings, learning_curve
-    from aiida_aceal.worker.files import check_elements, read_configurations
 
-    started = time.perf_counter()
     plan, curve_settings = read_plan(settings, CurveSettings, ("pool", "test"))
-    start = plan["potential"]
-    potential = build_potential(start) if isinstance(start, dict) else AcePotential.read(start)
-    sets = []
-    for key in ("pool", "test"):
-        frames = read_configurations(
-            plan[key], energy_key=plan["energy_key"], forces_key=plan["forces_key"], require=("energy", "forces")
-        )
-        check_elements(frames, potential.elements, ", ".join(plan[key]))
-        sets.append(frames)
-
-    def progress(line: str) -> None:
-        print(f"{time.perf_counter() - started:7.1f} s  {line}", file=sys.stderr, flush=True)
-
-    curve = learning_curve(potential, *sets, curve_settings, plan["seed"], progress=progress)
-    target = Path(plan["output"])
-    partial = target.with_name(target.name + ".part")
-    partial.write_text(json.dumps(curve, indent=1, allow_nan=False), encoding="utf-8")
-    partial.replace(target)
+    potential, *sets = read_sets(plan, ("pool", "test"))
+    curve = learning_curve(potential, *sets, curve_settings, plan["seed"], progress=stopwatch())
+    write_result(plan["output"], curve)
     last = curve["points"][-1]
     click.echo(
         f"{curve['strategy']}, seed {curve['seed']}: {last['n_structures']} structures, forces RMSE "
         f"{1000 * last['forces_rmse']:.1f} meV/A, largest {1000 * last['forces_max']:.0f} meV/A, "
         f"{curve['seconds']:.1f} s"
     )
+
+
+def stopwatch() -> Callable[[str], None]:
+    """Prints a line with the seconds since now."""
+    started = time.perf_counter()
+
+    def say(line: str) -> None:
+        print(f"{time.perf_counter() - started:7.1f} s  {line}", file=sys.stderr, flush=True)
+
+    return say
+
+
+def read_sets(plan: dict, sets: tuple[str, ...]) -> list:
+    """The basis, and the labelled configurations of each of the ``sets``.
+
+    :raises AceError: missing labels, elements the basis does not know
+    """
+    from aiida_aceal.ace import AcePotential, build_potential
+    from aiida_aceal.worker.files import check_elements, read_configurations
+
+    start = plan["potential"]
+    potential = build_potential(start) if isinstance(start, dict) else AcePotential.read(start)
+    keys = {"energy_key": plan["energy_key"], "forces_key": plan["forces_key"]}
+    found: list = [potential]
+    for key in sets:
+        frames = read_configurations(plan[key], **keys, require=("energy", "forces"))
+        check_elements(frames, potential.elements, ", ".join(plan[key]))
+        found.append(frames)
+    return found
+
+
+def write_result(path: str, result: dict) -> None:
+    """JSON that is there whole or not at all."""
+    target = Path(path)
+    partial = target.with_name(target.name + ".part")
+    partial.write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
+    partial.replace(target)
 
 
 def read_plan(path: Path, kind: Any, sets: tuple[str, ...]) -> tuple[dict, Any]:

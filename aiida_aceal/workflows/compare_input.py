@@ -46,6 +46,9 @@ class SelectionComparison(Section):
     basis: dict[str, Any] = Field(default_factory=dict, description="Over the protocol's: see Basis description.")
     potential: str | None = Field(None, description="File of a potential (.yaml) whose basis is used, instead.")
     fit: dict[str, Any] = Field(default_factory=dict, description="Settings of every refit, over the protocol's.")
+    ensemble: dict[str, Any] | None = Field(
+        None, description="Settings of an ensemble (`members`, ...) that gives the uncertainty in place of gamma."
+    )
     strategies: list[str | NamedStrategy] = Field(
         default_factory=lambda: list(DEFAULT_STRATEGIES),
         description="Names, or name, strategy and options.",
@@ -192,6 +195,8 @@ def prepare_comparison(comparison: SelectionComparison, folder: str | Path = "."
         "targets": comparison.targets,
         "level": comparison.level,
     }
+    if comparison.ensemble is not None:
+        settings["ensemble"] = comparison.ensemble
     return PreparedComparison(comparison, potential, basis, pool, test, strategies, seeds, settings, repeated)
 
 

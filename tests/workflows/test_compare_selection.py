@@ -165,3 +165,33 @@ def test_dry_run_and_bad_input(cli, files):
     assert "--sizes: numbers with commas" in cli("--pool", pool, "--test", test, "--sizes", "4-8", code=2)
     (files / "input.yaml").write_text("pool: pool.extxyz\ntest: test.extxyz\nstrategys: [random]\n")
     assert "unknown key 'strategys'; did you mean 'strategies'" in cli(files / "input.yaml", code=2)
+
+
+def test_ensemble_in_place_of_gamma(inputs):
+    """The same pool and seed: only the strategy that looks at the uncertainty chooses otherwise."""
+    process = WorkflowFactory("aceal.compare.selection")
+    wanted = {"random": {"strategy": "random"}, "uncertainty": {"strategy": "uncertainty"}}
+    base = {**inputs, "strategies": wanted, "seeds": [0]}
+    with enable_caching():
+        _, plain = run_get_node(process, **base)
+        settings = {**SETTINGS, "ensemble": {"members": 3}}
+        _, node = run_get_node(process, **{**base, "settings": settings})
+    assert node.is_finished_ok, node.exit_message
+
+    def chosen(of, name):
+        return [point["chosen"] for point in of.outputs.curves[f"{name}_seed_0"].get_dict()["points"]]
+
+    assert chosen(node, "random") == chosen(plain, "random")
+    assert chosen(node, "uncertainty")[0] == chosen(plain, "uncertainty")[0]
+    assert chosen(node, "uncertainty")[1] != chosen(plain, "uncertainty")[1]
+
+
+def test_ensemble_of_the_input_file_reaches_the_curves(files):
+    from aiida_aceal.ace import AceError
+    from aiida_aceal.workflows.compare_input import check_comparison_input, prepare_comparison
+
+    data = {"pool": "pool.extxyz", "test": "test.extxyz", "sizes": [4, 7], "ensemble": {"members": 3}}
+    prepared = prepare_comparison(check_comparison_input(data), files)
+    assert prepared.settings["ensemble"] == {"members": 3}
+    with pytest.raises(AceError, match="ensemble"):
+        check_comparison_input({**data, "ensemble": 3})
