@@ -19,6 +19,9 @@ from aiida_aceal.workflows.compare_input import basis_and_fit, load_mapping, val
 from aiida_aceal.workflows.protocol import merged
 from aiida_aceal.workflows.schema import Codes, Section
 
+#: part of the learnt kinds that is graded if `train_groups` is all that is said of the test set
+HELD_OUT = 0.2
+
 
 class UncertaintyComparison(Section):
     """Input of `aiida-aceal compare uncertainty`."""
@@ -28,7 +31,9 @@ class UncertaintyComparison(Section):
     test: list[str] = Field(default_factory=list, description="Files of labelled configurations that are graded.")
     test_fraction: float | None = Field(None, gt=0, lt=1, description="Instead of `test`: part of `train`, at random.")
     train_groups: list[str] = Field(
-        default_factory=list, description="Only these kinds are learnt; the rest of `train` is graded too, as novel."
+        default_factory=list,
+        description="Only these kinds are learnt; the rest of `train` is graded, as novel (with a fifth of the learnt "
+        "kinds if there is no other test set).",
     )
     group_key: str = Field("group", description="Info entry that names the kind of a configuration.")
     seed: int = Field(0, ge=0, description="Of the split, the fits and the clusters.")
@@ -99,6 +104,10 @@ def prepare_uncertainty(comparison: UncertaintyComparison, folder: str | Path = 
                 f"train_groups: no configuration has {key} = {sorted(wanted - found)}; there are {sorted(found)}"
             )
         train, other = ([a for a in train if (str(a.info.get(key)) in wanted) is take] for take in (True, False))
+        if not test:  # some of the learnt kinds too, or novelty could not be told from anything
+            order = np.random.default_rng(comparison.seed).permutation(len(train))
+            held = set(order[: round(HELD_OUT * len(train))].tolist())
+            train, test = [a for k, a in enumerate(train) if k not in held], [train[k] for k in sorted(held)]
         test = test + other
     if not train or not test:
         raise AceError("nothing is left to learn from or to grade: give `test`, `test_fraction` or `train_groups`")

@@ -53,7 +53,7 @@ def cases(data: Path, element: str):
 
 
 def ensemble_cost(element: str, train, test) -> str:
-    """One evaluation of a weak-like ensemble of ten against ten single ones (CPU seconds, one thread)."""
+    """One evaluation of ten members with shared projections against ten single ones (CPU seconds, one thread)."""
     potential = build_potential({"elements": [element], "cutoff": CUTOFF[element], **BASIS})
     members = fit_ensemble(potential, train, {}, {"members": 10, "method": "weights"})
     members.threads = 1

@@ -47,7 +47,9 @@ def report(aceal_worker_code, cu_potential, frames, job_metadata):
     }
     with enable_caching():
         _, node = run_get_node(CalculationFactory("aceal.compare_uncertainty"), **inputs)
+        _, again = run_get_node(CalculationFactory("aceal.compare_uncertainty"), **inputs)
     assert node.is_finished_ok, node.exit_message
+    assert again.base.caching.is_created_from_cache
     return node.outputs.report.get_dict()
 
 
@@ -123,6 +125,9 @@ def test_command(frames, tmp_path, codes, aiida_profile):
     dry = CliRunner().invoke(main, [*words, "--dry-run", "--indicator", "global"])
     assert dry.exit_code == 0
     assert "indicators: global\n" in dry.output
+    prepared = read_uncertainty_input(path, {"test_fraction": None})
+    kinds = [atoms.info["group"] for atoms in prepared.test]
+    assert (kinds.count("cold"), kinds.count("hot")) == (2, 8)  # known and novel kinds, or there were no ROC
     path.write_text(yaml.safe_dump({**data, "train_groups": ["warm"]}))
     with pytest.raises(AceError, match="no configuration has group"):
         read_uncertainty_input(path)
