@@ -48,6 +48,13 @@ class GenerationWorkChain(GatheringSteps, LearningSteps):
             problem = inputs["active_set"].check_potential(inputs["potential"])
             if problem:
                 return f"active_set: {problem}"
+        ensemble = inputs.get("ensemble_data")
+        if ensemble is not None:
+            problem = ensemble.check_potential(inputs["potential"]) if inputs.get("potential") is not None else None
+            if not problem and not {"forces", "energy"} <= set(ensemble.thresholds):
+                problem = "it has no thresholds; make it by aceal.fit, or set them (Ensemble.set_thresholds)"
+            if problem:
+                return f"ensemble_data: {problem}"
         return ports.check_steps(inputs, explorers_required=inputs.get("active_set") is not None)
 
     def prepare(self) -> None:

@@ -70,3 +70,16 @@ def test_off_by_default_and_checked_with_the_fit(codes):
     assert builder_for(small(), codes).ensemble["members"] == 0
     with pytest.raises(AceError, match="strong does not go with method: linear"):
         builder_for(small(ensemble={"members": 3, "method": "strong"}), codes)
+
+
+def test_an_ensemble_that_cannot_decide_is_refused(aiida_profile, small_potential, cu_potential):
+    """At submission: without thresholds, or of other elements."""
+    from aiida_aceal.data.ensemble import EnsembleData
+    from aiida_aceal.fitting import Ensemble
+    from aiida_aceal.workflows.generation import GenerationWorkChain
+
+    members = Ensemble(tuple(small_potential(seed=k) for k in range(2)), "weights")
+    inputs = {"dataset": {"a": 1}, "potential": cu_potential(), "ensemble_data": EnsembleData(ensemble=members)}
+    assert "no thresholds" in GenerationWorkChain.validate_inputs(inputs, None)
+    inputs["potential"] = cu_potential(elements=("Cu", "Ni"))
+    assert "does not know Ni" in GenerationWorkChain.validate_inputs(inputs, None)
