@@ -277,3 +277,24 @@ def test_large_pools_in_stages(model: AceModel, active_set: ActiveSet, monkeypat
     assert reached[2**25][0] == 1
     assert reached[8][0] > 1
     assert reached[8][1] == pytest.approx(reached[2**25][1], abs=0.5)
+
+
+def test_viability_by_an_ensemble(model: AceModel, candidates: list[Atoms]) -> None:
+    """The rule of the viability strategy with the deviation of members as the uncertainty."""
+    from aiida_aceal.fitting import Ensemble
+
+    pot = model.potential
+    rng = np.random.default_rng(5)
+    members = Ensemble(
+        tuple(pot.with_coefficients({"Cu": 1e-3 * rng.standard_normal(pot.coefficients("Cu").shape)}) for _ in range(3))
+    )
+    dF = members.indicator(candidates)
+    reference = {"U": float(np.median(dF)), "sU": float(dF.std()), "E": 1e3, "sE": 1.0}
+    chosen = select(
+        "viability", candidates, len(candidates), model=model, indicator=members, duplicate_distance=0,
+        options={"reference": reference},
+    )  # fmt: skip
+    expected = viability_probability(dF, np.zeros(len(dF)), reference)[0]
+    for entry in chosen.log:
+        assert entry["P_U"] == pytest.approx(expected[entry["index"]], abs=1e-9)
+        assert entry["P_E"] == 1.0
