@@ -4,7 +4,8 @@ The potential first knows Li2 and Li3 only. Three ways to add Li4 clusters are c
 
 - *active exploration*: a fourth atom is put beside a Li3 of the training set, and the cluster is changed by Nelder-Mead
   (or by gradients) until its grade is large; the active set grows with each find, no refit in between. It never
-  sees a pool of Li4 clusters;
+  sees a pool of Li4 clusters. As in a generation of the loop, some more are found than are labelled (``--surplus``),
+  and MaxVol chooses among the finds;
 - *MaxVol*: the D-optimal structures of a large pool of Li4 clusters;
 - *random*: drawn from that pool.
 
@@ -168,6 +169,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 20, 40, 80, 120, 160])
     parser.add_argument("--pool", type=int, default=3000, help="Li4 clusters that MaxVol and random choose from")
     parser.add_argument("--test", type=int, default=1000, help="Li4 clusters of the test set")
+    parser.add_argument("--surplus", type=int, default=40, help="finds beyond the number labelled, to choose from")
     parser.add_argument("--initial", type=int, default=600, help="Li3 clusters to begin with")
     parser.add_argument("--method", default="nelder-mead", choices=["nelder-mead", "gradient"])
     parser.add_argument("--workers", type=int, default=1, help="processes of the active exploration")
@@ -192,22 +194,23 @@ def main(arguments: list[str] | None = None) -> dict:
         pool = clusters(4, given.pool, seed=2000 + seed)
         start.append(errors(potential, initial, test, atom))
         model = AceModel(potential)
-        active, grades = explored(potential, initial, sizes[-1], given.method, seed, given.workers)
+        finds, grades = explored(potential, initial, sizes[-1] + given.surplus, given.method, seed, given.workers)
         all_grades.append(grades)
         active_set = build_active_set(model, initial, rank_tolerance=RANK)
         order = np.random.default_rng(seed).permutation(len(pool))
         best = d_optimal(model, active_set, pool, sizes[-1])
-        active_labels = label(active)
+        found_labels = label(finds)
         maxvol_labels, random_labels = (label([pool[k] for k in which[: sizes[-1]]]) for which in (best, order))
         for size in sizes:
+            kept = d_optimal(model, active_set, finds[: size + given.surplus], size)
             chosen = {
-                "active": active_labels[:size],
+                "active": [found_labels[k] for k in kept],
                 "maxvol": maxvol_labels[:size],
                 "random": random_labels[:size],
             }
             for method, structures in chosen.items():
-                found = errors(potential, [*initial, *structures], test, atom)
-                curves[method].append({"seed": seed, "size": size, **found})
+                result = errors(potential, [*initial, *structures], test, atom)
+                curves[method].append({"seed": seed, "size": size, "labelled": len(structures), **result})
             line = ", ".join(f"{m} {curves[m][-1]['energy']:.1f} {curves[m][-1]['forces']:.0f}" for m in METHODS)
             print(f"seed {seed}, {size} Li4: {line} (meV/atom, meV/A)", file=sys.stderr, flush=True)
     report = {
@@ -248,6 +251,8 @@ def draw(path: Path, report: dict) -> None:
             axis.plot(report["sizes"], values.mean(axis=1), f"-{marker}", label=names[method])
             axis.fill_between(report["sizes"], values.min(axis=1), values.max(axis=1), alpha=0.2)
         axis.set(xscale="log", yscale="log", xlabel="Li4 clusters added", ylabel=f"RMSE of {quantity} ({unit})")
+        axis.set_xticks(report["sizes"], [str(size) for size in report["sizes"]])
+        axis.set_xticks([], minor=True)
     axes[0].legend()
     for grades in report["grades"]:
         axes[2].semilogy(np.arange(1, len(grades) + 1), grades, ".", alpha=0.6)

@@ -39,7 +39,7 @@ def test_active_exploration_of_li4(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     report = _load("li4_active_exploration").main(
         ["--seeds", "1", "--sizes", "10", "40", "--pool", "200", "--test", "80", "--initial", "80", "--method",
-         "gradient", "--output", "small"]
+         "gradient", "--surplus", "10", "--output", "small"]
     )  # fmt: skip
     assert (tmp_path / "small.png").stat().st_size > 10_000
     summary = report["summary"]
@@ -47,5 +47,6 @@ def test_active_exploration_of_li4(tmp_path, monkeypatch):
     assert summary["active"]["40"]["energy"] < 0.3 * report["start"][0]["energy"]
     assert summary["active"]["40"]["energy"] < summary["active"]["10"]["energy"]
     grades = report["grades"][0]
-    assert len(grades) == 40
+    assert len(grades) == 50
+    assert {row["labelled"] for row in report["curves"]["active"]} == {10, 40}
     assert max(grades) > 15
