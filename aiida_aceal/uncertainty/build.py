@@ -282,6 +282,7 @@ class _Run:
                 self.streamed = True
                 for el, e in self.elements.items():
                     self._absorb_blocks(el, e)
+            self.source.forget_identifiers(self._kept_labels)
         for el, e in self.elements.items():
             if self.streamed:
                 self._absorb_blocks(el, e)
@@ -394,6 +395,7 @@ class _Run:
                             break
                         gamma = e.state.grade(block[0], self.team)
                     e.blocks = []
+            self.source.forget_identifiers(self._kept_labels)
         if measure_only:
             return False
         again = False
@@ -405,6 +407,12 @@ class _Run:
             else:
                 self._tell(el, e, f"pass {self.passes}")
         return again
+
+    def _kept_labels(self) -> list[np.ndarray]:
+        """Labels of all rows that are or may still become active without being read again."""
+        states = [e.state.labels for e in self.elements.values() if e.state is not None]
+        pools = [e.pool[1] for e in self.elements.values() if e.pool is not None]
+        return [*states, *pools, *(labels for e in self.elements.values() for _, labels in e.blocks)]
 
     def _tell(self, el: str, e: _Element, what: str) -> None:
         reached = f", max gamma {e.reached:.4f}" if np.isfinite(e.reached) and e.reached > 0 else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import resource
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS.update({"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40})
 _ATOM_BITS = 32
+#: Structures whose identity is held (about 150 bytes each) before those that no kept row needs are forgotten.
+_IDENTITIES = 100_000
 
 
 def parse_memory(memory: str | float) -> int:
@@ -111,7 +113,19 @@ class Rows:
         self.atoms_per_chunk = max(64, int(chunk_bytes / (3 * 8 * max(self.columns.values()))))
         self.excluded = None if excluded is None else np.sort(pack(excluded[:, 0], excluded[:, 1]))
         self.identifiers: dict[int, str] = {}
+        self._forget_at = _IDENTITIES
         self.n_structures = 0
+
+    def forget_identifiers(self, kept_labels: Callable[[], Iterable[np.ndarray]]) -> None:
+        """Drop the identities of structures without a row among ``kept_labels()``, once there are very many.
+
+        A row that enters later is read again then, and with it the identity of its structure.
+        """
+        if len(self.identifiers) <= self._forget_at:
+            return
+        kept = np.unique(np.concatenate([unpack(labels)[:, 0] for labels in kept_labels()]))
+        self.identifiers = {int(s): self.identifiers[int(s)] for s in kept if int(s) in self.identifiers}
+        self._forget_at = max(_IDENTITIES, 2 * len(self.identifiers))
 
     def __iter__(self) -> Iterator[dict[str, tuple[np.ndarray, np.ndarray]]]:
         """Per chunk: element -> (rows [n, K], labels [n])."""

@@ -209,6 +209,30 @@ def test_identities_of_structures(copper, tmp_path):
     assert ActiveSet.load(tmp_path / "x.asi").report() == active_set.report()
 
 
+def test_identities_are_not_held_for_all_structures(copper, monkeypatch):
+    """Of very many structures only those with kept rows are remembered, and still all that are needed at the end."""
+    monkeypatch.setattr("aiida_aceal.uncertainty.sources._IDENTITIES", 20)
+    held = []
+    forget = Rows.forget_identifiers
+
+    def watch(self, kept_labels):
+        forget(self, kept_labels)
+        held.append(len(self.identifiers))
+
+    monkeypatch.setattr(Rows, "forget_identifiers", watch)
+    # of two kinds, the first of which soon leaves the active set
+    structures = warm_copper(500, amplitude=0.05) + warm_copper(200, seed=1, amplitude=0.3)
+    for i, atoms in enumerate(structures):
+        atoms.info["aceal_hash"] = f"hash{i}"
+    budget = 0.3 * 700 * 32 * copper.n_functions["Cu"] * 8
+    active_set = build_active_set(copper, structures, memory=budget)
+    assert active_set.extra["streamed"]
+    assert max(held) < 500
+    names, of = active_set.sets["Cu"].identifiers, active_set.environments["Cu"][:, 0]
+    assert len(names) == len(of) == copper.n_functions["Cu"]
+    assert list(names) == [f"hash{s}" for s in of]
+
+
 def test_long_comment_is_shortened(copper, tmp_path):
     """What does not fit into the comment of the archive is dropped from it, never the numbers."""
     structures = warm_copper(40)
