@@ -95,7 +95,8 @@ def read_description(description: Mapping[str, Any]) -> Description:
         flat = {key: top[key] for key in keys if key in top}
         sections[name] = _section(name, top.get(name), keys, flat)
     if "embedding" in top:
-        sections["embeddings"].setdefault("ALL", {}).update(_named_embedding(top["embedding"]))
+        # like `cutoff`, the short form gives way to what pacemaker's form says
+        sections["embeddings"]["ALL"] = {**_named_embedding(top["embedding"]), **sections["embeddings"].get("ALL", {})}
     if "cutoff" in top:
         sections["bonds"].setdefault("ALL", {}).setdefault("rcut", top["cutoff"])
     limit = sections["functions"].pop(_LIMIT, top.get(_LIMIT))

@@ -47,6 +47,9 @@ def merged(base: Mapping[str, Any], *overrides: Mapping[str, Any] | None) -> dic
     return result
 
 
+_EMBEDDING_KEYS = {"embeddings", "npot", "fs_parameters", "ndensity"}
+
+
 def protocol_inputs(name: str | None = None, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """All sections of a protocol with the overrides laid over them.
 
@@ -66,7 +69,11 @@ def protocol_inputs(name: str | None = None, overrides: Mapping[str, Any] | None
         own = merged(own)
         own["basis"].pop("number_of_functions_per_element", None)
         own["basis"].pop("functions", None)
-    return merged(body["default"], own, overrides)
+    default = body["default"]
+    if _EMBEDDING_KEYS & set(mine):
+        default = merged(default)
+        default["basis"].pop("embedding", None)  # pacemaker's form, whole: densities and exponents belong together
+    return merged(default, own, overrides)
 
 
 class ProtocolMixin:

@@ -89,3 +89,23 @@ def test_a_number_of_functions_alone_keeps_the_rest_of_the_basis():
     own = protocol_inputs("balanced", {"basis": {"nradmax_by_orders": [4], "lmax_by_orders": [0]}})["basis"]
     assert "number_of_functions_per_element" not in own
     assert "functions" not in own
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {
+            "embeddings": {
+                "ALL": {"npot": "FinnisSinclairShiftedScaled", "fs_parameters": [1, 1, 1, 0.5], "ndensity": 2}
+            }
+        },
+        {"embeddings": {"Cu": {"fs_parameters": [1, 1, 1, 0.5]}}},
+        {"ndensity": 2},
+        {"fs_parameters": [1, 1, 1, 0.5]},
+        {"embedding": "sqrt"},
+    ],
+)
+def test_embedding_in_any_form_wins_over_the_default(given):
+    basis = protocol_inputs("fast", {"basis": given})["basis"]
+    species = build_potential({"elements": ["Cu"], **basis}).species["Cu"]
+    assert species.parameters == (1, 1, 1, 0.5)
