@@ -88,7 +88,11 @@ class Campaign(Section):
         description="Hold-out set: a list as in `initial`, or snapshots of dynamics with the reference method."
     )
     label: Labeller = Field(default_factory=Labeller)
-    explore: dict[str, Explorer] = Field(default_factory=lambda: {"md": Explorer()}, min_length=1)
+    explore: dict[str, Explorer] = Field(
+        default_factory=lambda: {"md": Explorer()},
+        min_length=1,
+        description="Explorers by a name of yours; one that is called active or pool has that `entry_point` by default.",
+    )
     fit: Fitter = Field(default_factory=Fitter)
     selection: dict[str, Any] = Field(default_factory=dict)
     activeset: dict[str, Any] = Field(default_factory=dict)
@@ -112,6 +116,9 @@ class Campaign(Section):
             raise ValueError("give `initial` (configurations to label) or `dataset` (files with labels)")
         if self.potential is not None and self.basis:
             raise ValueError("give `potential` or `basis`, not both")
+        for name in {"active", "pool"} & set(self.explore):
+            if "entry_point" not in self.explore[name].model_fields_set:
+                self.explore[name].entry_point = f"aceal.explore.{name}"
         return self
 
 

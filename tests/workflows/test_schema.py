@@ -132,6 +132,14 @@ def test_yaml_cannot_run_code(tmp_path):
         read_campaign(tmp_path / "evil.yaml")
 
 
+def test_the_name_of_an_explorer_may_say_its_kind(data):
+    data["explore"] = {"active": {}, "pool": {}, "md": {}, "hot": {}, "other": {"entry_point": "aceal.explore.active"}}
+    found = {name: one.entry_point.rpartition(".")[2] for name, one in check_campaign(data).explore.items()}
+    assert found == {"active": "active", "pool": "pool", "md": "md", "hot": "md", "other": "active"}
+    data["explore"] = {"active": {"entry_point": "aceal.explore.md"}}
+    assert check_campaign(data).explore["active"].entry_point == "aceal.explore.md"
+
+
 def test_options_of_the_input_win_over_the_default_resources(data):
     data |= {"threads": 3, "options": {"max_wallclock_seconds": 60, "queue_name": "short"}}
     options = job_options(check_campaign(data))
