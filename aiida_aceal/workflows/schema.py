@@ -91,7 +91,7 @@ class Campaign(Section):
     explore: dict[str, Explorer] = Field(
         default_factory=lambda: {"md": Explorer()},
         min_length=1,
-        description="Explorers by a name of yours; one that is called active or pool has that `entry_point` by default.",
+        description="Explorers by a name of yours; one called active or pool has that `entry_point` by default.",
     )
     fit: Fitter = Field(default_factory=Fitter)
     selection: dict[str, Any] = Field(default_factory=dict)
