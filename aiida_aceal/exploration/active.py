@@ -23,6 +23,7 @@ from aiida_aceal.ace import AceModel, AcePotential
 from aiida_aceal.ace.errors import AceError
 from aiida_aceal.uncertainty import update_active_set
 
+from .filters import ABOVE_WINDOW
 from .geometry import Constraints
 from .objective import Grader
 from .search import SearchResult, SearchSettings, search
@@ -125,6 +126,7 @@ def explore_active(
                 state.take(result, references[task[4]], task[4])
                 if state.status() is not None:
                     break
+    state.fall_back()
     return ActiveResult(state.candidates, state.active_set, state.report(status))
 
 
@@ -134,6 +136,7 @@ class _State:
     def __init__(self, model: AceModel, active_set: Any, settings: ActiveSettings, say: Progress) -> None:
         self.model, self.active_set, self.settings, self.say = model, active_set, settings, say
         self.candidates: list[Atoms] = []
+        self.above: list[Atoms] = []
         self.attempts = self.idle = self.evaluations = self.reached = self.overtaken = 0
         self.history: list[dict[str, Any]] = []
         self.begin = time.perf_counter()
@@ -163,6 +166,11 @@ class _State:
         high = float("inf") if settings.gamma_hi is None else settings.gamma_hi
         found = gamma is not None and settings.gamma_lo < top < high and bool(np.isfinite(gamma).all())
         self.history.append({"attempt": self.attempts - 1, "origin": index, "gamma": top, "found": found})
+        if gamma is not None and high <= top < float("inf") and not self.candidates:
+            result.atoms.calc = None
+            result.atoms.arrays["gamma"] = gamma
+            result.atoms.info = {"gamma_max": top, "above_window": True, **self._facts(origin, index)}
+            self.above.append(result.atoms)
         if not found:
             # a find of this round has covered it: the search itself was a success
             covered = result.gamma > settings.gamma_lo >= top
@@ -175,9 +183,26 @@ class _State:
         atoms = result.atoms
         atoms.calc = None
         atoms.arrays["gamma"] = gamma
-        source = str(origin.info.get("source", f"reference#{index}"))
-        atoms.info = {"gamma_max": top, "source": source, "kind": "active", "attempt": self.attempts - 1}
+        atoms.info = {"gamma_max": top, **self._facts(origin, index)}
         self.candidates.append(atoms)
+        self._learn()
+        self.say(f"attempt {self.attempts}: find {len(self.candidates)}/{settings.count}, gamma {top:.2f}")
+
+    def fall_back(self) -> None:
+        """Nothing in the window: the least extrapolating structures above it, as with walkers and pools."""
+        if self.candidates or not self.above:
+            return
+        self.candidates = sorted(self.above, key=lambda atoms: atoms.info["gamma_max"])[
+            : min(ABOVE_WINDOW, self.settings.count)
+        ]
+        self._learn()
+        self.say(f"nothing in the window: the {len(self.candidates)} least extrapolating finds above it are kept")
+
+    def _facts(self, origin: Atoms, index: int) -> dict[str, Any]:
+        source = str(origin.info.get("source", f"reference#{index}"))
+        return {"source": source, "kind": "active", "attempt": self.attempts - 1}
+
+    def _learn(self) -> None:
         # all finds, not only the last: a swap can bring an environment of an earlier one above 1 again
         self.active_set = update_active_set(
             self.active_set,
@@ -186,7 +211,6 @@ class _State:
             structure_offset=self.first_label,
             rank_tolerance=self.rank_tolerance,
         )
-        self.say(f"attempt {self.attempts}: find {len(self.candidates)}/{settings.count}, gamma {top:.2f}")
 
     def report(self, status: str) -> dict[str, Any]:
         grades = [float(atoms.info["gamma_max"]) for atoms in self.candidates]

@@ -35,6 +35,10 @@ def gamma_max(atoms: Atoms) -> float:
     raise AceError(f"{atoms.get_chemical_formula()} has no array 'gamma': grade it before the window filter")
 
 
+#: Structures above the window that pools and active exploration keep if they found none inside.
+ABOVE_WINDOW = 3
+
+
 @dataclass(frozen=True)
 class WindowFilter:
     """Keeps ``gamma_lo < gamma < gamma_hi`` of the largest grade in the structure (PRM 7, 043801, Appendix E)."""

@@ -16,7 +16,7 @@ from aiida_aceal.ace import AceModel
 from aiida_aceal.ace.errors import AceError
 
 from .distances import DEFAULT_FRACTION
-from .filters import CompositionFilter, DistanceFilter, DuplicateFilter, FilterChain, WindowFilter
+from .filters import ABOVE_WINDOW, CompositionFilter, DistanceFilter, DuplicateFilter, FilterChain, WindowFilter
 from .objective import Grader
 
 Progress = Callable[[str], None]
@@ -80,6 +80,10 @@ class PoolSettings:
 class PoolSearch:
     """Iterates over the candidates of a pool; :meth:`report` says what became of the others.
 
+    If no structure lies in the window but some lie above it, the :data:`~.filters.ABOVE_WINDOW` least extrapolating
+    of those are the candidates (info ``above_window``), as with walkers: a young active set may know nothing of the
+    pool.
+
     :param known: structures already there (the training set): their duplicates are dropped
     """
 
@@ -102,15 +106,16 @@ class PoolSearch:
             ]
         )
         after: list[Any] = [settings.window]
-        if settings.duplicates is not None:
-            duplicates = DuplicateFilter(settings.duplicates)
+        self.duplicates = None if settings.duplicates is None else DuplicateFilter(settings.duplicates)
+        if self.duplicates is not None:
             for atoms in known:
-                duplicates(atoms)
-            after.append(duplicates)
+                self.duplicates(atoms)
+            after.append(self.duplicates)
         self.after = FilterChain(after)
         self.n_read = self.n_atoms = 0
         self.max_gamma = 0.0
         self.n_candidates = 0
+        self._above: list[tuple[float, int, Atoms]] = []  # heap, the largest grade first
         self._seconds = 0.0
 
     def __call__(self, frames: Iterable[Atoms]) -> Iterator[Atoms]:
@@ -148,11 +153,28 @@ class PoolSearch:
                     self.max_gamma = max(self.max_gamma, top) if np.isfinite(top) else self.max_gamma
                     atoms.arrays["gamma"] = gamma
                     atoms.info["gamma_max"] = top
-                    if self.after.reason(atoms) is None:
-                        atoms.info["kind"] = "pool"
+                    atoms.info["kind"] = "pool"
+                    reason = self.after.reason(atoms)
+                    if reason is None:
                         yield atoms
+                    elif reason == "above_window" and not self.after.counts["kept"]:
+                        self._keep_above(top, atoms)
                 self._seconds = time.perf_counter() - begin
                 self.say(f"{self.n_read} structures read, {self.after.counts['kept']} in the window")
+        if not self.after.counts["kept"]:
+            for _, _, atoms in sorted(self._above, key=lambda item: (-item[0], -item[1])):
+                atoms.info["above_window"] = True
+                yield atoms
+
+    def _keep_above(self, grade: float, atoms: Atoms) -> None:
+        """Remember the least extrapolating structures above the window that differ from each other."""
+        if self.duplicates is not None and self.duplicates(atoms):
+            return
+        item = (-grade, -self.after.counts["above_window"], atoms)
+        if len(self._above) < ABOVE_WINDOW:
+            heapq.heappush(self._above, item)
+        else:
+            heapq.heappushpop(self._above, item)
 
     def _chunks(self, frames: Iterable[Atoms]) -> Iterator[list[Atoms]]:
         chunk: list[Atoms] = []
@@ -173,6 +195,8 @@ class PoolSearch:
         """Plain numbers: what was read, kept, and dropped for which reason."""
         dropped = {**self.before.counts, **self.after.counts}
         dropped.pop("kept", None)
+        if self._above and not self.after.counts["kept"]:
+            dropped["above_window"] -= self.n_candidates
         return {
             "mode": "pool",
             "status": "completed",

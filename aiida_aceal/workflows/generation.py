@@ -36,6 +36,7 @@ class GenerationWorkChain(GatheringSteps, LearningSteps):
             if_(cls.has_to_label)(cls.label, cls.inspect_labels),
             if_(cls.has_to_learn)(cls.fit, cls.inspect_fit),
             if_(cls.has_new_potential)(cls.validate_potential, cls.inspect_validation),
+            if_(cls.has_to_grade_the_old)(cls.grade_the_old, cls.inspect_grading),
             cls.conclude,
         )
 
@@ -73,7 +74,7 @@ class GenerationWorkChain(GatheringSteps, LearningSteps):
         }
         self.ctx.labelled = self.ctx.validation = self.ctx.candidates = self.ctx.active_set = None
         self.ctx.quarantine = []
-        self.ctx.converged = False
+        self.ctx.converged = self.ctx.old_graded = False
         window = self.ctx.facts
         self.report(
             f"generation {self.number}: potential<{self.inputs.potential.pk}>, {len(self.inputs.get('dataset') or {})} "
@@ -86,7 +87,7 @@ class GenerationWorkChain(GatheringSteps, LearningSteps):
         accepted = bool(self.ctx.facts["accepted"])
         new = output(self.ctx["fit"], "potential") if self.ctx.get("fit") is not None else None
         self.out("potential", new if accepted else self.inputs.potential)
-        if accepted:
+        if accepted or self.ctx.old_graded:
             self.out("active_set", orm.load_node(self.ctx.active_set))
         elif "active_set" in self.inputs:
             # of the data the kept potential has learnt: gamma must not call known what it was not fitted to

@@ -101,7 +101,7 @@ class LearningSteps(EnsembleSteps):
             self._evaluate("after", orm.load_node(self.ctx.labelled), potential)
         return None
 
-    def _start_active_set(self, potential: AcePotentialData) -> None:
+    def _start_active_set(self, potential: AcePotentialData, prefix: str = "") -> None:
         settings = self._settings("activeset")
         limit = float(settings.pop("calcfunction_below_mb"))
         datasets = self._datasets()
@@ -109,7 +109,7 @@ class LearningSteps(EnsembleSteps):
         size = 8e-6 * n_atoms * max(potential.n_functions[el] * potential.n_densities[el] for el in potential.elements)
         if size < limit:
             result = self.call_once(
-                "maxvol",
+                f"{prefix}maxvol",
                 CalculationFactory("aceal.maxvol"),
                 potential=potential,
                 settings=orm.Dict(settings),
@@ -129,7 +129,7 @@ class LearningSteps(EnsembleSteps):
             previous=previous,
             settings=orm.Dict(settings),
         )
-        self.start_child("active_set_job", cls, inputs, f"generation {self.number}: active set")
+        self.start_child(f"{prefix}active_set_job", cls, inputs, f"generation {self.number}: active set")
 
     def inspect_validation(self) -> ExitCode | None:
         """The gate: is the new potential finite and no worse than the last on the hold-out set?"""
@@ -140,12 +140,9 @@ class LearningSteps(EnsembleSteps):
                     self._refuse(f"its energies or forces are not finite ({why(child)})")
                     return None
                 return self.exit_codes.ERROR_VALIDATION_FAILED.format(reason=why(child))
-        job = self.ctx.get("active_set_job")
-        if job is not None:
-            active_set = output(job, "active_set")
-            if active_set is None or not job.is_finished_ok:
-                return self.exit_codes.ERROR_ACTIVE_SET_FAILED.format(reason=why(job))
-            self.ctx.active_set = active_set.uuid
+        failure = self._take_active_set()
+        if failure is not None:
+            return failure
         new, old = self.report_of("holdout"), self._report_before()
         gate = self._settings("gate")
         reason = None
@@ -168,6 +165,40 @@ class LearningSteps(EnsembleSteps):
             f"{1000 * values[0]:.3g} meV/atom, {1000 * values[1]:.3g} meV/A; rank of the active set {ranks}"
         )
         return None
+
+    def _take_active_set(self, prefix: str = "") -> ExitCode | None:
+        """Result of the job, if it was not made here."""
+        job = self.ctx.get(f"{prefix}active_set_job")
+        if job is None:
+            return None
+        active_set = output(job, "active_set")
+        if active_set is None or not job.is_finished_ok:
+            return self.exit_codes.ERROR_ACTIVE_SET_FAILED.format(reason=why(job))
+        self.ctx.active_set = active_set.uuid
+        return None
+
+    def has_to_grade_the_old(self) -> bool:
+        """A given potential stays in force and has no active set yet: without one it could never explore."""
+        return self.ctx.facts["accepted"] is False and "active_set" not in self.inputs
+
+    def grade_the_old(self) -> ExitCode | None:
+        """Its active set, of the labelled sets: what it was really fitted to is not known here."""
+        made = self.ctx.active_set and orm.load_node(self.ctx.active_set)
+        if made and made.check_potential(self.inputs.potential) is None:
+            return None  # of the same basis
+        try:
+            self._start_active_set(self.inputs.potential, "old_")
+        except StepError as error:
+            return self.exit_codes.ERROR_ACTIVE_SET_FAILED.format(reason=str(error))
+        return None
+
+    def inspect_grading(self) -> ExitCode | None:
+        """Take it over."""
+        failure = self._take_active_set("old_")
+        if failure is None:
+            self.ctx.old_graded = True
+            self.report(f"generation {self.number}: potential<{self.inputs.potential.pk}> explores with an active set")
+        return failure
 
     def _report_before(self) -> dict[str, Any]:
         if "validation_report" in self.inputs:

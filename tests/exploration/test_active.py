@@ -54,6 +54,24 @@ def test_li4_from_li2_and_li3(lithium, starts, method):
     assert result.active_set.log_volume["Li"] > aset.log_volume["Li"] + np.log(result.report["gammas"][0]) - 1e-6
 
 
+def test_nothing_in_the_window_but_above_it(lithium, starts):
+    """A young active set grades every Li4 far above the window: the least extrapolating ones are kept."""
+    potential, model, aset, _ = lithium
+    search = SearchSettings(target_gamma=2.005, target_tolerance=1e-3, max_evaluations=8, starts=1)
+    settings = replace(_settings(search={"target_gamma": 3.0}), gamma_lo=2.0, search=search, attempts=6, batch=2)
+    settings = replace(settings, gamma_hi=2.01)
+    result = explore_active(potential, aset, starts, settings, seed=3)
+    assert 1 <= len(result.candidates) <= 3
+    assert all(atoms.info["above_window"] for atoms in result.candidates)
+    kept = [atoms.info["gamma_max"] for atoms in result.candidates]
+    assert kept == sorted(kept)
+    assert kept[0] >= 2.01
+    seen = sorted(entry["gamma"] for entry in result.report["history"] if entry["gamma"] >= 2.01)
+    assert kept == seen[: len(kept)]
+    assert result.report["n_candidates"] == len(kept)
+    assert Grader(model, result.active_set).maximum(result.candidates[0]) <= 1.0011
+
+
 def test_target_window_is_met(lithium, starts):
     _, model, aset, _ = lithium
     for method in ("nelder-mead", "gradient"):

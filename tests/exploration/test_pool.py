@@ -48,6 +48,23 @@ def test_pool_keeps_the_window_and_counts_the_rest(copper):
     assert expected
 
 
+def test_all_above_the_window(copper):
+    _, model, aset, train = copper
+    grader = Grader(model, aset)
+    pool = _pool()
+    gammas = sorted(grader.maximum(atoms) for atoms in pool[:18])
+    low, high = 1e-3 * gammas[0], 0.5 * gammas[0]
+    for chunk in (1, 20_000):
+        search = PoolSearch(model, aset, PoolSettings(gamma_lo=low, gamma_hi=high, chunk_atoms=chunk), known=train)
+        found = list(search(atoms.copy() for atoms in pool))
+        assert [atoms.info["gamma_max"] for atoms in found] == pytest.approx(gammas[:3])
+        assert all(atoms.info["above_window"] and atoms.info["kind"] == "pool" for atoms in found)
+        report = search.report()
+        assert report["n_candidates"] == 3
+        assert report["n_in_window"] == 0
+        assert report["n_candidates"] + sum(report["dropped"].values()) == 21
+
+
 def test_known_structures_and_duplicates_are_dropped(copper):
     _, model, aset, _ = copper
     pool = [atoms for atoms in _pool()[:10] if Grader(model, aset).maximum(atoms) > 1.5]

@@ -12,8 +12,9 @@ from aiida.manage.caching import disable_caching, enable_caching
 from aiida.plugins import WorkflowFactory
 from small_campaign import builder_for, small
 
-from aiida_aceal.ace import AceModel
+from aiida_aceal.ace import AceModel, build_potential
 from aiida_aceal.cli.live import generations, rows_of
+from aiida_aceal.fitting import fit_nonlinear
 from aiida_aceal.uncertainty import ActiveSet
 from aiida_aceal.workflows.base import output
 
@@ -242,6 +243,42 @@ def test_gate_refuses_a_worse_potential_and_keeps_the_old(finished_campaign, cod
     assert "refused_potential" in node.outputs
     assert "labelled" in node.outputs
     assert row["holdout_forces_rmse"] == pytest.approx(first.inputs.validation_report["forces"]["rmse"])
+
+
+@pytest.mark.parametrize("kind", ["linear", "full"])
+def test_a_given_potential_explores_although_the_first_fit_is_refused(finished_campaign, codes, tmp_path, kind):
+    """The data at hand are fewer than those the potential came from: it stays, and needs an active set of its own."""
+    data = small(loop={"max_generations": 1}, activeset={"kind": kind})
+    basis = data.pop("basis")
+    if kind == "linear":
+        potential = finished_campaign.outputs.potential.get_potential()
+        data["fit"] = {"settings": {"regularization": {"method": "ridge", "alpha": 1e6}}}
+    else:  # by a job, and anew: a full set belongs to the coefficients
+        frames = [
+            a for key in finished_campaign.outputs.dataset for a in finished_campaign.outputs.dataset[key].to_atoms()
+        ]
+        start = build_potential({"elements": ["Cu"], **basis, "embedding": "sqrt"})
+        potential = fit_nonlinear(start, frames, {"method": "nonlinear", "nonlinear": {"evaluations": 60}}).potential
+        spoilt = {
+            "nonlinear": {"evaluations": 1, "start": "linear"},
+            "regularization": {"method": "ridge", "alpha": 1e6},
+        }
+        data["fit"] = {"settings": {"method": "nonlinear", **spoilt}}
+        data["activeset"]["calcfunction_below_mb"] = 0.0
+    potential.write(tmp_path / "given.yaml")
+    data["potential"] = str(tmp_path / "given.yaml")
+    with enable_caching():
+        node = run_get_node(builder_for(data, codes)).node
+    assert node.exit_status == 410, node.exit_message
+    first, second = generations(node)
+    assert first.outputs.generation_report["status"] == "refused"
+    assert first.outputs.potential.uuid == first.inputs.potential.uuid
+    active_set = first.outputs.active_set
+    assert active_set.kind == kind
+    assert active_set.check_potential(first.inputs.potential) is None
+    assert second.inputs.active_set.uuid == active_set.uuid
+    assert second.outputs.generation_report["md_steps_reached"] > 0
+    assert second.outputs.generation_report["max_gamma"] > 1.0
 
 
 def test_inputs_that_do_not_fit_are_refused_at_submission(finished_campaign, codes):
