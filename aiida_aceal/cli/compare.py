@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -33,3 +40,60 @@ def report_path(output: Path | None, pk: int, name: str) -> Path:
     if output is None:
         return Path(f"aceal-{name}-{pk}.html")
     return output if output.suffix.lower() in (".html", ".htm") else output / "report.html"
+
+
+def run(
+    make_builder: Callable[..., Any],
+    prepared: Any,
+    profile: str | None,
+    cache: bool,
+    display: Any,
+    bar: contextlib.AbstractContextManager | None = None,
+) -> tuple[Any, str]:
+    """Check the comparison against all ports, then store and run it; its node and the name of the profile.
+
+    :param display: says decisions of processes, and is asked now and then why the node cannot go on.
+    """
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    from aiida_aceal.cli import profile as own
+    from aiida_aceal.cli.live import quiet_logging, run_watched
+
+    own.configuration()
+    loaded = own.load(profile, create=True)
+    from aiida.manage.caching import disable_caching, enable_caching
+
+    warnings.simplefilter("ignore")
+    make_builder(prepared, own.find_code, store=False)
+    with enable_caching() if cache else disable_caching():
+        builder = make_builder(prepared, own.find_code, store=True)
+        with bar or contextlib.nullcontext(), quiet_logging(display):
+            return run_watched(builder, display), loaded.name
+
+
+def no_comparison(node: Any) -> int:
+    """Say why there are no numbers; the exit code."""
+    reason = node.exit_message or node.exception or node.process_status or "no reason recorded"
+    click.secho(f"No comparison: {reason}", fg="red", err=True)
+    return 1
+
+
+def publish(
+    node: Any, numbers: dict[str, Any], what: tuple[str, str], report: Any, profile: str, output: Path | None
+) -> None:
+    """Print the table, write the report and the numbers.
+
+    :param what: title if the node has no label, and short name for the file.
+    :param report: module with ``rich_table(numbers, title, width)`` and ``page(numbers, title, more)``.
+    """
+    from rich.console import Console
+
+    title = node.label or f"{what[0]} {node.pk}"
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console.print()
+    console.print(report.rich_table(numbers, title, console.width), markup=False)
+    more = {"Comparison": f"<{node.pk}> {node.uuid} in profile {profile}", "Started": f"{node.ctime:%Y-%m-%d %H:%M:%S}"}
+    target = report_path(output, node.pk, what[1])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(report.page(numbers, title, more), encoding="utf-8")
+    target.with_suffix(".json").write_text(json.dumps(numbers, indent=1), encoding="utf-8")
+    click.echo(f"Report: {target} (numbers: {target.with_suffix('.json')})")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -151,53 +149,24 @@ class Display:
 
 
 def _run(prepared: Any, profile: str | None, output: Path | None, cache: bool, verbose: bool) -> int:
-    import os
-
-    os.environ.setdefault("MPLBACKEND", "Agg")
-    from aiida_aceal.cli import profile as own
-    from aiida_aceal.cli.live import quiet_logging, run_watched
+    from aiida_aceal.cli.compare import run
     from aiida_aceal.workflows.compare_input import make_comparison_builder
 
-    own.configuration()
-    loaded = own.load(profile, create=True)
-    from aiida.manage.caching import disable_caching, enable_caching
-
-    warnings.simplefilter("ignore")
-    make_comparison_builder(prepared, own.find_code, store=False)
     display = Display(len(prepared.strategies) * len(prepared.seeds), verbose)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(enable_caching() if cache else disable_caching())
-        builder = make_comparison_builder(prepared, own.find_code, store=True)
-        stack.enter_context(display.bar)
-        stack.enter_context(quiet_logging(display))
-        node = run_watched(builder, display)
-    return conclude(node, loaded.name, output)
+    node, name = run(make_comparison_builder, prepared, profile, cache, display, display.bar)
+    return conclude(node, name, output)
 
 
 def conclude(node: Any, profile: str, output: Path | None) -> int:
     """Table, report and exit code of a comparison that has ended."""
-    from rich.console import Console
-
-    from aiida_aceal.cli.compare import report_path
-    from aiida_aceal.report.selection import page, rich_table
+    from aiida_aceal.cli.compare import no_comparison, publish
+    from aiida_aceal.report import selection
     from aiida_aceal.workflows.base import output as output_of
 
     summary = output_of(node, "summary")
     if summary is None:
-        reason = node.exit_message or node.exception or node.process_status or "no reason recorded"
-        click.secho(f"No comparison: {reason}", fg="red", err=True)
-        return 1
-    title = node.label or f"Comparison of selection strategies {node.pk}"
-    numbers = summary.get_dict()
-    console = Console() if sys.stdout.isatty() else Console(width=120)
-    console.print()
-    console.print(rich_table(numbers, title, console.width), markup=False)
-    more = {"Comparison": f"<{node.pk}> {node.uuid} in profile {profile}", "Started": f"{node.ctime:%Y-%m-%d %H:%M:%S}"}
-    target = report_path(output, node.pk, "selection")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(page(numbers, title, more), encoding="utf-8")
-    target.with_suffix(".json").write_text(json.dumps(numbers, indent=1), encoding="utf-8")
-    click.echo(f"Report: {target} (numbers: {target.with_suffix('.json')})")
+        return no_comparison(node)
+    publish(node, summary.get_dict(), ("Comparison of selection strategies", "selection"), selection, profile, output)
     if not node.is_finished_ok:
         click.secho(f"Not complete (exit status {node.exit_status}): {node.exit_message}", fg="yellow", err=True)
         return 1

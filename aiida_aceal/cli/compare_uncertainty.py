@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -75,61 +73,39 @@ def describe(prepared: Any) -> list[str]:
     ]
 
 
-class _Display:
-    def __init__(self) -> None:
-        self.verbose = False
+class Display:
+    """A single job makes no decisions and has no steps."""
+
+    def __init__(self, verbose: bool) -> None:
+        self.verbose = verbose
 
     def say(self, message: str) -> None:
-        """Decisions of processes: a single job makes none."""
+        """Not printed."""
+
+    def __call__(self, node: Any) -> str | None:
+        """Why the job cannot go on, if it cannot."""
+        if node.paused and not node.is_terminated:
+            return f"{node.process_label}<{node.pk}> cannot go on: {node.process_status}"
+        return None
 
 
 def _run(prepared: Any, profile: str | None, output: Path | None, cache: bool, verbose: bool) -> int:
-    import os
-
-    os.environ.setdefault("MPLBACKEND", "Agg")
-    from aiida_aceal.cli import profile as own
-    from aiida_aceal.cli.live import quiet_logging, run_watched
+    from aiida_aceal.cli.compare import run
     from aiida_aceal.workflows.compare_uncertainty_input import make_uncertainty_builder
 
-    own.configuration()
-    loaded = own.load(profile, create=True)
-    from aiida.manage.caching import disable_caching, enable_caching
-
-    warnings.simplefilter("ignore")
-    make_uncertainty_builder(prepared, own.find_code, store=False)
-    with enable_caching() if cache else disable_caching(), quiet_logging(_Display()):
-        node = run_watched(make_uncertainty_builder(prepared, own.find_code, store=True), _paused)
-    return conclude(node, loaded.name, output)
-
-
-def _paused(node: Any) -> str | None:
-    if node.paused and not node.is_terminated:
-        return f"{node.process_label}<{node.pk}> cannot go on: {node.process_status}"
-    return None
+    node, name = run(make_uncertainty_builder, prepared, profile, cache, Display(verbose))
+    return conclude(node, name, output)
 
 
 def conclude(node: Any, profile: str, output: Path | None) -> int:
     """Table, report and exit code of a comparison that has ended."""
-    from rich.console import Console
-
-    from aiida_aceal.cli.compare import report_path
-    from aiida_aceal.report.uncertainty import page, rich_table
+    from aiida_aceal.cli.compare import no_comparison, publish
+    from aiida_aceal.report import uncertainty
     from aiida_aceal.workflows.base import output as output_of
 
     report = output_of(node, "report")
     if report is None or not node.is_finished_ok:
-        reason = node.exit_message or node.exception or node.process_status or "no reason recorded"
-        click.secho(f"No comparison: {reason}", fg="red", err=True)
-        return 1
-    numbers = report.get_dict()
-    title = node.label or f"Comparison of indicators of uncertainty {node.pk}"
-    console = Console() if sys.stdout.isatty() else Console(width=120)
-    console.print()
-    console.print(rich_table(numbers, title), markup=False)
-    more = {"Comparison": f"<{node.pk}> {node.uuid} in profile {profile}", "Started": f"{node.ctime:%Y-%m-%d %H:%M:%S}"}
-    target = report_path(output, node.pk, "uncertainty")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(page(numbers, title, more), encoding="utf-8")
-    target.with_suffix(".json").write_text(json.dumps(numbers, indent=1), encoding="utf-8")
-    click.echo(f"Report: {target} (numbers: {target.with_suffix('.json')})")
+        return no_comparison(node)
+    what = ("Comparison of indicators of uncertainty", "uncertainty")
+    publish(node, report.get_dict(), what, uncertainty, profile, output)
     return 0

@@ -49,8 +49,8 @@ def markdown_table(summary: Mapping[str, Any]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *rows(summary)])
 
 
-def rich_table(summary: Mapping[str, Any], title: str) -> Any:
-    """The table for a terminal."""
+def rich_table(summary: Mapping[str, Any], title: str, width: int = 120) -> Any:
+    """The table for a terminal; the same for every ``width``, rich folds its cells."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
