@@ -43,8 +43,29 @@ def _external(variable: str, name: str) -> Path:
 
 @pytest.fixture(scope="session")
 def reference_dir() -> Path:
-    """Folder with ``cases/`` and ``md/``: results of python-ace and native LAMMPS on the same input."""
-    return _external("ACEAL_REFERENCE", "reference")
+    """Folder with ``cases/`` and ``md/``: results of python-ace and native LAMMPS on the same input.
+
+    The small part in ``tests/reference``, unless ``ACEAL_REFERENCE`` names (or ``shared/reference`` beside the
+    checkout is) the full set.
+    """
+    named = os.environ.get("ACEAL_REFERENCE")
+    full = Path(named or _SHARED / "reference")
+    assert named is None or full.is_dir(), f"ACEAL_REFERENCE={named}: no such folder"
+    return full if full.is_dir() else Path(__file__).resolve().parent / "reference"
+
+
+@pytest.fixture(scope="session")
+def reference_case(reference_dir):
+    """Factory: folder of a case, skipping where the set at hand lacks the case or one of the files."""
+
+    def folder(case: str, *files: str) -> Path:
+        path = reference_dir / "cases" / case
+        for name in ("pot.yaml", *files):
+            if not (path / name).is_file():
+                pytest.skip(f"{case}/{name} is in the full set of reference results only: set ACEAL_REFERENCE to it")
+        return path
+
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -133,9 +133,9 @@ def test_samples_agree_with_the_coupling_coefficients():
 
 
 @pytest.mark.parametrize("case", DESCRIBED)
-def test_reference_basis_of_the_same_description(reference_dir, case):
+def test_reference_basis_of_the_same_description(reference_case, case):
     """Same numbers, blocks, radial sizes and order, and the same span in every (mu, n, l)."""
-    folder = reference_dir / "cases" / case
+    folder = reference_case(case)
     config = ast.literal_eval(json.loads((folder / "info.json").read_text())["config"])
     ours, theirs = build_potential(config), AcePotential.read(folder / "pot.yaml")
     assert list(ours.blocks) == list(theirs.blocks)
@@ -170,8 +170,8 @@ def test_reference_basis_of_the_same_description(reference_dir, case):
         ("pub_Cu-III", [15, 3, 2, 1], [0, 2, 2, 1]),
     ],
 )
-def test_published_bases(reference_dir, case, orders, lmax):
-    theirs = AcePotential.read(reference_dir / "cases" / case / "pot.yaml")
+def test_published_bases(reference_case, case, orders, lmax):
+    theirs = AcePotential.read(reference_case(case) / "pot.yaml")
     ours = build_potential(
         {"elements": "Cu", "cutoff": theirs.cutoff, "nradmax_by_orders": orders, "lmax_by_orders": lmax}
     )

@@ -42,9 +42,9 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_engine_tables(reference_dir: Path, case: str) -> None:
+def test_engine_tables(reference_case, case: str) -> None:
     """With the cubic tables of the reference engines all agrees to 1e-9 and better: the formulas are the same."""
-    folder = reference_dir / "cases" / case
+    folder = reference_case(case)
     model = AceModel(folder / "pot.yaml", threads=1, tables="pacemaker")
     for name, atoms, expected in structures(folder):
         result = model.evaluate(atoms, projections=True)
@@ -53,18 +53,19 @@ def test_engine_tables(reference_dir: Path, case: str) -> None:
         assert relative(result.forces, expected["forces"]) < 1e-9, name
         if "virial_pyace" in expected:  # periodic structures only
             assert relative(result.virial, expected["virial_pyace"]) < 1e-9, name
-        width = expected["projections"].shape[1]
-        assert relative(result.projections[:, :width], expected["projections"]) < 1e-12, name
+        if "projections" in expected:  # of some structures only in the small set
+            width = expected["projections"].shape[1]
+            assert relative(result.projections[:, :width], expected["projections"]) < 1e-12, name
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_exact_radial_functions(reference_dir: Path, case: str) -> None:
+def test_exact_radial_functions(reference_case, case: str) -> None:
     """With exact radial functions what is left is the reference engines' interpolation error.
 
     That is 1e-9 for values; for forces 2e-7 where an inner cutoff sets in (distances of 1.4 to 1.6 Angstrom in these
     cases) and at the outer cutoff of ChebExpCos, 5e-9 elsewhere.
     """
-    folder = reference_dir / "cases" / case
+    folder = reference_case(case)
     model = AceModel(folder / "pot.yaml", threads=1)
     kinked = case.startswith(("cu_fs", "cu_large", "fit_", "pub_"))
     for name, atoms, expected in structures(folder):
@@ -74,16 +75,15 @@ def test_exact_radial_functions(reference_dir: Path, case: str) -> None:
         assert relative(result.forces, expected["forces"]) < (3e-7 if kinked else 5e-9), name
         if "virial_pyace" in expected:
             assert relative(result.virial, expected["virial_pyace"]) < (3e-7 if kinked else 5e-9), name
-        assert relative(result.projections, expected["projections"]) < 1e-9, name
+        if "projections" in expected:
+            assert relative(result.projections, expected["projections"]) < 1e-9, name
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c != "pub_Cu-III"])
 @pytest.mark.parametrize("kind", ["linear", "full"])
-def test_extrapolation_grade(reference_dir: Path, case: str, kind: str) -> None:
-    folder = reference_dir / "cases" / case
+def test_extrapolation_grade(reference_case, case: str, kind: str) -> None:
     asi, key = ("pot.asi", "gamma_lin") if kind == "linear" else ("pot.asi.nonlinear", "gamma_full")
-    if not (folder / asi).exists():
-        pytest.skip(f"{case} has no {asi}")
+    folder = reference_case(case, asi)
     model = AceModel(folder / "pot.yaml", threads=2, tables="pacemaker")
     model.active_set = InverseGrade(folder / asi, kind)
     graded = 0
@@ -98,9 +98,9 @@ def test_extrapolation_grade(reference_dir: Path, case: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_potentials_round_trip(reference_dir: Path, case: str) -> None:
+def test_potentials_round_trip(reference_case, case: str) -> None:
     """Numbers are written as the files have them, and the functions come in the documented order."""
-    text = (reference_dir / "cases" / case / "pot.yaml").read_text()
+    text = (reference_case(case) / "pot.yaml").read_text()
     pot = AcePotential.from_yaml(text)
     body = pot.to_yaml()
     if "metadata" not in text:
@@ -111,9 +111,9 @@ def test_potentials_round_trip(reference_dir: Path, case: str) -> None:
         np.testing.assert_array_equal(again.coefficients(element), pot.coefficients(element))
 
 
-def test_native_lammps_energies(reference_dir: Path) -> None:
+def test_native_lammps_energies(reference_case) -> None:
     """Potentials whose elements differ in their number of densities: the gamma run of LAMMPS is the right one."""
-    folder = reference_dir / "cases" / "alcuni_mixed_ndens"
+    folder = reference_case("alcuni_mixed_ndens")
     model = AceModel(folder / "pot.yaml", threads=1)
     for name, atoms, expected in structures(folder):
         if "lammps_energies" in expected:

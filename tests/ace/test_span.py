@@ -83,8 +83,8 @@ def assert_same_span(one, two, atoms_list):
 
 
 @pytest.mark.parametrize("case", ["cu_lin", "cu_cheblin_nd3", "alni_lin", "alcuni_mixed_ndens", "cu_large"])
-def test_span_of_the_reference_basis(reference_dir, case):
-    folder = reference_dir / "cases" / case
+def test_span_of_the_reference_basis(reference_case, case):
+    folder = reference_case(case)
     reference = AcePotential.read(folder / "pot.yaml")
     config = ast.literal_eval(json.loads((folder / "info.json").read_text())["config"])
     ours = build_potential(config).with_radial_coefficients(

@@ -119,8 +119,8 @@ def test_evaluation_agrees_with_the_b_basis(potential, inner):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_reference_energies_and_forces(reference_dir, case):
-    folder = reference_dir / "cases" / case
+def test_reference_energies_and_forces(reference_case, case):
+    folder = reference_case(case, "pot.yace")
     model = AceModel(AcePotential.read(folder / "pot.yace"), threads=1)
     data = np.load(folder / "reference.npz", allow_pickle=False)
     names = sorted({key.split("/")[0] for key in data.files})
@@ -175,9 +175,9 @@ def test_element_without_functions():
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_reference_files(reference_dir, case):
+def test_reference_files(reference_case, case):
     """Their .yace: read and written byte by byte; equal to our conversion of their B-basis to rounding."""
-    folder = reference_dir / "cases" / case
+    folder = reference_case(case, "pot.yace")
     text = (folder / "pot.yace").read_text()
     theirs = parse_yace(text)
     assert theirs.to_yace() == text

