@@ -17,6 +17,9 @@ _MULTI_STEP = re.compile(r"^-+ Step\s+(\d+) -+ CPU =")
 _MULTI_PAIR = re.compile(r"(\S+)\s+=\s+(\S+)")
 _ERROR = re.compile(r"^ERROR(?: on proc \d+)?: (.*)")
 _VERSION = re.compile(r"^LAMMPS \((.*)\)")
+# what the executable itself, its libraries and the C++ runtime write on stderr when they give up
+_CAUSE = re.compile(r"^\s*(?:Exception: |ERROR(?: on proc \d+)?: |what\(\):\s+|fmt::format_error: |std::\w+: )\s*(.*)")
+_THROWN = re.compile(r"^terminate called after throwing an instance of '(.*)'")
 _MEMORY = "Per MPI rank memory allocation"
 _TIMEOUT = "Wall time limit reached"
 
@@ -193,6 +196,23 @@ def read_log(source: str | Path) -> LogFile:
                 table.header(line)
     _finish(log, table, False)
     return log
+
+
+def native_cause(text: str) -> str | None:
+    """Why LAMMPS gave up, from its stderr: what an exception of the code or of a library (ML-PACE) said.
+
+    Launchers add lines of their own after it, and the log just ends.
+
+    :param text: content of stderr
+    :returns: the first such message; the kind of the exception if it has none; None if there is no exception
+    """
+    thrown = None
+    for line in text.splitlines():
+        if (match := _CAUSE.match(line)) and match[1].strip():
+            return match[1].strip()
+        if thrown is None and (match := _THROWN.match(line)):
+            thrown = match[1]
+    return thrown
 
 
 def _general(log: LogFile, line: str) -> bool:

@@ -15,7 +15,7 @@ from aiida_aceal.calculations.worker_base import ERROR_FILE, n_threads
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.lammps.deck import EXTRAPOLATIVE_DUMP, LAST_DUMP, MAX_GAMMA_COLUMN
 from aiida_aceal.lammps.dumps import Frame, read_dump
-from aiida_aceal.lammps.logfile import LogFile, read_log
+from aiida_aceal.lammps.logfile import LogFile, native_cause, read_log
 from aiida_aceal.parsers.worker_base import AceWorkerParser, clean, last_error_line
 
 #: column of the thermo table -> array of ``time_series``
@@ -147,12 +147,16 @@ class AceLammpsParser(AceWorkerParser):
         if log.errors:
             return self.exit("ERROR_RUN_FAILED", said)
         failure = self.find_failure()
+        cause = native_cause(errors)
+        if cause and (failure is None or failure.status == self.exit_codes.ERROR_RUN_FAILED.status):
+            return self.exit("ERROR_RUN_FAILED", cause)
         if failure:
             return failure
         if not text:
             return self.exit("ERROR_OUTPUT_MISSING", f"{LOG_FILE} ({said or 'the run left no message'})")
         if not log.completed:
-            return self.exit("ERROR_OUTPUT_TRUNCATED", f"{LOG_FILE} ends at step {log.last_step}; the run was killed")
+            end = f"{LOG_FILE} ends at step {log.last_step}; the run was killed"
+            return self.exit("ERROR_OUTPUT_TRUNCATED", f"{end}: {said}" if said else end)
         if truncated:
             return self.exit("ERROR_OUTPUT_TRUNCATED", truncated)
         gamma = series.get(MAX_GAMMA_COLUMN, np.ones(1))

@@ -229,6 +229,19 @@ SPOILED = [
     ("rm extrapolative.dump", 303, "extrapolative.dump", 0),
     ("rm log.lammps", 303, "log.lammps", 5),
     ("sed -i '/Total wall/d' log.lammps", 304, "log.lammps ends at step 20", 5),
+    (
+        "sed -i '/Total wall/d' log.lammps; printf 'Exception: Active Set Inverted of Cu: bad shape\\nAborted\\n' "
+        "> aceal.err",
+        302,
+        "Active Set Inverted of Cu: bad shape",
+        5,
+    ),
+    (
+        "sed -i '/Total wall/d' log.lammps; echo 'slurmstepd: step 1 ended' > aceal.err",
+        304,
+        "the run was killed: slurmstepd: step 1 ended",
+        5,
+    ),
     ("sed -i 's/^ *10 *0.02 *[0-9.]*/ 10 0.02 nan/' log.lammps", 305, "Temp at step 10", 5),
     ("sed -i '0,/^1 1 Cu [^ ]*/s//1 1 Cu nan/' extrapolative.dump", 305, "a frame of extrapolative.dump", 4),
     ("echo nonsense > extrapolative.dump", 304, "not a LAMMPS 'dump custom' text file", 0),

@@ -8,7 +8,7 @@ from ase import Atoms
 
 from aiida_aceal.ace import AceError
 from aiida_aceal.lammps.dumps import read_dump
-from aiida_aceal.lammps.logfile import read_log
+from aiida_aceal.lammps.logfile import native_cause, read_log
 
 LOG = """LAMMPS (29 Aug 2024 - Update 3)
 print "WARNING: is not one"
@@ -188,3 +188,25 @@ def test_dump_that_is_damaged(tmp_path, text, words):
     with pytest.raises(AceError, match=words) as caught:
         read_dump(path, ["Cu"])
     assert "x.dump" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("", None),
+        ("some library is slow\n", None),
+        (
+            "Exception: Active Set Inverted for element `Al`: wrong size\nMPI_ABORT was invoked on rank 0\n",
+            "Active Set Inverted for element `Al`: wrong size",
+        ),
+        (
+            "terminate called after throwing an instance of 'std::invalid_argument'\n  what():  No file pot.yaml\n"
+            "Aborted (core dumped)\n",
+            "No file pot.yaml",
+        ),
+        ("terminate called after throwing an instance of 'char const*'\nAborted\n", "char const*"),
+        ("ERROR on proc 3: Bond atoms missing (src/x.cpp:1)\nKilled\n", "Bond atoms missing (src/x.cpp:1)"),
+    ],
+)
+def test_cause_on_stderr(text, cause):
+    assert native_cause(text) == cause
