@@ -1,5 +1,5 @@
-"""The one exception type of the numerics."""
+"""The exception under its former name."""
 
+from aiida_aceal.common.errors import AceError
 
-class AceError(ValueError):
-    """Bad input: the message names the file, the value and the remedy."""
+__all__ = ["AceError"]

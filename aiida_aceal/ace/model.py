@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 from ase import Atoms
 from threadpoolctl import ThreadpoolController
+
+from aiida_aceal.common.threads import thread_count
 
 from . import derivatives
 from .compile import CompiledSpecies, compile_species, with_coefficients
@@ -73,14 +74,6 @@ class ProjectionRows(NamedTuple):
     atom: np.ndarray
 
 
-def default_threads() -> int:
-    """Threads by ``OMP_NUM_THREADS``, else the cores this process may use."""
-    value = os.environ.get("OMP_NUM_THREADS", "")
-    if value.isdigit() and int(value) > 0:
-        return int(value)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class AceModel:
     """Evaluator of a potential.
 
@@ -114,7 +107,7 @@ class AceModel:
         self.potential = potential
         self.elements: tuple[str, ...] = tuple(potential.elements)
         self.cutoff: float = potential.cutoff
-        self.threads = threads or default_threads()
+        self.threads = thread_count(threads)
         self.chunk = chunk
         self.active_set: Grader | None = None
         self.species: list[CompiledSpecies] = self._compile(

@@ -32,6 +32,7 @@ from aiida_aceal.lammps.deck import (
     DATA_FILE,
     EXTRAPOLATIVE_DUMP,
     LAST_DUMP,
+    MAX_SEED,
     POTENTIAL_FILE,
     MDSettings,
     write_data,
@@ -44,8 +45,6 @@ LOG_FILE = "log.lammps"
 OWN_KEYS = ("index", "max_candidates")
 #: more frames than this are thinned out evenly; neighbouring frames are alike
 MAX_CANDIDATES = 1000
-#: LAMMPS takes no larger seed
-MAX_SEED = 900_000_000
 
 
 class AceLammpsCalculation(LammpsRawCalculation):

@@ -11,7 +11,7 @@ from ase import Atoms
 from threadpoolctl import threadpool_limits
 
 from aiida_aceal.ace import AceError, AcePotential
-from aiida_aceal.ace.model import default_threads
+from aiida_aceal.common.threads import thread_count
 
 from .job import FitResult, Prepared, finish, fixed_part, n_free, prepare
 from .labels import reference_sum
@@ -140,7 +140,7 @@ def design_windows(job: Prepared, scale: np.ndarray) -> Iterator[tuple[np.ndarra
     base_energy = reference_sum(data, job.reference)
     fixed = fixed_part(job)
     rows_of = 1 + 6 * (weights.virial > 0) + np.array([0 if f is None else 3 * len(f) for f in data.forces])
-    threads = job.settings.threads or default_threads()
+    threads = thread_count(job.settings.threads)
 
     def one(k: int) -> np.ndarray:
         w_f = weights.forces[k]

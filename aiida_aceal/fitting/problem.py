@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from aiida_aceal.ace import AcePotential
 from aiida_aceal.ace.design import design_arrays
-from aiida_aceal.ace.model import default_threads
+from aiida_aceal.common.threads import thread_count
 
 from .geometry import Bonds, bond_forces, bond_tangents, collect_bonds, make_layout, raw_base
 from .graphs import SpeciesGraph, energies_and_adjoints, gradients, make_graph, with_weights
@@ -81,7 +81,7 @@ class Problem:
         self.job, self.potential = job, pot
         self.radial, self.free_reference = radial, free_reference
         self.layout = make_layout(pot)
-        self.threads = job.settings.threads or default_threads()
+        self.threads = thread_count(job.settings.threads)
         index = {el: k for k, el in enumerate(pot.elements)}
         self.pairs = sorted({tuple(sorted(p)) for p in pot.bonds})
         self.pair_shapes = {p: pot.bonds[p].radcoefficients.shape for p in self.pairs}

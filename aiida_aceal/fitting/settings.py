@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.memory import parse_memory
 
 from .schema import build
-
-_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
-
-
-def parse_memory(value: str | int | float) -> int:
-    """Bytes of a size such as ``2GiB``, ``500 MB`` or a plain number of bytes."""
-    match = re.fullmatch(r"\s*([0-9.]+)\s*([a-zA-Z]*)\s*", str(value))
-    if match is None or match.group(2).lower() not in _UNITS:
-        raise AceError(f"memory: {value!r} is no size; write for example 2GiB or 500MB")
-    return int(float(match.group(1)) * _UNITS[match.group(2).lower()])
 
 
 def _positive(where: str, **values: float | None) -> None:
@@ -138,7 +128,7 @@ class FitSettings:
     reference_energies: Literal["fit", "joint", "isolated", "none"] | dict[str, float] = "fit"
     repulsion: Literal["keep", "auto"] = "keep"
     solver: Literal["qr", "normal"] = "qr"
-    memory: str | int = "1GiB"
+    memory: str | int | float = "1GiB"
     threads: int | None = None
     worst: int = 10
     seed: int = 0

@@ -26,6 +26,8 @@ LAST_DATA = "last.data"
 #: ID of the fix that carries gamma, and the thermo column of its maximum
 GAMMA_FIX = "pace_gamma"
 MAX_GAMMA_COLUMN = "c_max_pace_gamma"
+#: LAMMPS takes no larger seed
+MAX_SEED = 900_000_000
 
 _CHOICES = {
     "ensemble": ("nvt", "npt", "nve"),
@@ -88,8 +90,8 @@ class MDSettings:
         for name in ("thermo_interval", "max_wall_seconds"):
             if getattr(self, name) is not None:
                 _check_integer(name, getattr(self, name))
-        if self.seed > 900_000_000:
-            raise AceError(f"seed must be at most 900000000 for LAMMPS, not {self.seed}")
+        if self.seed > MAX_SEED:
+            raise AceError(f"seed must be at most {MAX_SEED} for LAMMPS, not {self.seed}")
         for name in ("temperature_K", "timestep_ps", "gamma_lo", "gamma_hi", "skin"):
             _check_positive(name, getattr(self, name))
         for name in ("temperature_end_K", "thermostat_damping_ps", "barostat_damping_ps"):

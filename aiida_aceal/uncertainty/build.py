@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.memory import parse_memory
 
 from .active_rows import FLOOR, RANK_TOLERANCE, ActiveRows
 from .active_set import KINDS, ActiveSet, ElementActiveSet
 from .maxvol import TOLERANCE, check_numbers, coarser_rank_tolerance, column_scale
 from .passes import CHUNK_PART, Element, Progress, Run, finish
-from .sources import Rows, force_outliers, natural_scale, parse_memory
+from .sources import Rows, force_outliers, natural_scale
 from .threads import Team
 
 if TYPE_CHECKING:

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.memory import parse_memory
 
 from .active_rows import FLOOR, RANK_TOLERANCE
 from .active_set import ActiveSet, ElementActiveSet, element_from_report
 from .build import Progress, check_kind, first_structures, run_search
 from .maxvol import TOLERANCE, check_numbers
-from .sources import Rows, natural_scale, parse_memory, unpack
+from .sources import Rows, natural_scale, unpack
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.memory import parse_memory
 
 from .active_rows import FLOOR_ROW
 
@@ -20,27 +20,9 @@ if TYPE_CHECKING:
 
     from aiida_aceal.ace import AceModel
 
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_UNITS.update({"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40})
 _ATOM_BITS = 32
 #: Structures whose identity is held (about 150 bytes each) before those that no kept row needs are forgotten.
 _IDENTITIES = 100_000
-
-
-def parse_memory(memory: str | float) -> int:
-    """Bytes of ``"2GiB"``, ``"500 MB"``, ``1.5e9``; AceError otherwise."""
-    if isinstance(memory, str):
-        match = re.fullmatch(r"\s*([0-9.eE+]+)\s*([A-Za-z]*)\s*", memory)
-        if match and match[2].upper() in _UNITS:
-            try:
-                memory = float(match[1]) * _UNITS[match[2].upper()]
-            except ValueError:
-                memory = 0
-        else:
-            raise AceError(f"memory = {memory!r} is not understood: write a number with a unit, such as 2GiB or 500MB")
-    if not memory >= 2**20:
-        raise AceError(f"memory = {memory} bytes is less than 1 MiB: write a number with a unit, such as 2GiB")
-    return int(memory)
 
 
 def memory_left(memory: str | float, least: int = 64 * 2**20) -> int:

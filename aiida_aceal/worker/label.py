@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -41,8 +40,9 @@ def read_settings(text: str | None) -> dict[str, Any]:
 
 def share_cores(n_configurations: int, workers: int | None) -> tuple[int, int]:
     """Number of processes, and threads of each, that use the cores given by ``OMP_NUM_THREADS`` (default: all)."""
-    value = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    cores = int(value) if value.isdigit() and int(value) > 0 else len(os.sched_getaffinity(0))
+    from aiida_aceal.common.threads import thread_count
+
+    cores = thread_count()
     workers = max(1, min(workers or cores, n_configurations))
     return workers, max(1, cores // workers)
 

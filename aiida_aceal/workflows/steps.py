@@ -12,12 +12,11 @@ from aiida.engine import CalcJob, Process
 from aiida.plugins import CalculationFactory, WorkflowFactory
 from aiida.plugins.entry_point import get_entry_point_names
 
+from aiida_aceal.lammps.deck import MAX_SEED
 from aiida_aceal.workflows.policies import nearest
 
 #: ports that the generation fills; a step must not set them itself
 FILLED = frozenset({"potential", "active_set", "dataset", "validation", "seed"})
-#: largest seed that LAMMPS takes is 900 million
-MAX_SEED = 899_999_999
 
 
 def step_class(name: str) -> type[Process]:
@@ -83,6 +82,6 @@ def check_step(step: Mapping[str, Any] | None, where: str) -> str | None:
 
 
 def derived_seed(seed: int, *path: int) -> int:
-    """Seed of a step: independent streams for every generation, explorer and walker, from 1 to :data:`MAX_SEED`."""
+    """Seed of a step: independent streams for every generation, explorer and walker, of 1 to below :data:`MAX_SEED`."""
     state = np.random.SeedSequence([int(seed), *(int(part) for part in path)]).generate_state(1)[0]
-    return 1 + int(state) % MAX_SEED
+    return 1 + int(state) % (MAX_SEED - 1)

@@ -8,7 +8,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from aiida_aceal.ace import AceError
 from aiida_aceal.fitting import FitSettings
 from aiida_aceal.fitting.labels import collect_labels, reference_energies
-from aiida_aceal.fitting.settings import WeightSettings, parse_memory
+from aiida_aceal.fitting.settings import WeightSettings
 from aiida_aceal.fitting.weights import above_reference, select_and_weigh
 
 
@@ -175,6 +175,5 @@ def test_settings_are_read():
     assert s.weights.kappa == "auto"
     assert s.regularization.alpha == 1e-8
     assert s.memory_bytes == 1_500_000
-    assert parse_memory("2GiB") == 2**31
     assert FitSettings.read(s) is s
     assert FitSettings.read(None) == FitSettings()

@@ -8,7 +8,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from aiida_aceal.ace import AceModel
 from aiida_aceal.ace.errors import AceError
 from aiida_aceal.uncertainty import ActiveSet, build_active_set, update_active_set
-from aiida_aceal.uncertainty.sources import Rows, parse_memory
+from aiida_aceal.uncertainty.sources import Rows
 
 
 def shaken(atoms, amplitude, seed):
@@ -252,16 +252,3 @@ def test_chunks_cover_everything(copper):
     assert source.atoms_per_chunk == 64
     rows = np.concatenate([part["Cu"][0] for part in source])
     assert np.array_equal(rows, copper.projections(structures)["Cu"].rows)
-
-
-@pytest.mark.parametrize(
-    ("text", "value"), [("2GiB", 2**31), ("500 MB", 5 * 10**8), ("1.5g", 1.5 * 2**30), (3e6, 3_000_000)]
-)
-def test_memory_text(text, value):
-    assert parse_memory(text) == int(value)
-
-
-@pytest.mark.parametrize("text", ["much", "2 parsecs", "1kB", "-2GiB", "1.2.3GB", 0])
-def test_bad_memory_text(text):
-    with pytest.raises(AceError, match="2GiB"):
-        parse_memory(text)
