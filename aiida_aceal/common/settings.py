@@ -44,8 +44,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
-from aiida_aceal.ace.errors import AceError
-
+from .errors import AceError
 from .setting_values import coerced, extra_of, sections_in, within_bounds
 from .setting_words import bounds_text, error_message, nearest, shown, type_text, unknown_key
 

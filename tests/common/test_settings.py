@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pydantic import model_validator
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.common.settings import Settings, build, check, describe, models, section, setting
 
 
