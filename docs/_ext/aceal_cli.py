@@ -37,7 +37,8 @@ def _section(command: click.Command, path: str, level: int, parent: click.Contex
 
 def command_lines_page() -> str:
     """Help texts of our executables and of our parts of ``verdi data``."""
-    from aiida_aceal.cli import data
+    from importlib.metadata import entry_points
+
     from aiida_aceal.cli.root import main as root
     from aiida_aceal.lammps.main import USAGE
     from aiida_aceal.worker.main import main as worker
@@ -49,10 +50,7 @@ def command_lines_page() -> str:
     parts += _section(worker, "aceal-worker", 2)
     parts += ["(command-aceal-lmp)=\n## `aceal-lmp`\n", block(USAGE)]
     parts.append("## `verdi data`\n")
-    for name, group in (
-        ("aceal-potential", data.potential),
-        ("aceal-active-set", data.active_set),
-        ("aceal-dataset", data.dataset),
-    ):
-        parts += _section(group, f"verdi data {name}", 3)
+    ours = [point for point in entry_points(group="aiida.cmdline.data") if point.name.startswith("aceal-")]
+    for point in sorted(ours, key=lambda point: point.name):
+        parts += _section(point.load(), f"verdi data {point.name}", 3)
     return "\n".join(parts)
