@@ -15,8 +15,8 @@ from aiida_aceal.calculations.worker_base import configurations_port, n_threads,
 class AceExploreActiveCalculation(AceExploreCalculation):
     """Active exploration (Lysogorskiy et al., Phys. Rev. Materials 7, 043801 (2023), Sec. V.C).
 
-    All cores of the job search at once; the result does not depend on how many there are. If ``settings`` name
-    ``gamma_hi`` but no ``target_gamma`` that fits below it, the target is the middle of the window.
+    All cores of the job search at once; the result does not depend on how many there are. Without ``target_gamma`` in
+    ``settings`` the target follows from the window (:func:`aiida_aceal.exploration.settings.target_in_window`).
     """
 
     _MODE = "active"
@@ -33,7 +33,7 @@ class AceExploreActiveCalculation(AceExploreCalculation):
         """Checked settings of active exploration."""
         from aiida_aceal.exploration.settings import active_settings
 
-        return active_settings(with_target(values))
+        return active_settings(values)
 
     @classmethod
     def check_settings(cls, inputs: Mapping[str, Any]) -> str | None:
@@ -46,24 +46,8 @@ class AceExploreActiveCalculation(AceExploreCalculation):
         """The start configurations."""
         write_set(folder, STRUCTURES_FILE, self.inputs.configurations)
         return {
-            **with_target(self.settings()),
+            **self.settings(),
             "structures": [STRUCTURES_FILE],
             "seed": self.inputs.seed.value,
             "workers": n_threads(self.inputs.metadata.options),
         }
-
-
-def with_target(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings whose target lies inside the window, if the window was given and the target was not."""
-    from aiida_aceal.exploration.active import ActiveSettings
-    from aiida_aceal.exploration.search import SearchSettings
-
-    result = dict(values)
-    high, default = values.get("gamma_hi"), SearchSettings()
-    if "target_gamma" in values or not isinstance(high, (int, float)) or high > default.window[1]:
-        return result
-    low = values.get("gamma_lo", ActiveSettings.gamma_lo)
-    if isinstance(low, (int, float)) and low < high:
-        result["target_gamma"] = 0.5 * (low + high)
-        result.setdefault("target_tolerance", min(1.0, 0.25 * (high - low)))
-    return result

@@ -33,8 +33,7 @@ def active_keys() -> dict[str, Any]:
 def active_settings(values: Mapping[str, Any]) -> ActiveSettings:
     """Settings of active exploration from a flat mapping.
 
-    With ``gamma_hi`` and without ``target_gamma`` (a campaign states its window only), the target is 0.9 gamma_hi,
-    within the window, so that a search does not end above it.
+    Without ``target_gamma`` (a campaign states its window only) the target is that of :func:`target_in_window`.
 
     :raises AceError: unknown keys or wrong values
     """
@@ -42,8 +41,8 @@ def active_settings(values: Mapping[str, Any]) -> ActiveSettings:
     values = dict(values)
     high, low = values.get("gamma_hi"), values.get("gamma_lo", ActiveSettings.gamma_lo)
     if isinstance(high, (int, float)) and isinstance(low, (int, float)) and "target_gamma" not in values and high > low:
-        values["target_gamma"] = max(0.9 * high, 0.5 * (low + high))
-        values.setdefault("target_tolerance", min(1.0, 0.9 * (high - values["target_gamma"])))
+        values["target_gamma"], tolerance = target_in_window(low, high)
+        values.setdefault("target_tolerance", tolerance)
     parts = {kind: _pick(values, kind) for kind in (ActiveSettings, SearchSettings, Constraints)}
     return _make(
         ActiveSettings,
@@ -53,6 +52,18 @@ def active_settings(values: Mapping[str, Any]) -> ActiveSettings:
             "constraints": _make(Constraints, parts[Constraints]),
         },
     )
+
+
+def target_in_window(gamma_lo: float, gamma_hi: float) -> tuple[float, float]:
+    """Target of a search and its tolerance for a window of grades: the one rule, whoever starts the search.
+
+    The default target of :class:`SearchSettings`, but at most 0.9 ``gamma_hi``, so that a search does not end above the
+    window; the middle of a window that lies above that. All grades within the tolerance lie inside the window.
+    """
+    target = min(SearchSettings.target_gamma, 0.9 * gamma_hi)
+    if target <= gamma_lo:
+        target = 0.5 * (gamma_lo + gamma_hi)
+    return target, min(SearchSettings.target_tolerance or 1.0, 0.9 * (gamma_hi - target), 0.9 * (target - gamma_lo))
 
 
 def pool_settings(values: Mapping[str, Any]) -> PoolSettings:

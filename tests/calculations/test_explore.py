@@ -10,7 +10,7 @@ from aiida.plugins import CalculationFactory
 from ase.build import bulk
 
 from aiida_aceal.ace import AceModel
-from aiida_aceal.calculations.explore_active import with_target
+from aiida_aceal.calculations.explore_active import AceExploreActiveCalculation
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.worker.files import write_configurations
 
@@ -52,10 +52,23 @@ def test_active(run, fitted, cu_configurations, job_metadata):
     assert again["candidates"].hashes == found.hashes, "the number of cores must not matter"
 
 
+def test_the_job_aims_where_the_worker_aims(run, cu_configurations, tmp_path):
+    """One rule for the target: the file that the CalcJob writes must lead the worker to what was checked before."""
+    from aiida_aceal.worker.explore import read_plan
+
+    path = tmp_path / "settings.yaml"
+    text = "mode: active\npotential: p\nactive_set: a\nstructures: [s]\noutput: o\n"
+    for window in ({"gamma_lo": 2.0, "gamma_hi": 10.0}, {"gamma_lo": 2.0, "gamma_hi": 25.0}, {"gamma_hi": 100.0}, {}):
+        path.write_text(text + "".join(f"{key}: {value}\n" for key, value in window.items()))
+        alone = read_plan(path)["settings"].search
+        assert AceExploreActiveCalculation.read_settings(window).search == alone
+    inputs = {"configurations": cu_configurations(1), "settings": {"gamma_hi": 10.0, "attempts": 1}, "seed": 1}
+    _, node = run("aceal.explore.active", **inputs)
+    path.write_text(node.base.repository.get_object_content("settings.yaml"))
+    assert read_plan(path)["settings"].search.target_gamma == 9.0
+
+
 def test_active_settings(run, cu_configurations):
-    assert with_target({"gamma_lo": 2.0, "gamma_hi": 10.0})["target_gamma"] == 6.0
-    assert "target_gamma" not in with_target({"gamma_lo": 2.0, "gamma_hi": 25.0})
-    assert with_target({"gamma_hi": 10.0, "target_gamma": 9.0})["target_gamma"] == 9.0
     common = {"configurations": cu_configurations(1), "seed": 1}
     with pytest.raises(ValueError, match="'workers' is the number of cores"):
         run("aceal.explore.active", settings={"workers": 3}, **common)

@@ -14,6 +14,7 @@ from aiida_aceal.exploration.geometry import Constraints
 from aiida_aceal.exploration.initial import generate
 from aiida_aceal.exploration.objective import Grader
 from aiida_aceal.exploration.search import SearchSettings, search
+from aiida_aceal.exploration.settings import active_settings
 
 LITHIUM = Constraints(minimum_distance=2.2, connected=4.0)
 
@@ -202,3 +203,18 @@ def test_local_active_set_is_explored_by_its_global_part(lithium, starts):
     plain = explore_active(potential, local.global_set(), starts, settings, seed=3)
     assert "global part" in said[0]
     np.testing.assert_array_equal(result.candidates[0].positions, plain.candidates[0].positions)
+
+
+@pytest.mark.parametrize(
+    ("window", "target"),
+    [((2.0, 10.0), 9.0), ((2.0, 25.0), 15.0), ((2.0, 100.0), 15.0), ((20.0, 25.0), 22.5), ((8.9, 10.0), 9.0)],
+)
+def test_target_in_the_window(window, target):
+    search = active_settings({"gamma_lo": window[0], "gamma_hi": window[1]}).search
+    assert search.target_gamma == pytest.approx(target)
+    assert window[0] < search.window[0] < search.window[1] < window[1]
+
+
+def test_a_stated_target_stays():
+    assert active_settings({"gamma_hi": 10.0, "target_gamma": 5.0}).search.target_gamma == 5.0
+    assert active_settings({}).search.window == (14.0, 16.0)
