@@ -56,6 +56,8 @@ def calibrated(settings: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
     ``error_lo``, ``error_hi`` (eV/Angstrom): expected force errors at which to select and to halt; default: 2 and 10
     times (``factor_lo``, ``factor_hi``) that of known environments. ``lo_bounds``, ``hi_bounds``: limits of the
     proposals, [1.5, 5] and [5, 25] by default. ``min_count``: labelled environments that a calibration must rest on.
+    ``gamma_stop``: never exceeded, by ``gamma_lo`` neither; without it the stop criterion is ``gamma_lo``, and the
+    reason names every change of it.
     """
     from aiida_aceal.fitting import Calibration
 
@@ -71,16 +73,33 @@ def calibrated(settings: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
         reason = f"calibrated: no generation with {least} graded environments yet"
         return Window(start.gamma_lo, start.gamma_hi, start.gamma_stop, reason)
     found = _propose(Calibration.from_dict(usable[-1]), options)
-    stop = settings.get("gamma_stop", found.gamma_lo)
-    stop = min(max(stop, found.gamma_lo), found.gamma_hi)
+    low, high, stop, changes = _stop_criterion(settings.get("gamma_stop"), start.gamma_stop, found)
     beyond = "" if found.hi_reached else ", not reached in the data"
     return Window(
-        found.gamma_lo,
-        found.gamma_hi,
+        low,
+        high,
         stop,
         f"calibrated on {usable[-1]['count']} environments: expected force error {1000 * found.base_error:.3g} meV/A "
-        f"where gamma <= 1; {1000 * found.error_lo:.3g} at gamma_lo, {1000 * found.error_hi:.3g} at gamma_hi{beyond}",
+        f"where gamma <= 1; {1000 * found.error_lo:.3g} at gamma_lo {found.gamma_lo:.3g}, "
+        f"{1000 * found.error_hi:.3g} at gamma_hi{beyond}{changes}",
     )
+
+
+def _stop_criterion(given: float | None, before: float, found: Any) -> tuple[float, float, float, str]:
+    """gamma_lo, gamma_hi, gamma_stop in force, and what changed the stop criterion, in words.
+
+    A ``gamma_stop`` of the user's is the largest there will be, and ``gamma_lo`` stays at or below it: between the two
+    runs would neither converge nor give candidates. Without one the stop criterion is ``gamma_lo``, also a calibrated.
+    """
+    low, high = found.gamma_lo, found.gamma_hi
+    if given is None:
+        said = "" if low == before else f"; gamma_stop follows gamma_lo: {low:.3g} instead of {before:g}"
+        return low, high, low, said + (", state gamma_stop to bound it" if low > before else "")
+    if low > given:
+        return given, high, given, f"; gamma_lo only {given:g}, since gamma_stop {given:g} bounds it"
+    if given > high:
+        return low, high, high, f"; gamma_stop {high:.3g} instead of {given:g}, not above gamma_hi"
+    return low, high, given, ""
 
 
 def _propose(found: Any, options: Mapping[str, Any]) -> Any:

@@ -40,6 +40,31 @@ def test_bounds_hold_and_what_was_not_seen_is_said():
     assert "not reached in the data" in window.reason
 
 
+@pytest.mark.parametrize(
+    ("given", "window", "words"),
+    [
+        # the proposal of this data: gamma_lo 5, gamma_hi 25
+        ({"gamma_stop": 1.5}, (1.5, 25.0, 1.5), "gamma_lo only 1.5, since gamma_stop 1.5 bounds it"),
+        ({"gamma_stop": 7.0}, (5.0, 25.0, 7.0), None),
+        ({"gamma_lo": 2.0}, (5.0, 25.0, 5.0), "gamma_stop follows gamma_lo: 5 instead of 2, state gamma_stop"),
+        ({"gamma_lo": 5.0, "gamma_hi": 9.0}, (5.0, 25.0, 5.0), None),
+        (
+            {"gamma_stop": 9.0, "hi_bounds": [6.0, 6.0], "lo_bounds": [3.0, 3.0]},
+            (3.0, 6.0, 6.0),
+            "gamma_stop 6 instead of 9",
+        ),
+    ],
+)
+def test_the_stop_criterion_is_never_loosened_in_silence(given, window, words):
+    settings = {"policy": "calibrated", "error_lo": 1.0, "error_hi": 50.0, **given}
+    settings.setdefault("gamma_lo", 1.5)
+    found = policies.choose_window({"gamma_hi": 10.0, **settings}, [row(0.001)])
+    assert (found.gamma_lo, found.gamma_hi, found.gamma_stop) == window
+    assert ("gamma_stop" in found.reason) == (words is not None)
+    assert words is None or words in found.reason
+    assert found.gamma_stop <= given.get("gamma_stop", np.inf)
+
+
 def test_fixed_window_while_there_is_too_little():
     settings = {"policy": "calibrated", "gamma_lo": 3.0, "gamma_hi": 12.0, "min_count": 500}
     for history in ([], [{}], [row(0.01)]):
