@@ -35,6 +35,7 @@ from aiida_aceal.fitting import pacemaker
 
 SCRIPT_FILE = "pacemaker_data.py"
 SCRIPT_LOG = "pacemaker_data.log"
+ERRORS_LOG = "test_errors.log"
 REFERENCE_FILE = "reference_energies.json"
 TRAIN_FILE, TEST_FILE = "train.extxyz", "test.extxyz"
 INTERIM_FILES = "interim_potential_*.yaml"
@@ -157,8 +158,13 @@ class AceFitPacemakerCalculation(CalcJob):
         calcinfo.uuid = str(self.uuid)
         calcinfo.codes_info = [codeinfo]
         node = self.inputs.potential
-        calcinfo.local_copy_list = [(node.uuid, node.filename, POTENTIAL_FILE)]
         calcinfo.provenance_exclude_list = [TRAIN_FILE, TEST_FILE]
+        if settings.reset:
+            with folder.open(POTENTIAL_FILE, "w", encoding="utf-8") as handle:
+                handle.write(pacemaker.reset_potential(node.get_potential()).to_yaml())
+            calcinfo.provenance_exclude_list.append(POTENTIAL_FILE)
+        else:
+            calcinfo.local_copy_list = [(node.uuid, node.filename, POTENTIAL_FILE)]
         calcinfo.retrieve_list = [
             codeinfo.stdout_name,
             ERROR_FILE,
@@ -166,6 +172,7 @@ class AceFitPacemakerCalculation(CalcJob):
             pacemaker.LOG_FILE,
             pacemaker.METRICS_FILE,
             pacemaker.TEST_METRICS_FILE,
+            *([pacemaker.TEST_ERRORS_FILE, ERRORS_LOG] if "validation" in self.inputs else []),
         ]
         calcinfo.retrieve_temporary_list = [pacemaker.OUTPUT_FILE, INTERIM_FILES]
         calcinfo.prepend_text = "\n".join(
@@ -176,6 +183,9 @@ class AceFitPacemakerCalculation(CalcJob):
             )
             if line
         )
+        if "validation" in self.inputs:
+            # the evaluator pyace writes no table of the test set; what fails here does not spoil the fit
+            calcinfo.append_text = f"{settings.python} {SCRIPT_FILE} errors > {ERRORS_LOG} 2>&1 || true"
         return calcinfo
 
 

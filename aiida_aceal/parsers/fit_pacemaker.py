@@ -11,7 +11,7 @@ from aiida.engine import ExitCode
 
 from aiida_aceal.ace import AcePotential
 from aiida_aceal.ace.errors import AceError
-from aiida_aceal.calculations.fit_pacemaker import REFERENCE_FILE, SCRIPT_LOG
+from aiida_aceal.calculations.fit_pacemaker import ERRORS_LOG, REFERENCE_FILE, SCRIPT_LOG
 from aiida_aceal.calculations.worker_base import ERROR_FILE
 from aiida_aceal.data.potential import AcePotentialData
 from aiida_aceal.fitting import pacemaker
@@ -31,16 +31,20 @@ class AceFitPacemakerParser(AceWorkerParser):
         failure = self.find_failure()
         try:
             rows = pacemaker.read_metrics(self.text(pacemaker.METRICS_FILE))
-            test_rows = pacemaker.read_metrics(self.text(pacemaker.TEST_METRICS_FILE))
+            validation = pacemaker.summary(pacemaker.read_metrics(self.text(pacemaker.TEST_METRICS_FILE)))
         except AceError as error:
             return failure or self.exit("ERROR_OUTPUT_TRUNCATED", f"metrics: {error}")
+        validation = validation or pacemaker.read_test_errors(self.text(pacemaker.TEST_ERRORS_FILE))
+        if "validation" in self.node.inputs and not validation:
+            why = last_error_line(self.text(ERRORS_LOG)) or "it left no predictions"
+            log["warnings"].append(f"no errors of the test set from pacemaker ({why}): run aceal.evaluate for them")
         reference = self.reference()
         report = {
             **log,
             "reference_energies": reference,
             "units": {"energy": "eV/atom", "forces": "eV/A"},
             "train": pacemaker.summary(rows),
-            "validation": pacemaker.summary(test_rows),
+            "validation": validation,
         }
         self.out("report", orm.Dict(clean(report)))
         diverged = pacemaker.divergence(rows)

@@ -2,7 +2,7 @@
 output_potential.yaml, interim potentials, log.txt and the metric tables in pacemaker's form.
 
 ``FAKE_PACEMAKER`` in the environment makes it skip the fit (quick: all coefficients 0.01) or, on top of that, go wrong:
-early_stop, diverge, cut, cut_table, crash, memory, nan.
+early_stop, diverge, cut, cut_table, crash, memory, nan, no_predictions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pandas as pd
 import yaml
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from aiida_aceal.ace import AcePotential
+from aiida_aceal.ace import AceModel, AcePotential
 
 COLUMNS = [
     *("ladder_step", "cycle_step", "iter_num", "loss", "e_loss_contrib", "f_loss_contrib", "reg_loss", "rmse_epa"),
@@ -94,6 +94,30 @@ def fit(potential: AcePotential, train: list, test: list | None, n: int) -> tupl
     return result.potential, metrics
 
 
+def check_types(section: dict) -> None:
+    """Numbers of the types that pacemaker and SciPy insist on."""
+    steps = section.get("ladder_step", [])
+    for step in steps if isinstance(steps, list) else [steps]:
+        if not (step >= 1 if isinstance(step, int) else 0 < step < 1):
+            raise ValueError(f"ladder_step: {step!r}")
+    for name, value in section.get("options", {}).items():
+        if name in ("maxcor", "maxls", "maxfun") and not isinstance(value, int):
+            raise TypeError(f"{name}: {type(value).__name__} object cannot be interpreted as an integer")
+
+
+def predict(potential: AcePotential, test: list, filename: str) -> None:
+    """Pacemaker's data frame of predictions, the only word of its evaluator pyace on a test set."""
+    if FAULT == "no_predictions":
+        return
+    model = AceModel(potential, threads=1)
+    results = [model.evaluate(atoms) for atoms in test]
+    frame = pd.read_pickle(filename, compression="gzip")
+    frame = frame[["name", "energy_corrected", "forces", "NUMBER_OF_ATOMS"]].copy()
+    frame["energy_pred"] = [result.energy for result in results]
+    frame["forces_pred"] = [result.forces for result in results]
+    frame.to_pickle("test_pred.pckl.gzip", compression="gzip", protocol=4)
+
+
 def main() -> None:
     """One fit."""
     given = yaml.safe_load(Path(sys.argv[1]).read_text())
@@ -101,10 +125,15 @@ def main() -> None:
     only(given["data"], {"filename", "test_filename", "test_size", "reference_energy"}, "data")
     only(given["fit"], FIT_KEYS, "fit")
     only(given["fit"]["loss"], {"kappa", "L1_coeffs", "L2_coeffs", "w0_rad", "w1_rad", "w2_rad", "w_orth"}, "loss")
+    check_types(given["fit"])
     only(given["backend"], {"evaluator", "batch_size", "display_step"}, "backend")
     assert isinstance(given["fit"]["maxiter"], int)
     assert isinstance(given["fit"]["loss"]["L1_coeffs"], float), "1e-8 without a dot is text in YAML"
-    start = given["potential"] if isinstance(given["potential"], str) else given["potential"]["filename"]
+    start = given["potential"]
+    if not isinstance(start, str):
+        if "ladder_step" in given["fit"]:
+            raise KeyError("functions")  # as pacemaker does
+        start = start["filename"]
     potential = AcePotential.read(start)
     assert abs(given["cutoff"] - potential.cutoff) < 1e-12
     reference = given["data"]["reference_energy"]
@@ -126,7 +155,10 @@ def main() -> None:
     if FAULT == "diverge":
         losses[-1] = float("nan")
     table("metrics.txt", losses, metrics["train"], cut=FAULT == "cut_table")
-    table("test_metrics.txt", losses if test else [], metrics.get("validation", metrics["train"]))
+    if test and given["backend"]["evaluator"] == "pyace":
+        predict(fitted, test, given["data"]["test_filename"])
+    else:
+        table("test_metrics.txt", losses if test else [], metrics.get("validation", metrics["train"]))
     fitted.with_metadata(intermediate_time="now").write("interim_potential_0.yaml")
     if FAULT == "cut":
         return

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from aiida import orm
 from aiida.engine import run_get_node
 from aiida.plugins import CalculationFactory
 
-from aiida_aceal.ace import AceError, AceModel
+from aiida_aceal.ace import AceError, AceModel, AcePotential
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.fitting import pacemaker
 from aiida_aceal.worker.files import get_labels
@@ -110,13 +111,13 @@ def test_no_pandas_there(run_fit):
     assert "/nowhere/python" in node.exit_message
 
 
-def test_upfit_and_options(run_fit, cu_potential):
+def test_upfit_and_options(run_fit, cu_potential, tmp_path):
     """All sections of the input, a fitted start potential that is reset."""
     fit = {
         "loss": {"kappa": 0.3, "L1_coeffs": "1e-8"},
         "weighting": {"DElow": 0.5, "energy": "cohesive"},
         "optimizer": "L-BFGS-B",
-        "options": {"maxcor": 100},
+        "options": {"maxcor": 100, "gtol": 1e-8},
         "maxiter": 5,
         "ladder_step": [10, 0.1],
         "ladder_type": "power_order",
@@ -127,9 +128,75 @@ def test_upfit_and_options(run_fit, cu_potential):
     results, node = run_fit(settings=settings, potential=cu_potential(scale=0.1))
     assert node.is_finished_ok, node.exit_message
     assert results["report"]["reference_energies"] == {"Cu": 0.1}
-    written = node.base.repository.get_object_content("input.yaml")
-    assert "reset: true" in written
-    assert "type: EnergyBasedWeightingPolicy" in written
+    written = yaml.safe_load(node.base.repository.get_object_content("input.yaml"))
+    assert written["fit"]["weighting"]["type"] == "EnergyBasedWeightingPolicy"
+    assert written["potential"] == "potential.yaml"
+    with results["remote_folder"].computer.get_transport() as transport:
+        folder = results["remote_folder"].get_remote_path()
+        transport.getfile(f"{folder}/potential.yaml", str(tmp_path / "start.yaml"))
+    start = AcePotential.read(tmp_path / "start.yaml")
+    assert not start.is_fitted
+    assert start.n_functions == cu_potential().get_potential().n_functions
+
+
+def test_reset_keeps_nothing_but_the_basis(cu_potential):
+    potential = cu_potential(scale=0.1).get_potential()
+    shape = potential.bonds["Cu", "Cu"].radcoefficients.shape
+    potential = potential.with_radial_coefficients({("Cu", "Cu"): np.random.default_rng(1).normal(size=shape)})
+    reset = pacemaker.reset_potential(potential)
+    assert not reset.is_fitted
+    delta = np.broadcast_to(np.eye(shape[0], shape[2])[:, None, :], shape)
+    np.testing.assert_array_equal(reset.bonds["Cu", "Cu"].radcoefficients, delta)
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        ({"ladder_step": 2}, {"ladder_step": 2}),
+        ({"ladder_step": 2.0}, {"ladder_step": 2}),  # through JSON
+        ({"ladder_step": 0.1}, {"ladder_step": 0.1}),
+        ({"ladder_step": [10, 0.02], "ladder_type": "body_order"}, {"ladder_step": [10, 0.02]}),
+        (
+            {"options": {"maxcor": 20, "gtol": "1e-8", "disp": True}},
+            {"options": {"maxcor": 20, "gtol": 1e-8, "disp": True}},
+        ),
+        ({"options": {"maxcor": 20.0}}, {"options": {"maxcor": 20}}),
+        ({"maxiter": 7, "fit_cycles": 2}, {"maxiter": 7, "fit_cycles": 2}),
+        ({"loss": {"kappa": 1, "L1_coeffs": "1e-8"}}, {"loss.kappa": 1.0, "loss.L1_coeffs": 1e-8}),
+        ({"weighting": {"wlow": None, "nfit": 5}}, {"weighting.wlow": None, "weighting.nfit": 5}),
+        ({"trainable_parameters": {"Cu": "func"}}, {"trainable_parameters": {"Cu": "func"}}),
+    ],
+)
+def test_values_keep_their_type(given, written):
+    """What pacemaker reads back from input.yaml, key by key."""
+    settings = pacemaker.PacemakerSettings.read({"fit": given})
+    text = yaml.safe_dump(pacemaker.write_input(settings, "potential.yaml", 6.0, {"Cu": 0.0}, ["Cu"]))
+    fit = yaml.safe_load(text)["fit"]
+    for key, value in written.items():
+        section, _, name = key.rpartition(".")
+        found = (fit[section] if section else fit)[name]
+        assert found == value
+        assert type(found) is type(value)
+        if isinstance(value, dict):
+            assert {k: type(x) for k, x in found.items()} == {k: type(x) for k, x in value.items()}
+        elif isinstance(value, list):
+            assert [type(x) for x in found] == [type(x) for x in value]
+
+
+def test_test_set_with_pyace(run_fit, cu_configurations):
+    """The evaluator pyace writes no table of the test set: the errors come from its predictions."""
+    held, pyace = cu_configurations(4, seed=2), {"backend": {"evaluator": "pyace"}}
+    expected = run_fit("", validation=held)[0]["report"]["validation"]
+    results, node = run_fit("", pyace, validation=held)
+    assert node.is_finished_ok, node.exit_message
+    found = results["report"]["validation"]
+    assert found["forces_rmse"] == pytest.approx(expected["forces_rmse"], rel=1e-6)
+    assert found["energy_rmse"] == pytest.approx(expected["energy_rmse"], rel=1e-6)
+    assert found["n_structures"] == 4
+    results, node = run_fit("no_predictions", pyace, validation=held)
+    assert node.is_finished_ok, node.exit_message
+    assert results["report"]["validation"] == {}
+    assert any("no errors of the test set" in warning for warning in results["report"]["warnings"])
 
 
 @pytest.mark.parametrize(
@@ -140,6 +207,19 @@ def test_upfit_and_options(run_fit, cu_potential):
         ({"fit": {"loss": {"kappa": 1.5}}}, "kappa must lie between 0 and 1"),
         ({"fit": {"callbacks": ["os.system"]}}, "unknown key 'callbacks'"),
         ({"fit": {"weighting": {"type": "ExternalWeightingPolicy"}}}, "settings.fit.weighting.type: expected"),
+        ({"fit": {"ladder_step": 2.5}}, "ladder_step: .* must be an integer from 1 on, it is 2.5"),
+        ({"fit": {"ladder_step": [10, 20]}}, "one integer and one share"),
+        ({"fit": {"ladder_type": "body_order"}}, "no effect without ladder_step"),
+        ({"fit": {"options": {"maxcor": 2.5}}}, "settings.fit.options.maxcor must be an integer"),
+        ({"fit": {"options": {"maxiter": 5}}}, "maxiter is a key of settings.fit itself"),
+        ({"fit": {"optimizer": "Adam"}}, "unknown method 'Adam'"),
+        ({"fit": {"noise_relative_sigma": -1.0}}, "noise_relative_sigma must not be negative"),
+        ({"fit": {"weighting": {"wlow": 1.5}}}, "wlow must lie between 0 and 1"),
+        ({"fit": {"weighting": {"DEup": 0}}}, "DEup must be positive"),
+        (
+            {"fit": {"min_relative_test_loss_per_iter": 1e-5}, "backend": {"evaluator": "pyace"}},
+            "pyace computes no loss of the test set",
+        ),
         ({"backend": {"evaluator": "tensorflow"}}, "settings.backend.evaluator: expected"),
         ({"backend": {"batch_size": 0}}, "batch_size must be positive"),
         ({"reference_energies": {"Ni": 1.0}}, "reference_energies: no value for Cu"),
