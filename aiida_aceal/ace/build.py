@@ -31,7 +31,8 @@ def build_potential(description: Mapping, seed: int = 0) -> AcePotential:
     description
         Either pacemaker's form (``elements``, ``embeddings``, ``bonds``, ``functions`` with the keys ALL, UNARY,
         BINARY, ..., "Al", "AlNi"; the more specific one wins key by key) or a flat one (``elements``, ``cutoff``,
-        ``nradmax_by_orders``, ``lmax_by_orders`` and any key of the sections). Lengths in Angstrom. See
+        ``nradmax_by_orders``, ``lmax_by_orders`` and any key of the sections), or ``preset: Cu``, the name of a
+        published basis (`aiida_aceal.ace.presets`). Lengths in Angstrom. See
         `aiida_aceal.ace.describe.read_description`.
     seed
         Seed of the coefficients of blocks with ``coefs_init: random``; all others are zero.

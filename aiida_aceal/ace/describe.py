@@ -15,9 +15,10 @@ from ase.data import atomic_numbers
 
 from .errors import AceError
 from .potential import EMBEDDINGS, INNER_CUTOFFS, RADIAL_TYPES, Species
+from .presets import SIZES, find_preset
 
 _SIZES = ("UNARY", "BINARY", "TERNARY", "QUATERNARY", "QUINARY", "SENARY")
-_TOP = ("elements", "embeddings", "bonds", "functions", "deltaSplineBins", "metadata", "cutoff", "embedding")
+_TOP = ("preset", "elements", "embeddings", "bonds", "functions", "deltaSplineBins", "metadata", "cutoff", "embedding")
 _EMBEDDING = ("npot", "fs_parameters", "ndensity", "rho_core_cut", "drho_core_cut")
 _BOND = (
     "radbase", "radparameters", "rcut", "dcut", "r_in", "delta_in", "core-repulsion", "inner_cutoff_type",
@@ -77,7 +78,8 @@ def read_description(description: Mapping[str, Any]) -> Description:
     "AlNi" (either order). Of ``functions``: ALL, UNARY, BINARY, ... (number of different elements of the block), "Al",
     "AlNi" (central atom first), and ``number_of_functions_per_element``. The more specific keyword wins, key by key.
     Any key of the sections may stand at the top: it then holds for ALL. ``cutoff`` (Angstrom) is the rcut of all pairs,
-    ``embedding`` the embedding of all elements: "linear", "sqrt", or a mapping.
+    ``embedding`` the embedding of all elements: "linear", "sqrt", or a mapping. ``preset`` names a published basis
+    (`aiida_aceal.ace.presets`), which gives everything but what else is stated; its functions cannot be changed.
 
     Raises
     ------
@@ -89,6 +91,8 @@ def read_description(description: Mapping[str, Any]) -> Description:
     if "potential" in description:
         raise AceError("give only the 'potential' section of a pacemaker input, not the whole input")
     top = _canonical("description", description, (*_TOP, *_EMBEDDING, *_BOND, *_FUNCTIONS, _LIMIT))
+    if "preset" in top:
+        top = _with_preset(top)
     elements = _elements(top.get("elements"))
     sections = {}
     for name, keys in (("embeddings", _EMBEDDING), ("bonds", _BOND), ("functions", _FUNCTIONS)):
@@ -112,6 +116,20 @@ def read_description(description: Mapping[str, Any]) -> Description:
         delta_spline_bins=_number("deltaSplineBins", top.get("deltaSplineBins", 0.001), above=0.0),
         metadata={str(k): str(v) for k, v in metadata.items()},
     )
+
+
+def _with_preset(top: dict[str, Any]) -> dict[str, Any]:
+    name, preset = top["preset"], find_preset(top["preset"])
+    for key in SIZES:
+        if key in top:
+            raise AceError(f"preset {name} says which functions there are; leave out {key} or the preset")
+    elements = _elements(top.get("elements") or preset.elements)
+    if len(elements) != len(preset.elements):
+        raise AceError(
+            f"preset {name} is a basis of {len(preset.elements)} elements ({', '.join(preset.elements)}), the "
+            f"description names {len(elements)}: {', '.join(elements)}"
+        )
+    return {**preset.settings, **top, "elements": elements}
 
 
 # --- keys -------------------------------------------------------------------------------------------------------------

@@ -73,6 +73,9 @@ def protocol_inputs(name: str | None = None, overrides: Mapping[str, Any] | None
     if _EMBEDDING_KEYS & set(mine):
         default = merged(default)
         default["basis"].pop("embedding", None)  # pacemaker's form, whole: densities and exponents belong together
+    if "preset" in mine:  # a published basis, whole
+        default, own = merged(default), merged(own)
+        default["basis"], own["basis"] = {}, {}
     return merged(default, own, overrides)
 
 

@@ -16,6 +16,14 @@ def test_every_protocol_gives_a_basis_of_the_stated_size(name, elements):
     assert all(0.7 * wanted <= count <= wanted for count in potential.n_functions.values())
 
 
+@pytest.mark.parametrize("name", protocol_names())
+def test_a_preset_is_taken_whole(name):
+    basis = protocol_inputs(name, {"basis": {"preset": "Li", "cutoff": 6.5}})["basis"]
+    assert basis == {"preset": "Li", "cutoff": 6.5}
+    assert build_potential({"elements": ["Li"], **basis}).n_functions == {"Li": 308}
+    assert "number_of_functions_per_element" in protocol_inputs(name)["basis"]
+
+
 def test_protocols_grow_in_cost():
     sizes = [
         protocol_inputs(name)["basis"]["number_of_functions_per_element"] for name in ("fast", "balanced", "precise")
