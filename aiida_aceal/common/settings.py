@@ -36,6 +36,7 @@ of a list or mapping. Models may inherit from each other: their keys then stand 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ from .errors import AceError
 from .setting_values import coerced, extra_of, sections_in, within_bounds
 from .setting_words import bounds_text, error_message, nearest, shown, type_text, unknown_key
 
-__all__ = ("Row", "Settings", "build", "check", "describe", "models", "nearest", "section", "setting")
+__all__ = ("Row", "Settings", "build", "check", "describe", "is_integer", "is_number", "models", "nearest", "section", "setting")
 
 S = TypeVar("S", bound="Settings")
 Self = TypeVar("Self", bound="Settings")
@@ -169,6 +170,16 @@ def check(model: type[Settings], data: Any, where: str | Path = "settings") -> s
     except AceError as error:
         return str(error)
     return None
+
+
+def is_number(value: Any) -> bool:
+    """Whether a raw value is a finite number (and no bool)."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_integer(value: Any) -> bool:
+    """Whether a raw value is an integer (and no bool)."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 # --- description -------------------------------------------------------------------------------------------------

@@ -12,15 +12,17 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 from ase import Atoms
+from pydantic import model_validator
 
 from aiida_aceal.ace import AceModel, AcePotential
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
+from aiida_aceal.common.settings import is_number, setting
 from aiida_aceal.uncertainty import update_active_set
 
 from .filters import ABOVE_WINDOW
@@ -31,46 +33,44 @@ from .search import SearchResult, SearchSettings, search
 Progress = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class ActiveSettings:
-    """When active exploration stops, and how it searches.
+class ActiveSettings(SearchSettings, Constraints):
+    """When active exploration stops, how it searches, and what may move: all keys in one flat mapping.
 
-    :param count: structures wanted
-    :param attempts: searches at most
-    :param gamma_lo: a structure below this grade is no find
-    :param gamma_hi: a structure above this grade is no find either (None: no limit)
-    :param patience: stop after this many searches in a row without a find: nothing is left to be found
-    :param batch: searches of one round (part of the result, unlike ``workers``)
-    :param workers: processes
+    With ``gamma_hi`` and without ``target_gamma`` (a campaign states its window only), the target is 0.9 gamma_hi, within
+    the window, so that a search does not end above it.
     """
 
-    count: int = 20
-    attempts: int = 100
-    gamma_lo: float = 2.0
-    gamma_hi: float | None = None
-    patience: int = 10
-    batch: int = 1
-    workers: int = 1
-    search: SearchSettings = field(default_factory=SearchSettings)
-    constraints: Constraints = field(default_factory=Constraints)
+    heading = "Active exploration"
 
-    def __post_init__(self) -> None:
-        for name in ("count", "attempts", "patience", "batch", "workers"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise AceError(f"{name}: {value!r} is not a positive whole number")
-        if not 1 <= self.gamma_lo <= self.search.target_gamma:
-            raise AceError(
-                f"gamma_lo: {self.gamma_lo} must lie between 1 (interpolation below it) and "
-                f"target_gamma {self.search.target_gamma}"
-            )
+    count: int = setting(20, "Structures wanted.", ge=1)
+    attempts: int = setting(100, "Searches at most.", ge=1)
+    gamma_lo: float = setting(2.0, "A structure below this grade is no find.", ge=1)
+    gamma_hi: float | None = setting(None, "A structure above this grade is no find either; null: no limit.", gt=1)
+    patience: int = setting(10, "Stop after this many searches in a row without a find.", ge=1)
+    batch: int = setting(1, "Searches of one round (part of the result, unlike workers).", ge=1)
+    workers: int = setting(1, "Processes.", ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _target(cls, values: Any) -> Any:
+        high, low = values.get("gamma_hi"), values.get("gamma_lo", cls.model_fields["gamma_lo"].default)
+        if "target_gamma" in values or not (is_number(high) and is_number(low) and high > low):
+            return values
+        target = max(0.9 * high, 0.5 * (low + high))
+        return {"target_tolerance": min(1.0, 0.9 * (high - target)), **values, "target_gamma": target}
+
+    @model_validator(mode="after")
+    def _window(self) -> ActiveSettings:
+        if self.gamma_lo > self.target_gamma:
+            raise ValueError(f"gamma_lo ({self.gamma_lo}) must not be above target_gamma ({self.target_gamma})")
         if self.gamma_hi is not None and self.gamma_hi <= self.gamma_lo:
-            raise AceError(f"gamma_hi: {self.gamma_hi} must be above gamma_lo {self.gamma_lo}")
-        if self.gamma_hi is not None and self.gamma_hi <= self.search.target_gamma:
-            raise AceError(
-                f"gamma_hi: {self.gamma_hi} must be above target_gamma {self.search.target_gamma}, else no search can "
-                "end with a find"
+            raise ValueError(f"gamma_hi ({self.gamma_hi}) must be above gamma_lo ({self.gamma_lo})")
+        if self.gamma_hi is not None and self.gamma_hi <= self.target_gamma:
+            raise ValueError(
+                f"gamma_hi ({self.gamma_hi}) must be above target_gamma ({self.target_gamma}), else no search can end "
+                "with a find"
             )
+        return self
 
 
 @dataclass
@@ -234,7 +234,7 @@ class _State:
 
 def _attempt(model: AceModel, task: tuple) -> SearchResult:
     active_set, origin, rng, settings, _ = task
-    return search(Grader(model, active_set), origin, settings.constraints, settings.search, rng)
+    return search(Grader(model, active_set), origin, settings, settings, rng)
 
 
 _WORKER: dict[str, AceModel] = {}  # one model for each worker process, set once by its initialiser

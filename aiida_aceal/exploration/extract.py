@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
+from pydantic import model_validator
 
 from aiida_aceal.ace import AceModel
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
+from aiida_aceal.common.settings import Settings, setting
 
 from .cuts import (
     Cut,
@@ -33,67 +35,48 @@ from .geometry import Constraints
 from .objective import Grader
 from .relax import Relaxation, relax_outer
 
-MODES = ("box", "cluster")
 Progress = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class ExtractSettings:
-    """How local environments are cut.
+class ExtractSettings(Settings):
+    """How local environments are cut."""
 
-    :param mode: ``box`` (periodic) or ``cluster`` (free-standing)
-    :param gamma_lo: atoms above it are cut out; all others shall end below it
-    :param max_atoms: label budget: largest cell
-    :param max_cuts: cuts of one structure, largest grades first
-    :param inner_radius: radius (A) of the sphere that is kept exactly (default: the cutoff; smaller ones change the
-        environment of the centre)
-    :param merge_radius: atoms above gamma_lo within it (A) of a centre give one cut (default: half the cutoff)
-    :param sizes: box sizes tried between the smallest and the budget
-    :param tries: best of them that are relaxed, until one succeeds
-    :param relax: relax the outer atoms
-    :param max_evaluations: of one relaxation
-    :param relax_to: relaxation ends when all others are below this fraction of gamma_lo
-    :param minimum_distance: shortest distance (A) of relaxed atoms and across the seam, for all or by pair; default:
-        the shortest of its pair in the structure, or ``overlap_fraction`` of the sum of covalent radii if less
-    :param overlap_fraction: see ``minimum_distance``
-    :param stoichiometry: ``auto`` (the formula unit of the structure, if it is a compound), ``keep``, or a formula
-    :param molecules: cut and remove whole molecules
-    :param cluster_radius: of the free cluster (A; default: inner radius + 2)
-    :param vacuum: about the free cluster (A, each side)
-    """
+    heading = "Local environments"
 
-    mode: str = "box"
-    gamma_lo: float = 2.0
-    max_atoms: int = 150
-    max_cuts: int = 10
-    inner_radius: float | None = None
-    merge_radius: float | None = None
-    sizes: int = 12
-    tries: int = 3
-    relax: bool = True
-    max_evaluations: int = 300
-    relax_to: float = 0.95
-    overlap_fraction: float = 0.7
-    minimum_distance: Any = None
-    stoichiometry: str = "auto"
-    molecules: bool = False
-    cluster_radius: float | None = None
-    vacuum: float = 8.0
+    mode: Literal["box", "cluster"] = setting("box", "Periodic box or free-standing cluster.")
+    gamma_lo: float = setting(2.0, "Atoms above it are cut out; all others shall end below it.", gt=0)
+    max_atoms: int = setting(150, "Label budget: atoms of the largest cell.", ge=1)
+    max_cuts: int = setting(10, "Cuts of one structure, largest grades first.", ge=1)
+    inner_radius: float | None = setting(
+        None, "Radius of the sphere that is kept exactly; by default the cutoff (smaller ones change the environment of "
+        "the centre).", unit="A", gt=0,
+    )  # fmt: skip
+    merge_radius: float | None = setting(
+        None, "Atoms above gamma_lo within it of a centre give one cut; by default half the cutoff.", unit="A", gt=0
+    )
+    sizes: int = setting(12, "Box sizes tried between the smallest and the budget.", ge=1)
+    tries: int = setting(3, "The best of them that are relaxed, until one succeeds.", ge=1)
+    relax: bool = setting(True, "Relax the outer atoms.")
+    max_evaluations: int = setting(300, "Evaluations of one relaxation.", ge=1)
+    relax_to: float = setting(0.95, "Relaxation ends when all others are below this fraction of gamma_lo.", gt=0, le=1)
+    overlap_fraction: float = setting(0.7, "Of the sum of covalent radii: see minimum_distance.", gt=0)
+    minimum_distance: float | dict[str, float] | None = setting(
+        None, "Shortest distance of relaxed atoms and across the seam, for all or by pair; by default the shortest of its "
+        "pair in the structure, or overlap_fraction of the sum of covalent radii if less.", unit="A", ge=0,
+    )  # fmt: skip
+    stoichiometry: str = setting(
+        "auto", "auto (the formula unit of the structure, if it is a compound), keep, or a formula such as CuI."
+    )
+    molecules: bool = setting(False, "Cut and remove whole molecules.")
+    cluster_radius: float | None = setting(
+        None, "Radius of the free cluster; by default inner radius + 2.", unit="A", gt=0
+    )
+    vacuum: float = setting(8.0, "About the free cluster, on each side.", unit="A", gt=0)
 
-    def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise AceError(f"mode: '{self.mode}' is unknown; write {' or '.join(MODES)}")
-        for name in ("max_atoms", "max_cuts", "sizes", "tries", "max_evaluations"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise AceError(f"{name}: {value!r} is not a positive whole number")
-        for name in ("gamma_lo", "inner_radius", "merge_radius", "cluster_radius", "vacuum", "overlap_fraction"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, (int, float)) and np.isfinite(value) and value > 0):
-                raise AceError(f"{name}: {value!r} is not a positive number")
-        if not 0 < self.relax_to <= 1:
-            raise AceError(f"relax_to: {self.relax_to} is a fraction of gamma_lo, between 0 and 1")
+    @model_validator(mode="after")
+    def _distances(self) -> ExtractSettings:
         minimum_distances((), self.minimum_distance)
+        return self
 
 
 @dataclass
@@ -198,7 +181,7 @@ class _Extractor:
         goal = self.settings.relax_to * self.settings.gamma_lo
         if not self.settings.relax or self.grader.inverses is None:  # local sets have no gradient
             return Relaxation(cut.atoms.copy(), before, 0, bool(before[others].max(initial=0.0) < goal))
-        rules = Constraints({"-".join(pair): limit for pair, limit in self.limits.items()})
+        rules = Constraints(minimum_distance={"-".join(pair): limit for pair, limit in self.limits.items()})
         done = relax_outer(self.grader, cut, others, goal, self.settings.max_evaluations, rules)
         members = ~others
         members[cut.centre] = False

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
 from ase.constraints import FixAtoms
+from ase.data import atomic_numbers
 from ase.geometry import get_distances
+from pydantic import field_validator, model_validator
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
+from aiida_aceal.common.settings import Settings, is_integer, is_number, setting
 
-from .distances import Pair, minimum_distances, neighbor_pairs, short_pairs
+from .distances import DEFAULT_FRACTION, Pair, minimum_distances, neighbor_pairs, short_pairs
 
 #: below this excess (A) the penalty is quadratic, so that gradient methods meet no kink
 _ROUNDING = 0.01
@@ -21,43 +24,46 @@ _ROUNDING = 0.01
 _STRAIN_LENGTH = 10.0
 
 
-@dataclass(frozen=True)
-class Constraints:
+class Constraints(Settings):
     """What may move, and how far.
 
-    :param minimum_distance: one shortest distance (A), or by pair ``{"Cu-I": 2.1}``; default from covalent radii
-    :param fraction: that default, as fraction of the sum of the covalent radii
-    :param penalty: per A of violation, in units of gamma (default 1000, as in published settings)
-    :param free: ``"all"``, atom indices, ``{"elements": ["O"]}`` or ``{"around": index, "radius": A}``; atoms held by
-        an ``ase.constraints.FixAtoms`` never move
-    :param max_displacement: largest distance (A) of a free atom from its start, or None
-    :param connected: largest distance (A) of any free atom to its nearest neighbour, or None: keeps clusters together
-    :param cell: ``"fixed"`` or ``"free"`` (symmetric strain, up to ``max_strain``)
+    Atoms held by an ``ase.constraints.FixAtoms`` never move.
     """
 
-    minimum_distance: float | Mapping[str, float] | None = None
-    fraction: float = 0.6
-    penalty: float = 1000.0
-    free: Any = "all"
-    max_displacement: float | None = None
-    connected: float | None = None
-    cell: str = "fixed"
-    max_strain: float = 0.1
+    minimum_distance: float | dict[str, float] | None = setting(
+        None, "Shortest distance, for all pairs or by pair {Cu-I: 2.1}; by default from covalent radii.", unit="A", ge=0
+    )
+    fraction: float = setting(DEFAULT_FRACTION, "That default, as fraction of the sum of the covalent radii.", ge=0)
+    penalty: float = setting(1000.0, "Penalty per A of violation, in units of gamma (as in published settings).", gt=0)
+    free: Literal["all"] | tuple[int, ...] | dict[str, Any] = setting(
+        "all", "Atoms that may move: all, indices, {elements: [O]} or {around: index, radius: A}.",
+        allowed="'all', a list of atom indices, {'elements': [...]}, or {'around': index, 'radius': A}",
+    )  # fmt: skip
+    max_displacement: float | None = setting(
+        None, "Largest distance of a free atom from its start; null: any.", unit="A", gt=0
+    )
+    connected: float | None = setting(
+        None, "Largest distance of a free atom to its nearest neighbour, which keeps clusters together.", unit="A", gt=0
+    )
+    cell: Literal["fixed", "free"] = setting("fixed", "free: the cell is strained too, up to max_strain.")
+    max_strain: float = setting(0.1, "Largest component of that strain.", gt=0)
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _distances(self) -> Constraints:
         minimum_distances((), self.minimum_distance, self.fraction)
-        if self.cell not in ("fixed", "free"):
-            raise AceError(f"cell: '{self.cell}' is unknown; write 'fixed' or 'free'")
-        for name in ("penalty", "max_displacement", "connected", "max_strain"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0):
-                raise AceError(f"{name}: {value!r} is not a positive number")
-        if self.free != "all" and not isinstance(self.free, (Mapping, Sequence, np.ndarray)):
-            raise AceError(f"free: {self.free!r} is neither 'all', a list of indices nor a mapping")
-        if isinstance(self.free, str) and self.free != "all":
-            raise AceError(f"free: '{self.free}' is unknown; write 'all', a list of indices or {{elements: [..]}}")
-        if isinstance(self.free, Mapping) and set(self.free) not in ({"elements"}, {"around", "radius"}):
-            raise AceError(f"free: {dict(self.free)!r} must have the key 'elements', or 'around' and 'radius'")
+        return self
+
+    @field_validator("free")
+    @classmethod
+    def _free(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            if set(value) == {"elements"}:
+                good = isinstance(value["elements"], (list, tuple)) and all(e in atomic_numbers for e in value["elements"])
+            else:
+                good = set(value) == {"around", "radius"} and is_integer(value["around"]) and is_number(value["radius"])
+            if not good:
+                raise ValueError("free")
+        return value
 
 
 def free_mask(atoms: Atoms, free: Any) -> np.ndarray:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from ase import Atoms
+from pydantic import model_validator
 
 from aiida_aceal.ace import AceModel
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.settings import Settings, setting
 
 from .distances import DEFAULT_FRACTION
 from .filters import ABOVE_WINDOW, CompositionFilter, DistanceFilter, DuplicateFilter, FilterChain, WindowFilter
@@ -22,45 +22,35 @@ from .objective import Grader
 Progress = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class PoolSettings:
-    """What is taken from a pool.
+class PoolSettings(Settings):
+    """What is taken from a pool."""
 
-    :param gamma_lo: structures whose largest grade is above it ...
-    :param gamma_hi: ... and below it are kept (None: no limit)
-    :param minimum_distance: shortest distance (A), for all or by pair; default from covalent radii
-    :param fraction: that default, as fraction of the sum of the covalent radii
-    :param duplicates: relative tolerance of the duplicate filter, or None for no such filter
-    :param elements: allowed elements (default: those of the potential)
-    :param required: elements that must be there
-    :param atoms: [smallest, largest] number of atoms
-    :param fractions: allowed ranges of atomic fractions, ``{"Ni": [0.2, 0.8]}``
-    :param max_candidates: keep only so many, those of the largest grade
-    :param chunk_atoms: atoms graded together; bounds the memory
-    """
+    heading = "Pool"
 
-    gamma_lo: float = 2.0
-    gamma_hi: float | None = None
-    minimum_distance: float | Mapping[str, float] | None = None
-    fraction: float = DEFAULT_FRACTION
-    duplicates: float | None = 1e-4
-    elements: Sequence[str] | None = None
-    required: Sequence[str] = ()
-    atoms: Sequence[int] | None = None
-    fractions: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    max_candidates: int | None = None
-    chunk_atoms: int = 20_000
+    gamma_lo: float = setting(2.0, "Structures whose largest grade is above it ...", ge=0)
+    gamma_hi: float | None = setting(None, "... and below it are kept; null: no limit.", gt=0)
+    minimum_distance: float | dict[str, float] | None = setting(
+        None, "Shortest distance, for all pairs or by pair {Cu-I: 2.1}; by default from covalent radii.", unit="A", ge=0
+    )
+    fraction: float = setting(DEFAULT_FRACTION, "That default, as fraction of the sum of the covalent radii.", ge=0)
+    duplicates: float | None = setting(
+        1e-4, "Relative tolerance of the duplicate filter; null: no such filter.", gt=0, lt=1
+    )
+    elements: tuple[str, ...] | None = setting(None, "Allowed elements; by default those of the potential.")
+    required: tuple[str, ...] = setting((), "Elements that must be there.")
+    atoms: tuple[int, int] | None = setting(None, "Smallest and largest number of atoms.", ge=0)
+    fractions: dict[str, tuple[float, float]] = setting(
+        {}, "Allowed ranges of atomic fractions, such as {Ni: [0.2, 0.8]}.", ge=0, le=1
+    )
+    max_candidates: int | None = setting(None, "Keep only so many, those of the largest grade.", ge=1)
+    chunk_atoms: int = setting(20_000, "Atoms graded together; bounds the memory.", ge=1)
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _filters(self) -> PoolSettings:
         self.window  # noqa: B018  (checks)
         self.composition(())
         DistanceFilter(self.minimum_distance, self.fraction)
-        if self.duplicates is not None:
-            DuplicateFilter(self.duplicates)
-        for name in ("max_candidates", "chunk_atoms"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise AceError(f"{name}: {value!r} is not a positive whole number")
+        return self
 
     @property
     def window(self) -> WindowFilter:
@@ -72,7 +62,7 @@ class PoolSettings:
         return CompositionFilter(
             self.elements if self.elements is not None else (known or None),
             self.required,
-            None if self.atoms is None else tuple(self.atoms),  # type: ignore[arg-type]
+            self.atoms,
             self.fractions,
         )
 

@@ -112,7 +112,7 @@ def relax_outer(
     if not outer or not mask.any():
         gamma = grader.gamma(cut.atoms)
         return Relaxation(cut.atoms.copy(), gamma, 1, bool(gamma[mask].max(initial=0.0) < goal))
-    rules = Constraints(rules.minimum_distance, rules.fraction, _PENALTY, outer, rules.max_displacement)
+    rules = rules.replace(penalty=_PENALTY, free=outer, connected=None, cell="fixed")
     run = _Relaxing(grader, cut, mask, goal, max_evaluations, rules)
     x = np.zeros(run.coordinates.size)
     with suppress(_Done), threadpool_limits(limits=1, user_api="blas"):

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from ase import Atoms
+from pydantic import model_validator
 from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
+from aiida_aceal.common.settings import Settings, setting
 
 from .geometry import Constraints, Coordinates
 from .objective import Grader
 
-METHODS = ("nelder-mead", "gradient")
 #: penalty (units of gamma at 1000 per A) taken as "constraints obeyed": 0.001 A of violation
 _FEASIBLE = 0.05
 _FLOOR = 1e-12
@@ -29,45 +31,29 @@ _LARGEST_SCALE = 20.0
 _ABSURD = 1e9  # value of a structure that cannot be evaluated: two atoms at one place
 
 
-@dataclass(frozen=True)
-class SearchSettings:
-    """How one search runs.
+class SearchSettings(Settings):
+    """How one search runs."""
 
-    :param method: ``nelder-mead`` (PRM 7, 043801, V.C) or ``gradient`` (L-BFGS on the smooth maximum)
-    :param target_gamma: grade to reach
-    :param target_tolerance: half width of the window about it, or None: any grade of at least ``target_gamma``
-    :param max_evaluations: evaluations of one start
-    :param step: size (A) of the first simplex
-    :param shake: standard deviation (A) of the random displacements of each start
-    :param starts: shaken starts of one attempt; the first that reaches the target ends it
-    :param power: p of the smooth maximum
-    """
+    method: Literal["nelder-mead", "gradient"] = setting(
+        "nelder-mead", "nelder-mead (PRM 7, 043801, V.C) or gradient (L-BFGS on the smooth maximum)."
+    )
+    target_gamma: float = setting(15.0, "Grade to reach; 1 is where extrapolation begins.", gt=1)
+    target_tolerance: float | None = setting(
+        1.0, "Half width of the window about it; null: any grade of at least target_gamma.", gt=0
+    )
+    max_evaluations: int = setting(400, "Evaluations of one start.", ge=1)
+    step: float = setting(0.3, "Size of the first simplex.", unit="A", gt=0)
+    shake: float = setting(0.1, "Standard deviation of the random displacements of each start.", unit="A", ge=0)
+    starts: int = setting(20, "Shaken starts of one attempt; the first that reaches the target ends it.", ge=1)
+    power: float = setting(64.0, "p of the smooth maximum.", ge=2)
 
-    method: str = "nelder-mead"
-    target_gamma: float = 15.0
-    target_tolerance: float | None = 1.0
-    max_evaluations: int = 400
-    step: float = 0.3
-    shake: float = 0.1
-    starts: int = 20
-    power: float = 64.0
-
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise AceError(f"method: '{self.method}' is unknown; write {' or '.join(METHODS)}")
-        if not self.target_gamma > 1:
-            raise AceError(f"target_gamma: {self.target_gamma} must be above 1, where extrapolation begins")
-        if self.target_tolerance is not None and not 0 < self.target_tolerance < self.target_gamma:
-            raise AceError(f"target_tolerance: {self.target_tolerance} must lie between 0 and target_gamma")
-        for name in ("max_evaluations", "starts"):
-            if (
-                isinstance(getattr(self, name), bool)
-                or not isinstance(getattr(self, name), int)
-                or getattr(self, name) < 1
-            ):
-                raise AceError(f"{name}: {getattr(self, name)!r} is not a positive whole number")
-        if not (self.step > 0 and self.shake >= 0 and self.power >= 2):
-            raise AceError("step must be positive, shake zero or larger, power at least 2")
+    @model_validator(mode="after")
+    def _tolerance(self) -> SearchSettings:
+        if self.target_tolerance is not None and self.target_tolerance >= self.target_gamma:
+            raise ValueError(
+                f"target_tolerance ({self.target_tolerance}) must be below target_gamma ({self.target_gamma})"
+            )
+        return self
 
     @property
     def window(self) -> tuple[float, float]:
