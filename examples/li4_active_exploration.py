@@ -33,8 +33,6 @@ from aiida_aceal.ace import AceModel, AcePotential, build_potential
 from aiida_aceal.exploration import generate
 from aiida_aceal.exploration.active import ActiveSettings, explore_active
 from aiida_aceal.exploration.distances import minimum_distances, too_short
-from aiida_aceal.exploration.geometry import Constraints
-from aiida_aceal.exploration.search import SearchSettings
 from aiida_aceal.fitting import fit_linear
 from aiida_aceal.uncertainty import ActiveSet, build_active_set, update_active_set
 
@@ -143,15 +141,14 @@ def explored(
             patience=10,
             batch=max(2, workers),
             workers=workers,
-            search=SearchSettings(
-                method=method,
-                target_gamma=3 * gamma_lo,
-                target_tolerance=None,
-                starts=2,
-                max_evaluations=250,
-                shake=0.2,
-            ),
-            constraints=Constraints(minimum_distance=SHORTEST, connected=BOND),
+            method=method,
+            target_gamma=3 * gamma_lo,
+            target_tolerance=None,
+            starts=2,
+            max_evaluations=250,
+            shake=0.2,
+            minimum_distance=SHORTEST,
+            connected=BOND,
         )
         starts = grown(initial, 200, np.random.default_rng([seed, number]))
         result = explore_active(potential, active_set, starts, settings, seed=100 * seed + number)

@@ -10,16 +10,18 @@ from aiida.engine import CalcJobProcessSpec
 
 from aiida_aceal.calculations.explore_base import STRUCTURES_FILE, AceExploreCalculation
 from aiida_aceal.calculations.worker_base import configurations_port, n_threads, seed_port, write_set
+from aiida_aceal.exploration.active import ActiveSettings
 
 
 class AceExploreActiveCalculation(AceExploreCalculation):
     """Active exploration (Lysogorskiy et al., Phys. Rev. Materials 7, 043801 (2023), Sec. V.C).
 
     All cores of the job search at once; the result does not depend on how many there are. Without ``target_gamma`` in
-    ``settings`` the target follows from the window (:func:`aiida_aceal.exploration.settings.target_in_window`).
+    ``settings`` the target follows from the window (:func:`aiida_aceal.exploration.search.target_in_window`).
     """
 
     _MODE = "active"
+    _MODEL = ActiveSettings
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:
@@ -27,13 +29,6 @@ class AceExploreActiveCalculation(AceExploreCalculation):
         super().define(spec)
         configurations_port(spec, "Where searches start.")
         seed_port(spec)
-
-    @classmethod
-    def read_settings(cls, values: Mapping[str, Any]) -> Any:
-        """Checked settings of active exploration."""
-        from aiida_aceal.exploration.settings import active_settings
-
-        return active_settings(values)
 
     @classmethod
     def check_settings(cls, inputs: Mapping[str, Any]) -> str | None:

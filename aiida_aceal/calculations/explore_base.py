@@ -9,7 +9,6 @@ import yaml
 from aiida.common.folders import Folder
 from aiida.engine import CalcJobProcessSpec
 
-from aiida_aceal.ace.errors import AceError
 from aiida_aceal.calculations.worker_base import (
     ACTIVE_SET_FILE,
     POTENTIAL_FILE,
@@ -51,24 +50,15 @@ class AceExploreCalculation(AceWorkerCalculation):
         )
 
     @classmethod
-    def read_settings(cls, values: Mapping[str, Any]) -> Any:
-        """Settings object of the mode; raises AceError."""
-        raise NotImplementedError
-
-    @classmethod
     def check_settings(cls, inputs: Mapping[str, Any]) -> str | None:
         """What the worker would refuse, found before anything runs."""
-        from aiida_aceal.worker.explore import FILE_KEYS
+        from aiida_aceal.worker.explore_files import ActiveFile, PoolFile
 
         values = inputs["settings"].get_dict() if inputs.get("settings") is not None else {}
         for key in values:
-            if key in FILE_KEYS:
+            if key not in cls._MODEL.model_fields and key in {**ActiveFile.model_fields, **PoolFile.model_fields}:
                 return f"settings: '{key}' is filled by the CalcJob; use its input of that name"
-        try:
-            cls.read_settings(values)
-        except AceError as error:
-            return str(error)
-        return None
+        return super().check_settings(inputs)
 
     def structures(self, folder: Folder) -> dict[str, Any]:
         """Write structures; returns what else the settings file needs."""

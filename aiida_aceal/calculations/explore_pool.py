@@ -13,11 +13,23 @@ from aiida.engine import CalcJobProcessSpec
 
 from aiida_aceal.calculations.explore_base import STRUCTURES_FILE, AceExploreCalculation
 from aiida_aceal.calculations.worker_base import dataset_port, write_set, write_union
+from aiida_aceal.common.settings import setting
 from aiida_aceal.data.dataset import ConfigurationsData
+from aiida_aceal.exploration.pool import PoolSettings
 
 KNOWN_FILE = "known.extxyz"
 #: key of ``settings`` that names the files of a remote pool
 FILES_KEY = "pool_files"
+
+
+class PoolJobSettings(PoolSettings):
+    """What is taken from a pool, and which files of a remote folder make it up."""
+
+    heading = "Pool: `settings` of `aceal.explore.pool`"
+
+    pool_files: tuple[str, ...] | None = setting(
+        None, "Files of the remote folder that make up the pool.", items=(1, None)
+    )
 
 
 class AceExplorePoolCalculation(AceExploreCalculation):
@@ -28,6 +40,7 @@ class AceExplorePoolCalculation(AceExploreCalculation):
     """
 
     _MODE = "pool"
+    _MODEL = PoolJobSettings
     _OWN_KEYS = (FILES_KEY,)
 
     @classmethod
@@ -40,13 +53,6 @@ class AceExplorePoolCalculation(AceExploreCalculation):
             help="The pool: a node, a file, or a remote folder.",
         )
         dataset_port(spec, "known", required=False, text="What is known already; equal structures are dropped.")
-
-    @classmethod
-    def read_settings(cls, values: Mapping[str, Any]) -> Any:
-        """Checked settings of pool grading."""
-        from aiida_aceal.exploration.settings import pool_settings
-
-        return pool_settings({key: value for key, value in values.items() if key != FILES_KEY})
 
     @classmethod
     def check_elements(cls, inputs: Mapping[str, Any]) -> str | None:
@@ -62,7 +68,7 @@ class AceExplorePoolCalculation(AceExploreCalculation):
         names = (inputs["settings"].get_dict() if inputs.get("settings") is not None else {}).get(FILES_KEY)
         pool = inputs.get("configurations")
         if isinstance(pool, orm.RemoteData):
-            if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+            if names is None:
                 return f"settings: `{FILES_KEY}` must list the files of the remote folder that make up the pool"
             if any(PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts for name in names):
                 return f"settings: `{FILES_KEY}` must be paths inside the remote folder"

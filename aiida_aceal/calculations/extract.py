@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import yaml
 from aiida.common.folders import Folder
 from aiida.engine import CalcJobProcessSpec
 
-from aiida_aceal.ace.errors import AceError
 from aiida_aceal.calculations.worker_base import (
     ACTIVE_SET_FILE,
     POTENTIAL_FILE,
@@ -22,6 +18,7 @@ from aiida_aceal.calculations.worker_base import (
     write_set,
 )
 from aiida_aceal.data.dataset import ConfigurationsData
+from aiida_aceal.exploration.extract import ExtractSettings
 
 INPUT_FILE = "structures.extxyz"
 SETTINGS_FILE = "settings.yaml"
@@ -38,6 +35,7 @@ class AceExtractCalculation(AceWorkerCalculation):
     _SUBCOMMAND = "extract"
     _PARSER = "aceal.extract"
     _OUTPUTS = (CELLS_FILE,)
+    _MODEL = ExtractSettings
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:
@@ -53,17 +51,6 @@ class AceExtractCalculation(AceWorkerCalculation):
             required=False,
             help="The cells, with gamma of each atom; absent if no atom is above gamma_lo.",
         )
-
-    @classmethod
-    def check_settings(cls, inputs: Mapping[str, Any]) -> str | None:
-        """What the worker would refuse, found before anything runs."""
-        from aiida_aceal.exploration.settings import extract_settings
-
-        try:
-            extract_settings(inputs["settings"].get_dict() if inputs.get("settings") is not None else {})
-        except AceError as error:
-            return str(error)
-        return None
 
     def write_inputs(self, folder: Folder) -> list[str]:
         """Configurations and settings."""

@@ -12,6 +12,7 @@ from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
 from aiida.engine import CalcJob, CalcJobProcessSpec
 
+from aiida_aceal.common.settings import Settings, check
 from aiida_aceal.data.active_set import ActiveSetData
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.potential import AcePotentialData
@@ -40,6 +41,8 @@ class AceWorkerCalculation(CalcJob):
     _OUTPUTS: tuple[str, ...] = ()
     #: key of ``settings`` -> command line option; subclasses that write a settings file leave it empty
     _SETTINGS: Mapping[str, str] = {}
+    #: declaration of ``settings``, checked at submission
+    _MODEL: type[Settings] | None = None
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:
@@ -65,8 +68,8 @@ class AceWorkerCalculation(CalcJob):
     @classmethod
     def validate_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
         """First thing that is wrong with the inputs together, or ``None``."""
-        for check in (cls.check_settings, cls.check_elements, check_active_set):
-            message = check(inputs)
+        for find_fault in (cls.check_settings, cls.check_elements, check_active_set):
+            message = find_fault(inputs)
             if message:
                 return message
         return None
@@ -78,8 +81,10 @@ class AceWorkerCalculation(CalcJob):
 
     @classmethod
     def check_settings(cls, inputs: Mapping[str, Any]) -> str | None:
-        """Unknown keys of ``settings``, with the nearest known one."""
+        """What ``settings`` may not be: the worker refuses the same things with the same words."""
         settings = inputs.get("settings")
+        if cls._MODEL is not None:
+            return check(cls._MODEL, settings.get_dict() if settings is not None else {}, "settings")
         if settings is None or not cls._SETTINGS:
             return None
         return unknown_keys(settings.get_dict(), cls._SETTINGS)

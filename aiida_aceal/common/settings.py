@@ -49,7 +49,10 @@ from .errors import AceError
 from .setting_values import coerced, extra_of, sections_in, within_bounds
 from .setting_words import bounds_text, error_message, nearest, shown, type_text, unknown_key
 
-__all__ = ("Row", "Settings", "build", "check", "describe", "is_integer", "is_number", "models", "nearest", "section", "setting")
+__all__ = (
+    "Row", "Settings", "build", "check", "describe", "is_integer", "is_number", "models", "nearest", "section",
+    "setting",
+)  # fmt: skip
 
 S = TypeVar("S", bound="Settings")
 Self = TypeVar("Self", bound="Settings")
@@ -201,6 +204,12 @@ class Row:
     bounds: str
     help: str
     hint: Any
+
+    @property
+    def text(self) -> str:
+        """Meaning, unit and bounds in one line."""
+        more = [part for part in (self.type, self.unit, self.bounds) if part]
+        return f"{self.help} [{'; '.join(more)}]"
 
     @property
     def default_text(self) -> str:

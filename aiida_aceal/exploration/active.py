@@ -28,7 +28,7 @@ from aiida_aceal.uncertainty import update_active_set
 from .filters import ABOVE_WINDOW
 from .geometry import Constraints
 from .objective import Grader
-from .search import SearchResult, SearchSettings, search
+from .search import SearchResult, SearchSettings, search, target_in_window
 
 Progress = Callable[[str], None]
 
@@ -36,8 +36,8 @@ Progress = Callable[[str], None]
 class ActiveSettings(SearchSettings, Constraints):
     """When active exploration stops, how it searches, and what may move: all keys in one flat mapping.
 
-    With ``gamma_hi`` and without ``target_gamma`` (a campaign states its window only), the target is 0.9 gamma_hi, within
-    the window, so that a search does not end above it.
+    With ``gamma_hi`` and without ``target_gamma`` (a campaign states its window only) the target is that of
+    :func:`~aiida_aceal.exploration.search.target_in_window`.
     """
 
     heading = "Active exploration"
@@ -56,8 +56,8 @@ class ActiveSettings(SearchSettings, Constraints):
         high, low = values.get("gamma_hi"), values.get("gamma_lo", cls.model_fields["gamma_lo"].default)
         if "target_gamma" in values or not (is_number(high) and is_number(low) and high > low):
             return values
-        target = max(0.9 * high, 0.5 * (low + high))
-        return {"target_tolerance": min(1.0, 0.9 * (high - target)), **values, "target_gamma": target}
+        target, tolerance = target_in_window(low, high)
+        return {"target_tolerance": tolerance, **values, "target_gamma": target}
 
     @model_validator(mode="after")
     def _window(self) -> ActiveSettings:

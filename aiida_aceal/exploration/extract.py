@@ -48,8 +48,8 @@ class ExtractSettings(Settings):
     max_atoms: int = setting(150, "Label budget: atoms of the largest cell.", ge=1)
     max_cuts: int = setting(10, "Cuts of one structure, largest grades first.", ge=1)
     inner_radius: float | None = setting(
-        None, "Radius of the sphere that is kept exactly; by default the cutoff (smaller ones change the environment of "
-        "the centre).", unit="A", gt=0,
+        None, "Radius of the sphere that is kept exactly; by default the cutoff (a smaller one changes the environment "
+        "of the centre).", unit="A", gt=0,
     )  # fmt: skip
     merge_radius: float | None = setting(
         None, "Atoms above gamma_lo within it of a centre give one cut; by default half the cutoff.", unit="A", gt=0
@@ -61,8 +61,8 @@ class ExtractSettings(Settings):
     relax_to: float = setting(0.95, "Relaxation ends when all others are below this fraction of gamma_lo.", gt=0, le=1)
     overlap_fraction: float = setting(0.7, "Of the sum of covalent radii: see minimum_distance.", gt=0)
     minimum_distance: float | dict[str, float] | None = setting(
-        None, "Shortest distance of relaxed atoms and across the seam, for all or by pair; by default the shortest of its "
-        "pair in the structure, or overlap_fraction of the sum of covalent radii if less.", unit="A", ge=0,
+        None, "Shortest distance of relaxed atoms and across the seam, for all or by pair; by default the shortest of "
+        "its pair in the structure, or overlap_fraction of the sum of covalent radii if less.", unit="A", ge=0,
     )  # fmt: skip
     stoichiometry: str = setting(
         "auto", "auto (the formula unit of the structure, if it is a compound), keep, or a formula such as CuI."

@@ -58,7 +58,9 @@ class Constraints(Settings):
     def _free(cls, value: Any) -> Any:
         if isinstance(value, Mapping):
             if set(value) == {"elements"}:
-                good = isinstance(value["elements"], (list, tuple)) and all(e in atomic_numbers for e in value["elements"])
+                good = isinstance(value["elements"], (list, tuple)) and all(
+                    e in atomic_numbers for e in value["elements"]
+                )
             else:
                 good = set(value) == {"around", "radius"} and is_integer(value["around"]) and is_number(value["radius"])
             if not good:

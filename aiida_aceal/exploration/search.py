@@ -158,6 +158,19 @@ class _Run:
         return sign * ratio + penalty, sign / smooth.value * gradient + slope
 
 
+def target_in_window(gamma_lo: float, gamma_hi: float) -> tuple[float, float]:
+    """Target of a search and its tolerance for a window of grades: the one rule, whoever starts the search.
+
+    The default target of :class:`SearchSettings`, but at most 0.9 ``gamma_hi``, so that a search does not end above the
+    window; the middle of a window that lies above that. All grades within the tolerance lie inside the window.
+    """
+    default = SearchSettings()
+    target = min(default.target_gamma, 0.9 * gamma_hi)
+    if target <= gamma_lo:
+        target = 0.5 * (gamma_lo + gamma_hi)
+    return target, min(default.target_tolerance or 1.0, 0.9 * (gamma_hi - target), 0.9 * (target - gamma_lo))
+
+
 def search(
     grader: Grader, start: Atoms, constraints: Constraints, settings: SearchSettings, rng: np.random.Generator
 ) -> SearchResult:

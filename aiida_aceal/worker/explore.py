@@ -9,12 +9,8 @@ from typing import Any
 
 import click
 
-MODES = ("active", "pool")
-#: keys of the settings file that are not settings of the exploration itself
-FILE_KEYS = {
-    "mode", "potential", "active_set", "structures", "known", "output", "active_set_output", "report", "seed",
-    "energy_key", "forces_key", "stress_key",
-}  # fmt: skip
+#: mode -> model of its settings file
+MODES = {"active": "ActiveFile", "pool": "PoolFile"}
 
 
 @click.command()
@@ -43,36 +39,52 @@ def command(settings: Path, report_file: Path | None) -> None:
     """
     plan = read_plan(settings)
     if report_file is not None:
-        plan["report"] = str(report_file)
+        plan = plan.replace(report=str(report_file))
     report = run(plan)
-    if plan.get("report"):
-        Path(plan["report"]).write_text(json.dumps(report, indent=1), encoding="utf-8")
+    if plan.report:
+        Path(plan.report).write_text(json.dumps(report, indent=1), encoding="utf-8")
     click.echo(f"{report['n_candidates']} candidates, largest gamma {report['max_gamma']:.3g}")
 
 
 def _show_keys(context: click.Context, wanted: bool) -> None:
     if not wanted:
         return
-    from aiida_aceal.exploration.pool import PoolSettings
-    from aiida_aceal.exploration.settings import active_keys, keys
+    from aiida_aceal.common.settings import describe
+    from aiida_aceal.worker import explore_files
 
-    for mode, known in (("active", active_keys()), ("pool", keys(PoolSettings))):
+    for mode, name in MODES.items():
         click.echo(f"mode: {mode}")
-        for name, default in known.items():
-            click.echo(f"  {name}: {json.dumps(default, default=dict)}")
+        for row in describe(getattr(explore_files, name)):
+            if row.key != "mode":
+                click.echo(f"  {row.key}: {row.default_text}  # {row.text}")
     context.exit()
 
 
-def read_plan(path: Path) -> dict[str, Any]:
-    """Checked content of the settings file; ``settings`` holds the settings object of its mode.
+def read_plan(path: Path) -> Any:
+    """Checked content of the settings file: an ``ActiveFile`` or a ``PoolFile``.
 
     :raises AceError: missing or malformed file, unknown or missing keys, wrong values.
+    """
+    from aiida_aceal.ace import AceError
+    from aiida_aceal.common.settings import build, nearest
+    from aiida_aceal.worker import explore_files
+
+    data = read_yaml(path, "explore")
+    if data.get("mode") not in MODES:
+        raise AceError(
+            f"{path}: mode: must be 'active' or 'pool', found {data.get('mode')!r}; {nearest(data.get('mode'), MODES)}"
+        )
+    return build(getattr(explore_files, MODES[data["mode"]]), data, path)
+
+
+def read_yaml(path: Path, command: str) -> dict[str, Any]:
+    """The mapping in a settings file.
+
+    :raises AceError: missing or malformed file
     """
     import yaml
 
     from aiida_aceal.ace import AceError
-    from aiida_aceal.exploration.initial import suggest
-    from aiida_aceal.exploration.settings import active_keys, active_settings, keys, pool_settings
 
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -81,81 +93,55 @@ def read_plan(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise AceError(f"{path}: is not valid YAML ({error})") from error
     if not isinstance(data, dict):
-        raise AceError(f"{path}: expected a mapping of settings; see aceal-worker explore --help")
-    if data.get("mode") not in MODES:
-        raise AceError(f"{path}: mode is {data.get('mode')!r}; write 'active' or 'pool'")
-    known = set(active_keys()) if data["mode"] == "active" else set(_pool_keys(keys))
-    for key in data:
-        if key not in FILE_KEYS | known:
-            raise AceError(
-                f"{path}: unknown key '{key}' in mode {data['mode']}: {suggest(str(key), FILE_KEYS | known)}"
-            )
-    for key in ("potential", "active_set", "structures", "output"):
-        if not data.get(key):
-            raise AceError(f"{path}: '{key}' is missing; see aceal-worker explore --help")
-    plan = {key: value for key, value in data.items() if key in FILE_KEYS}
-    for key in ("structures", "known"):
-        value = plan.get(key) or []
-        plan[key] = [value] if isinstance(value, str) else list(value)
-    make = active_settings if data["mode"] == "active" else pool_settings
-    try:
-        plan["settings"] = make({key: value for key, value in data.items() if key not in FILE_KEYS})
-    except AceError as error:
-        raise AceError(f"{path}: {error}") from error
-    return plan
+        raise AceError(f"{path}: expected a mapping of settings; see aceal-worker {command} --help")
+    return data
 
 
-def _pool_keys(keys: Any) -> dict[str, Any]:
-    from aiida_aceal.exploration.pool import PoolSettings
-
-    return keys(PoolSettings)
-
-
-def run(plan: dict[str, Any]) -> dict[str, Any]:
+def run(plan: Any) -> dict[str, Any]:
     """Explore as planned; writes the candidates (and the active set) and returns the report."""
     from aiida_aceal.ace import AceModel, AcePotential
     from aiida_aceal.exploration.formats import refuse_pickle
     from aiida_aceal.uncertainty.active_set import ActiveSet
 
-    potential = AcePotential.read(plan["potential"])
-    active_set = ActiveSet.load(plan["active_set"], potential)
-    for path in [*plan["structures"], *plan["known"]]:
+    potential = AcePotential.read(plan.potential)
+    active_set = ActiveSet.load(plan.active_set, potential)
+    for path in [*plan.listed("structures"), *(plan.listed("known") if plan.mode == "pool" else [])]:
         refuse_pickle(path)
-    if plan["mode"] == "active":
+    if plan.mode == "active":
         return _active(plan, potential, active_set)
     return _pool(plan, AceModel(potential), active_set)
 
 
-def _frames(plan: dict[str, Any], paths: list[str]) -> Any:
+def _frames(plan: Any, paths: list[str]) -> Any:
     from aiida_aceal.worker.files import iter_configurations
 
     for path in paths:
-        frames = iter_configurations(path, plan.get("energy_key"), plan.get("forces_key"), plan.get("stress_key"))
+        frames = iter_configurations(path, plan.energy_key, plan.forces_key, plan.stress_key)
         for index, atoms in enumerate(frames):
             atoms.info.setdefault("source", f"{Path(path).name}#{index}")
             yield atoms
 
 
-def _active(plan: dict[str, Any], potential: Any, active_set: Any) -> dict[str, Any]:
+def _active(plan: Any, potential: Any, active_set: Any) -> dict[str, Any]:
     from aiida_aceal.exploration.active import explore_active
     from aiida_aceal.worker.files import write_configurations
 
-    starts = list(_frames(plan, plan["structures"]))
+    starts = list(_frames(plan, plan.listed("structures")))
     for atoms in starts:
         atoms.calc = None
-    result = explore_active(potential, active_set, starts, plan["settings"], plan.get("seed", 0), _say)
-    write_configurations(plan["output"], result.candidates)
-    if plan.get("active_set_output"):
-        result.active_set.save(plan["active_set_output"])
+    result = explore_active(potential, active_set, starts, plan, plan.seed, _say)
+    write_configurations(plan.output, result.candidates)
+    if plan.active_set_output:
+        result.active_set.save(plan.active_set_output)
     return result.report
 
 
-def _pool(plan: dict[str, Any], model: Any, active_set: Any) -> dict[str, Any]:
+def _pool(plan: Any, model: Any, active_set: Any) -> dict[str, Any]:
     from aiida_aceal.exploration.pool import PoolSearch
     from aiida_aceal.worker.files import write_configurations
 
-    search = PoolSearch(model, active_set, plan["settings"], _frames(plan, plan["known"]), _say)
-    write_configurations(plan["output"], search(_frames(plan, plan["structures"])))
+    search = PoolSearch(model, active_set, plan, _frames(plan, plan.listed("known")), _say)
+    write_configurations(plan.output, search(_frames(plan, plan.listed("structures"))))
     return search.report()
 
 

@@ -30,15 +30,15 @@ def command(potential, active_set, data, output, settings_file, report_file, **o
     Structures of at most max_atoms atoms are passed on as they are (graded), if any atom is above gamma_lo.
     """
     from aiida_aceal.ace import AceError, AceModel, AcePotential
-    from aiida_aceal.exploration.extract import extract_environments
+    from aiida_aceal.common.settings import build
+    from aiida_aceal.exploration.extract import ExtractSettings, extract_environments
     from aiida_aceal.exploration.objective import Grader
-    from aiida_aceal.exploration.settings import extract_settings
     from aiida_aceal.uncertainty.active_set import ActiveSet
     from aiida_aceal.worker.files import check_elements, iter_configurations, write_configurations
 
     values = _settings_of(settings_file) if settings_file is not None else {}
     values.update({name: value for name, value in options.items() if value is not None})
-    settings = extract_settings(values)
+    settings = build(ExtractSettings, values, settings_file or "settings")
     pot = AcePotential.read(potential)
     aset = ActiveSet.load(active_set, pot)
     model = AceModel(pot)

@@ -20,8 +20,8 @@ _EXTRACT = {"max_cuts": 3}
 
 def check_large(values: Mapping[str, Any]) -> str | None:
     """What is wrong with the settings of :data:`LARGE`, or ``None``."""
-    from aiida_aceal.ace.errors import AceError
-    from aiida_aceal.exploration.settings import extract_settings
+    from aiida_aceal.common.settings import check
+    from aiida_aceal.exploration.extract import ExtractSettings
 
     given = {**LARGE, **values}
     for key in ("max_label_atoms", "max_cut_candidates"):
@@ -36,11 +36,7 @@ def check_large(values: Mapping[str, Any]) -> str | None:
     for key, instead in (("max_atoms", "max_label_atoms"), ("gamma_lo", "the window")):
         if key in own:
             return f"extract: leave `{key}` out; it comes from {instead}"
-    try:
-        extract_settings({**_EXTRACT, **own})
-    except AceError as error:
-        return f"extract: {error}"
-    return None
+    return check(ExtractSettings, {**_EXTRACT, **own}, "extract")
 
 
 @calcfunction

@@ -15,6 +15,8 @@ import yaml
 from aceal_text import block, cell, code, default_text, first_sentence, table
 from pydantic import BaseModel
 
+from aiida_aceal.common.settings import Settings, describe
+
 #: classes whose fields are the keys of some `settings`: module, class, heading
 SETTINGS = (
     ("aiida_aceal.lammps.deck", "MDSettings", "One MD run: `settings` of `aceal.lammps`"),
@@ -31,8 +33,6 @@ SETTINGS = (
     ("aiida_aceal.selection.compare", "CurveSettings", "Learning curves of selection strategies"),
     ("aiida_aceal.selection.indicators", "IndicatorSettings", "Comparison of indicators of uncertainty"),
     ("aiida_aceal.exploration.active", "ActiveSettings", "Active exploration"),
-    ("aiida_aceal.exploration.search", "SearchSettings", "Active exploration: the search"),
-    ("aiida_aceal.exploration.geometry", "Constraints", "Active exploration: constraints"),
     ("aiida_aceal.exploration.pool", "PoolSettings", "Pool"),
     ("aiida_aceal.exploration.extract", "ExtractSettings", "Local environments"),
 )
@@ -190,6 +190,15 @@ def _walkers() -> str:
     )
 
 
+def settings_table(model: type[Settings]) -> str:
+    """All keys of a model, those of its sections dotted."""
+    rows = [
+        (code(row.key), row.type, row.unit, code(row.default_text), code(row.bounds) if row.bounds else "", row.help)
+        for row in describe(model)
+    ]
+    return table(("key", "type", "unit", "default", "bounds", "meaning"), rows)
+
+
 def settings_page() -> str:
     """Keys of settings, from the dataclasses that read them."""
     parts = ["# Settings\n", "Read from the classes that check them. Unknown keys are errors everywhere.\n", _walkers()]
@@ -197,6 +206,11 @@ def settings_page() -> str:
         try:
             kind = getattr(importlib.import_module(module), name)
         except (ModuleNotFoundError, AttributeError):
+            continue
+        if issubclass(kind, Settings):
+            parts.append(f"(settings-{name.lower()})=\n## {heading}\n")
+            parts.append(cell((inspect.getdoc(kind) or "").split("\n\n")[0]) + "\n")
+            parts.append(settings_table(kind))
             continue
         hints = typing.get_type_hints(kind)
         prose, fields = split_docstring(inspect.getdoc(kind) or "")

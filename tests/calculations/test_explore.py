@@ -11,6 +11,7 @@ from ase.build import bulk
 
 from aiida_aceal.ace import AceModel
 from aiida_aceal.calculations.explore_active import AceExploreActiveCalculation
+from aiida_aceal.common.settings import build
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.worker.files import write_configurations
 
@@ -60,12 +61,12 @@ def test_the_job_aims_where_the_worker_aims(run, cu_configurations, tmp_path):
     text = "mode: active\npotential: p\nactive_set: a\nstructures: [s]\noutput: o\n"
     for window in ({"gamma_lo": 2.0, "gamma_hi": 10.0}, {"gamma_lo": 2.0, "gamma_hi": 25.0}, {"gamma_hi": 100.0}, {}):
         path.write_text(text + "".join(f"{key}: {value}\n" for key, value in window.items()))
-        alone = read_plan(path)["settings"].search
-        assert AceExploreActiveCalculation.read_settings(window).search == alone
+        alone = read_plan(path)
+        assert build(AceExploreActiveCalculation._MODEL, window).window == alone.window
     inputs = {"configurations": cu_configurations(1), "settings": {"gamma_hi": 10.0, "attempts": 1}, "seed": 1}
     _, node = run("aceal.explore.active", **inputs)
     path.write_text(node.base.repository.get_object_content("settings.yaml"))
-    assert read_plan(path)["settings"].search.target_gamma == 9.0
+    assert read_plan(path).target_gamma == 9.0
 
 
 def test_active_settings(run, cu_configurations):

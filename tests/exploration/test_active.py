@@ -1,22 +1,20 @@
 """Active exploration: targets, constraints, growth of the active set, reproducibility."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from ase.build import add_adsorbate, bulk, fcc111
 from ase.constraints import FixAtoms
 
 from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.settings import build
 from aiida_aceal.exploration.active import ActiveSettings, explore_active
 from aiida_aceal.exploration.distances import shortest
 from aiida_aceal.exploration.geometry import Constraints
 from aiida_aceal.exploration.initial import generate
 from aiida_aceal.exploration.objective import Grader
 from aiida_aceal.exploration.search import SearchSettings, search
-from aiida_aceal.exploration.settings import active_settings
 
-LITHIUM = Constraints(minimum_distance=2.2, connected=4.0)
+LITHIUM = {"minimum_distance": 2.2, "connected": 4.0}
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +23,8 @@ def starts():
 
 
 def _settings(method="nelder-mead", **changes):
-    details = {"starts": 2, "max_evaluations": 250, **changes.pop("search", {})}
-    base = ActiveSettings(count=4, attempts=8, constraints=LITHIUM, search=SearchSettings(method=method, **details))
-    return replace(base, **changes)
+    values = {"count": 4, "attempts": 8, "starts": 2, "max_evaluations": 250, "method": method, **LITHIUM, **changes}
+    return ActiveSettings(**values)
 
 
 @pytest.mark.parametrize("method", ["nelder-mead", "gradient"])
@@ -58,9 +55,8 @@ def test_li4_from_li2_and_li3(lithium, starts, method):
 def test_nothing_in_the_window_but_above_it(lithium, starts):
     """A young active set grades every Li4 far above the window: the least extrapolating ones are kept."""
     potential, model, aset, _ = lithium
-    search = SearchSettings(target_gamma=2.005, target_tolerance=1e-3, max_evaluations=8, starts=1)
-    settings = replace(_settings(search={"target_gamma": 3.0}), gamma_lo=2.0, search=search, attempts=6, batch=2)
-    settings = replace(settings, gamma_hi=2.01)
+    search = {"target_gamma": 2.005, "target_tolerance": 1e-3, "max_evaluations": 8, "starts": 1}
+    settings = _settings(gamma_lo=2.0, gamma_hi=2.01, attempts=6, batch=2, **search)
     result = explore_active(potential, aset, starts, settings, seed=3)
     assert 1 <= len(result.candidates) <= 3
     assert all(atoms.info["above_window"] for atoms in result.candidates)
@@ -77,7 +73,7 @@ def test_target_window_is_met(lithium, starts):
     _, model, aset, _ = lithium
     for method in ("nelder-mead", "gradient"):
         settings = SearchSettings(method=method, target_gamma=15.0, target_tolerance=1.0)
-        found = search(Grader(model, aset), starts[0], LITHIUM, settings, np.random.default_rng(0))
+        found = search(Grader(model, aset), starts[0], Constraints(**LITHIUM), settings, np.random.default_rng(0))
         assert found.reached
         assert 14.0 <= found.gamma <= 16.0
         assert Grader(model, aset).maximum(found.atoms) == pytest.approx(found.gamma, rel=1e-12)
@@ -89,7 +85,7 @@ def test_reproducible_by_seed_and_independent_of_the_number_of_workers(lithium, 
     first = explore_active(potential, aset, starts, settings, seed=5)
     runs = [
         explore_active(potential, aset, starts, settings, seed=5),
-        explore_active(potential, aset, starts, replace(settings, workers=2), seed=5),
+        explore_active(potential, aset, starts, settings.replace(workers=2), seed=5),
     ]
     assert first.candidates
     for other in runs:
@@ -103,7 +99,7 @@ def test_reproducible_by_seed_and_independent_of_the_number_of_workers(lithium, 
 
 def test_stops_when_nothing_is_left(lithium, starts):
     potential, _, aset, train = lithium
-    settings = _settings(patience=2, search={"starts": 1, "max_evaluations": 15})
+    settings = _settings(patience=2, starts=1, max_evaluations=15)
     # dimers between the known distances cannot be unknown
     result = explore_active(potential, aset, [train[10]], settings, seed=0)
     assert result.report["reason"] == "nothing_found"
@@ -121,8 +117,13 @@ def test_migrating_atom_next_to_a_vacancy(copper):
         settings = ActiveSettings(
             count=1,
             attempts=3,
-            search=SearchSettings(method=method, target_gamma=5.0, target_tolerance=0.5, starts=3),
-            constraints=Constraints(minimum_distance=1.9, free=[mover], max_displacement=2.0),
+            method=method,
+            target_gamma=5.0,
+            target_tolerance=0.5,
+            starts=3,
+            minimum_distance=1.9,
+            free=[mover],
+            max_displacement=2.0,
         )
         result = explore_active(potential, aset, [cell], settings, seed=2)
         assert len(result.candidates) == 1
@@ -143,8 +144,13 @@ def test_adsorbate_on_a_slab_with_fixed_atoms(iodide):
         count=1,
         attempts=2,
         gamma_lo=1.5,
-        search=SearchSettings(target_tolerance=None, target_gamma=2.0, starts=2, max_evaluations=100),
-        constraints=Constraints(minimum_distance={"Cu-I": 2.2}, free={"elements": ["I"]}, connected=3.5),
+        target_tolerance=None,
+        target_gamma=2.0,
+        starts=2,
+        max_evaluations=100,
+        minimum_distance={"Cu-I": 2.2},
+        free={"elements": ["I"]},
+        connected=3.5,
     )
     result = explore_active(potential, sets["full"], [slab], settings, seed=0)
     for atoms in result.candidates:
@@ -158,8 +164,12 @@ def test_free_cell(copper):
     settings = ActiveSettings(
         count=1,
         attempts=4,
-        search=SearchSettings(method="gradient", target_gamma=5.0, starts=2),
-        constraints=Constraints(minimum_distance=1.8, cell="free", max_strain=0.1),
+        method="gradient",
+        target_gamma=5.0,
+        starts=2,
+        minimum_distance=1.8,
+        cell="free",
+        max_strain=0.1,
     )
     start = bulk("Cu", "fcc", 3.61, cubic=True)
     atoms = explore_active(potential, aset, [start], settings, seed=1).candidates[0]
@@ -170,11 +180,11 @@ def test_free_cell(copper):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"count": 0}, "count: 0"),
-        ({"gamma_lo": 20.0}, "gamma_lo: 20.0"),
-        ({"gamma_hi": 12.0}, "above target_gamma"),
-        ({"method": "newton"}, "write nelder-mead or gradient"),
-        ({"search": {"target_tolerance": 20.0}}, "target_tolerance"),
+        ({"count": 0}, "count: must be a positive integer, found 0"),
+        ({"gamma_lo": 20.0}, r"gamma_lo \(20.0\)"),
+        ({"gamma_hi": 12.0, "target_gamma": 15.0}, "above target_gamma"),
+        ({"method": "newton"}, "must be 'nelder-mead' or 'gradient', found 'newton'"),
+        ({"target_tolerance": 20.0}, "target_tolerance"),
     ],
 )
 def test_wrong_settings(changes, message):
@@ -210,11 +220,11 @@ def test_local_active_set_is_explored_by_its_global_part(lithium, starts):
     [((2.0, 10.0), 9.0), ((2.0, 25.0), 15.0), ((2.0, 100.0), 15.0), ((20.0, 25.0), 22.5), ((8.9, 10.0), 9.0)],
 )
 def test_target_in_the_window(window, target):
-    search = active_settings({"gamma_lo": window[0], "gamma_hi": window[1]}).search
+    search = build(ActiveSettings, {"gamma_lo": window[0], "gamma_hi": window[1]})
     assert search.target_gamma == pytest.approx(target)
     assert window[0] < search.window[0] < search.window[1] < window[1]
 
 
 def test_a_stated_target_stays():
-    assert active_settings({"gamma_hi": 10.0, "target_gamma": 5.0}).search.target_gamma == 5.0
-    assert active_settings({}).search.window == (14.0, 16.0)
+    assert build(ActiveSettings, {"gamma_hi": 10.0, "target_gamma": 5.0}).target_gamma == 5.0
+    assert ActiveSettings().window == (14.0, 16.0)

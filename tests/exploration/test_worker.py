@@ -110,14 +110,14 @@ def test_no_candidates_is_no_failure(room):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mode": "pol"}, "write 'active' or 'pool'"),
+        ({"mode": "pol"}, "must be 'active' or 'pool', found 'pol'"),
         ({"mode": "pool", "gama_lo": 2}, "did you mean 'gamma_lo'"),
-        ({"mode": "pool", "attempts": 2}, "unknown key 'attempts' in mode pool"),
-        ({"mode": "active", "count": "many"}, "count: 'many'"),
-        ({"mode": "active", "structures": None}, "'structures' is missing"),
+        ({"mode": "pool", "attempts": 2}, "unknown key 'attempts'"),
+        ({"mode": "active", "count": "many"}, "count: must be a positive integer, found 'many'"),
+        ({"mode": "active", "structures": None}, "'structures' is missing; it must be text or a non-empty list"),
         ({"mode": "active", "structures": ["absent.xyz"]}, "absent.xyz: no such file"),
         ({"mode": "active", "potential": "absent.yaml"}, "absent.yaml"),
-        ({"mode": "active", "target_gamma": "high"}, "wrong type"),
+        ({"mode": "active", "target_gamma": "high"}, "target_gamma: must be a number above 1, found 'high'"),
     ],
 )
 def test_bad_settings_end_with_one_line_and_code_2(room, changes, message):
