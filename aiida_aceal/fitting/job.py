@@ -53,6 +53,8 @@ class Prepared:
     reference: dict[str, float]
     validation: LabelledSet | None
     settings: FitSettings
+    #: held out of the training side: a nonlinear fit stops early by it
+    stopping: LabelledSet | None = None
 
 
 def prepare(

@@ -14,12 +14,14 @@ from aiida_aceal.ace.embedding import embed2
 from aiida_aceal.ace.potential import BasisFunction
 
 from .job import FitResult, Prepared, finish, fixed_part, n_free, prepare
+from .labels import collect_labels
 from .linear import linear_factor, penalties, solve_factor
 from .optimize import Objective, StopRule, Trace, minimise
 from .prior import smoothness
 from .problem import Problem
 from .report import common_report
 from .settings import FitSettings, NonlinearSettings
+from .split import stopping_split
 from .weights import select_and_weigh
 
 
@@ -36,8 +38,9 @@ def fit_nonlinear(
 
     A fitted ``potential`` is where the fit starts ("upfit"), unless ``nonlinear.start`` is ``linear``; else the linear
     fit of the first density is, with small random coefficients of the others. Parameters as in
-    `aiida_aceal.fitting.fit_linear`; with ``validation`` the fit stops early and keeps the parameters of lowest
-    validation loss. ``result.report["rounds"]`` holds the course.
+    `aiida_aceal.fitting.fit_linear`; ``validation`` is only evaluated. Early stopping holds out a part of ``train``
+    (``nonlinear.validation_fraction``) and keeps the parameters of lowest loss there. ``result.report["rounds"]`` holds
+    the course, ``result.report["early_stopping"]`` how many structures were held out.
 
     Raises
     ------
@@ -46,7 +49,7 @@ def fit_nonlinear(
     """
     started, cpu = time.perf_counter(), time.process_time()
     settings = FitSettings.read(settings)
-    job = prepare(potential, train, settings, validation, names, validation_names)
+    job = _prepare(potential, train, settings, validation, names, validation_names)
     theta, problem, traces = None, None, []
     upfit = settings.nonlinear.start != "linear" and potential.is_fitted
     if upfit and settings.reference_energies in ("fit", "joint") and potential.reference_energies:
@@ -73,9 +76,24 @@ def fit_nonlinear(
         "start": "potential" if upfit else "linear",
         "ladder": [c for c in steps if c is not None],
         "stopped": traces[-1].stopped,
+        "early_stopping": {"n_structures": 0 if job.stopping is None else len(job.stopping)},
         "rounds": [entry for trace in traces for entry in trace.rounds],
     }
     return result
+
+
+def _prepare(potential, train, settings: FitSettings, validation, names, validation_names) -> Prepared:
+    """As `prepare`, with the part of ``train`` that early stopping looks at held out of it."""
+    options, train = settings.nonlinear, list(train)
+    names = [f"training set, structure {k}" for k in range(len(train))] if names is None else list(names)
+    kept, held = range(len(train)), []
+    if options.early_stopping:
+        kept, held = stopping_split(train, options.validation_fraction, options.validation_seed)
+    job = prepare(potential, [train[k] for k in kept], settings, validation, [names[k] for k in kept], validation_names)
+    if not held:
+        return job
+    frames, labels = [train[k] for k in held], [names[k] for k in held]
+    return replace(job, stopping=collect_labels(frames, potential.elements, True, True, "skip", labels))
 
 
 def _fit_once(
@@ -96,7 +114,7 @@ def _fit_once(
             "the loss of the start potential is not finite; start from a linear fit (nonlinear.start: linear)"
         )
     validate = None
-    if job.validation is not None and options.early_stopping:
+    if job.stopping is not None:
         held = _validation_problem(job, options)
         if held is not None:
             validate = lambda x: held.evaluate(x, gradient=False).loss  # noqa: E731
@@ -114,9 +132,9 @@ def _fit_once(
 
 
 def _validation_problem(job: Prepared, options: NonlinearSettings) -> Problem | None:
-    """The loss on the validation set, with uniform weights and the same kappa."""
+    """The loss on the structures held out for early stopping, with uniform weights and the same kappa."""
     weights = replace(job.settings.weights, type="uniform", kappa=job.weights.kappa)
-    data, w = select_and_weigh(job.validation, weights, job.reference)
+    data, w = select_and_weigh(job.stopping, weights, job.reference)
     part = Prepared(job.potential, job.model, data, w, job.reference, None, job.settings)
     # structures whose atoms are closer than any of the training set, so that the core takes over, cannot steer the fit
     fixed, outside = fixed_part(part), []

@@ -90,6 +90,12 @@ def format_report(report: Mapping) -> str:
             f"{report['n_parameters']} parameters, start: {report['start']}, {last['evaluations']} evaluations, "
             f"loss {last['loss']:.4e}, ended by: {report['stopped']}"
         )
+        held = report.get("early_stopping", {}).get("n_structures", 0)
+        lines.append(
+            f"early stopping by {held} structures of the training side, which were not fitted"
+            if held
+            else "no structures were held out for early stopping"
+        )
     ensemble = report.get("ensemble")
     if ensemble:
         limits = ", ".join(f"{k} {v:.4g} {UNITS[k]}" for k, v in ensemble["thresholds"].items())

@@ -78,8 +78,11 @@ class NonlinearSettings:
     optimise radial coefficients too. ``start``: ``auto`` goes on from a fitted potential ("upfit"), else from a linear
     fit; ``linear`` always starts afresh. ``second_density``: size of the random start of further densities relative to
     the error of the linear fit. ``ladder``: numbers of functions per element to fit first, added in the order
-    ``ladder_order``. ``l2``, ``l2_radial``: strength of the penalties. With a validation set the fit stops after
-    ``patience`` rounds without a lower validation loss, and the best parameters are kept.
+    ``ladder_order``. ``l2``, ``l2_radial``: strength of the penalties. With ``early_stopping`` the fraction
+    ``validation_fraction`` of the training structures, taken by origin (`aiida_aceal.fitting.split`), is not fitted;
+    the fit ends after ``patience`` rounds without a lower loss on it, and the best parameters are kept. Nothing is held
+    out where that would be fewer than 5 structures. ``validation_seed`` is apart from the seed of the fit, so that fits
+    that go on from one another hold out the same. A set given for validation or test is only evaluated.
     """
 
     optimizer: Literal["lbfgs", "gauss_newton"] = "lbfgs"
@@ -96,6 +99,8 @@ class NonlinearSettings:
     ladder: tuple[int, ...] = ()
     ladder_order: Literal["power_order", "body_order"] = "power_order"
     early_stopping: bool = True
+    validation_fraction: float = 0.1
+    validation_seed: int = 0
     patience: int = 3
 
     def __post_init__(self) -> None:
@@ -105,6 +110,11 @@ class NonlinearSettings:
         )  # fmt: skip
         if list(self.ladder) != sorted(set(self.ladder)) or min(self.ladder, default=1) < 1:
             raise AceError(f"nonlinear.ladder: must be ascending positive numbers, found {list(self.ladder)}")
+        if not 0.0 < self.validation_fraction < 1.0:
+            raise AceError(
+                f"nonlinear.validation_fraction: must lie between 0 and 1, found {self.validation_fraction}; "
+                "early_stopping: false holds nothing out"
+            )
         if min(self.tolerance, self.l2, self.l2_radial) < 0.0:
             raise AceError("nonlinear: tolerance, l2 and l2_radial must not be negative")
 

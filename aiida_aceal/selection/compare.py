@@ -169,16 +169,9 @@ def _refit(
     plan = settings.fit if settings.threads is None else _with_threads(settings.fit, settings.threads)
     clock = time.perf_counter()
     # errors on the test set come with the fit: they take no part in it
-    result = fit(potential, train, plan, test if plan.method == "linear" else None)
+    result = fit(potential, train, plan, test)
     seconds = time.perf_counter() - clock
     metrics = result.metrics
-    if "validation" not in metrics:  # a nonlinear fit would stop early on a validation set, which the test set is not
-        from aiida_aceal.fitting.labels import collect_labels
-        from aiida_aceal.fitting.metrics import predict
-
-        held = collect_labels(test, potential.elements, True, True, "skip", what="test set")
-        model = AceModel(result.potential, threads=settings.threads)
-        metrics = {**metrics, "validation": predict(model, held, result.potential.reference_energies).metrics()}
     point: dict[str, Any] = {}
     for name, prefix in (("validation", ""), ("train", "train_")):
         part = metrics[name]

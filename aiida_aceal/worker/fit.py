@@ -24,7 +24,7 @@ def command(settings: Path, report_file: Path | None) -> None:
     \b
     potential: basis.yaml         basis, or fitted potential to go on from; or a description (elements, cutoff, ...)
     data: [train.extxyz]          labelled configurations; also one name
-    validation: [held.extxyz]     optional; or validation_fraction: 0.1
+    validation: [held.extxyz]     optional, never fitted; or validation_fraction: 0.1, by origin
     output: potential.yaml
     report: report.json           optional; text_report: report.txt, parity_plot: parity.png,
     parity_data: parity.npz       labels and predictions, [N, 2] arrays
@@ -125,8 +125,6 @@ def read_plan(path: Path) -> dict:
 
 def run(plan: dict):
     """Fit as the plan of `read_plan` says; returns a `FitResult`."""
-    import numpy as np
-
     from aiida_aceal.ace import AcePotential, build_potential
     from aiida_aceal.fitting import fit
 
@@ -139,11 +137,10 @@ def run(plan: dict):
     train, names = _read(plan, plan["data"])
     held, held_names = _read(plan, plan["validation"]) if plan["validation"] else (None, None)
     if plan["validation_fraction"] is not None:
-        count = max(1, round(plan["validation_fraction"] * len(train)))
-        order = np.random.default_rng(fit_settings.seed).permutation(len(train))
-        out = set(order[:count].tolist()) if count < len(train) else set()
-        held, held_names = [train[k] for k in sorted(out)], [names[k] for k in sorted(out)]
-        rest = [k for k in range(len(train)) if k not in out]
+        from aiida_aceal.fitting.split import split_by_origin
+
+        rest, out = split_by_origin(train, plan["validation_fraction"], fit_settings.seed)
+        held, held_names = [train[k] for k in out], [names[k] for k in out]
         train, names = [train[k] for k in rest], [names[k] for k in rest]
     plan["train"], plan["names"], plan["start"] = train, names, potential
     return fit(potential, train, fit_settings, held, names, held_names, progress=_progress)

@@ -12,6 +12,8 @@ from aiida_aceal.fitting.job import prepare
 from aiida_aceal.fitting.metrics import predict
 from aiida_aceal.fitting.optimize import Objective, StopRule, minimise
 from aiida_aceal.fitting.problem import Problem
+from aiida_aceal.fitting.report import format_report
+from aiida_aceal.fitting.split import split_by_origin
 
 
 @pytest.fixture(scope="module")
@@ -214,11 +216,17 @@ def test_ladder_grows_the_basis(small_potential, random_structures, label):
 def test_early_stopping_keeps_the_best(small_potential, random_structures, label):
     """Few noisy labels and many rounds: the validation loss turns up, and the parameters before are kept."""
     true = small_potential(n_density=2, scale=0.1, seed=3)
-    train = label(random_structures(3, n=2), true, noise=0.3)
-    held = label(random_structures(20, seed=5), true)
-    settings = {"reference_energies": "none", "nonlinear": {"tolerance": 0.0, "patience": 2, "refresh": 8, "l2": 0.0}}
+    train = [_named(a, "noisy") for a in label(random_structures(3, n=2), true, noise=0.3)]
+    held = [_named(a, f"clean {k}") for k, a in enumerate(label(random_structures(20, seed=5), true))]
+    options = {"tolerance": 0.0, "patience": 2, "refresh": 8, "l2": 0.0, "validation_fraction": 20 / 23}
+    # a seed by which the clean structures are the part that is held out
+    seed = next(s for s in range(9999) if split_by_origin(train + held, 20 / 23, s)[0] == [0, 1, 2])
+    settings = {"reference_energies": "none", "nonlinear": {**options, "validation_seed": seed}}
     blank = true.with_coefficients({"Cu": np.zeros((2, true.n_functions["Cu"]))})
-    result = fit_nonlinear(blank, train, settings, validation=held)
+    result = fit_nonlinear(blank, train + held, settings, validation=held)
+    assert result.report["train"]["n_structures"] == 3
+    assert result.report["early_stopping"] == {"n_structures": 20}
+    assert "early stopping by 20 structures of the training side" in format_report(result.report)
     assert result.report["stopped"] == "validation"
     losses = [r["validation_loss"] for r in result.report["rounds"]]
     assert losses[-1] > min(losses)
@@ -228,19 +236,46 @@ def test_early_stopping_keeps_the_best(small_potential, random_structures, label
     assert best == pytest.approx(min(losses), rel=1e-6)
 
 
-def test_validation_inside_the_core_is_left_out(small_potential, random_structures, label):
+def test_a_validation_or_test_set_decides_nothing(small_potential, random_structures, label):
+    """The same fit whatever set is only evaluated; structures for early stopping come from the training side."""
+    true = small_potential(n_density=2, scale=0.1, seed=3)
+    train = label(random_structures(60, n=2), true, noise=0.3)
+    blank = true.with_coefficients({"Cu": np.zeros((2, true.n_functions["Cu"]))})
+    settings = {"reference_energies": "none", "nonlinear": {"tolerance": 0.0, "patience": 1, "evaluations": 60}}
+    alone = fit_nonlinear(blank, train, settings)
+    held = fit_nonlinear(blank, train, settings, validation=label(random_structures(9, seed=5), true))
+    assert held.potential.to_yaml() == alone.potential.to_yaml()
+    assert held.report["validation"]["n_structures"] == 9
+    assert alone.report["early_stopping"] == {"n_structures": 6}
+    assert alone.report["train"]["n_structures"] == 54
+    assert "validation_loss" in alone.report["rounds"][0]
+    settings["nonlinear"]["early_stopping"] = False
+    assert fit_nonlinear(blank, train, settings).report["train"]["n_structures"] == 60
+
+
+def _named(atoms, origin):
+    atoms.info["origin"] = origin
+    return atoms
+
+
+def test_validation_inside_the_core_is_left_out(small_potential, random_structures, label, monkeypatch):
     """With automatic repulsion a held-out structure may be denser than all training structures: no reason to fail."""
     true = small_potential(n_density=2, scale=0.2, seed=3)
     train = label(random_structures(10), true)
     dense = random_structures(2, seed=8)
     for atoms in dense:
         atoms.set_cell(atoms.cell * 0.7, scale_atoms=True)
-    settings = {"repulsion": "auto", "nonlinear": {"evaluations": 10}}
-    mixed = fit_nonlinear(true, train, settings, validation=label(dense[:1], true) + train[:3])
-    assert "validation_loss" in mixed.report["rounds"][0]
-    assert mixed.report["validation"]["n_structures"] == 4
-    alone = fit_nonlinear(true, train, settings, validation=label(dense, true))
-    assert "validation_loss" not in alone.report["rounds"][0]
+    dense = label(dense, true)
+    for some, inside in ((True, dense[:1] + train[:1]), (False, dense)):
+        every = [a for a in train if a not in inside] + inside
+        wanted = list(range(len(every) - 2, len(every)))
+        seed = next(s for s in range(9999) if split_by_origin(every, 2 / len(every), s)[1] == wanted)
+        options = {"evaluations": 10, "validation_fraction": 2 / len(every), "validation_seed": seed}
+        with monkeypatch.context() as patch:
+            patch.setattr("aiida_aceal.fitting.split.MIN_STOPPING", 2)
+            result = fit_nonlinear(true, every, {"repulsion": "auto", "nonlinear": options})
+        assert result.report["early_stopping"] == {"n_structures": 2}
+        assert ("validation_loss" in result.report["rounds"][0]) == some
 
 
 def test_nonlinear_first_density(small_potential, random_structures, label):
