@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from aiida_aceal.common.atomic import write_text
+
 from .coupling import coupling_terms
 from .errors import AceError
 
@@ -176,9 +178,9 @@ class AcePotential:
         if path.suffix == ".yace":
             from .yace import potential_to_yace
 
-            path.write_text(potential_to_yace(self), encoding="utf-8")
+            write_text(path, potential_to_yace(self))
         else:
-            path.write_text(self.to_yaml(), encoding="utf-8")
+            write_text(path, self.to_yaml())
 
     # --- views ----------------------------------------------------------------------------------------------------
     @property

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
+from aiida_aceal.common.atomic import write_text
+
 from .coupling import coupling_terms
 from .errors import AceError
 from .graph import Products, collect_products
@@ -73,7 +75,7 @@ class CTildePotential:
         return _format(self)
 
     def write(self, path: str | Path) -> None:
-        Path(path).write_text(self.to_yace(), encoding="utf-8")
+        write_text(path, self.to_yace())
 
     @property
     def cutoff(self) -> float:

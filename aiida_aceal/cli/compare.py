@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import json
 import os
 import sys
 import warnings
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+
+from aiida_aceal.common.atomic import write_json, write_text
 
 #: subcommand -> module of this package that holds it as ``command``
 COMMANDS = {"selection": "compare_selection", "uncertainty": "compare_uncertainty"}
@@ -94,6 +95,6 @@ def publish(
     more = {"Comparison": f"<{node.pk}> {node.uuid} in profile {profile}", "Started": f"{node.ctime:%Y-%m-%d %H:%M:%S}"}
     target = report_path(output, node.pk, what[1])
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(report.page(numbers, title, more), encoding="utf-8")
-    target.with_suffix(".json").write_text(json.dumps(numbers, indent=1), encoding="utf-8")
+    write_text(target, report.page(numbers, title, more))
+    write_json(target.with_suffix(".json"), numbers)
     click.echo(f"Report: {target} (numbers: {target.with_suffix('.json')})")

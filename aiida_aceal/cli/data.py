@@ -14,6 +14,9 @@ from aiida.cmdline.commands.cmd_data import verdi_data
 from aiida.cmdline.params import arguments, options, types
 from aiida.cmdline.utils import decorators, echo
 
+from aiida_aceal.common.atomic import write_bytes
+from aiida_aceal.common.errors import AceError
+
 _POTENTIAL = types.DataParamType(sub_classes=("aiida.data:aceal.potential",))
 _ACTIVE_SET = types.DataParamType(sub_classes=("aiida.data:aceal.active_set",))
 _DATASET = types.DataParamType(sub_classes=("aiida.data:aceal.dataset",))
@@ -82,14 +85,15 @@ def _write(content: bytes, output: Path | None, force: bool, binary: bool = Fals
         return
     if output.exists() and not force:
         echo.echo_critical(f"{output} exists: name another file or use --force")
-    output.write_bytes(content)
+    try:
+        write_bytes(output, content)
+    except AceError as error:
+        echo.echo_critical(str(error))
     echo.echo_success(f"wrote {output}")
 
 
 def _store(make: Callable[[], Any], label: str, description: str) -> None:
     """Make a node from files and store it; bad files end with one line."""
-    from aiida_aceal.ace.errors import AceError
-
     try:
         node = make()
     except AceError as error:

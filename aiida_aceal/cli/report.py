@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from aiida_aceal.cli.params import PK, PROFILE
+from aiida_aceal.common.atomic import write_bytes
 
 
 @click.command()
@@ -36,7 +37,7 @@ def command(pk: str, profile: str | None, output: Path | None) -> None:
             picture = parity_png(fit)
         except (FileNotFoundError, AttributeError) as error:  # AttributeError: nothing was retrieved
             raise click.ClickException(f"fit {fit.pk} kept no pairs of labels and predictions") from error
-        target.write_bytes(picture)
+        write_bytes(target, picture)
         click.echo(target)
         return
     node = load_campaign(pk)

@@ -6,6 +6,8 @@ import importlib
 
 import click
 
+from aiida_aceal.common.commands import OneLineErrors
+
 #: command name -> module of this package that holds it as ``command``
 COMMANDS = {
     "demo": "demo",
@@ -17,7 +19,7 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(OneLineErrors):
     """Imports a subcommand only when it is used, and turns bad input into one line on stderr."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -36,18 +38,6 @@ class LazyGroup(click.Group):
             hint = f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(COMMANDS)}."
             ctx.fail(f"No such command '{args[0]}'.{hint}")
         return super().resolve_command(ctx, args)
-
-    def invoke(self, ctx: click.Context):
-        try:
-            return super().invoke(ctx)
-        except ValueError as error:
-            from aiida_aceal.ace.errors import AceError
-
-            if not isinstance(error, AceError):
-                raise
-            refusal = click.ClickException(str(error))
-            refusal.exit_code = 2
-            raise refusal from error
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -20,6 +20,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.data import chemical_symbols
 
+from aiida_aceal.common.atomic import open_whole
 from aiida_aceal.worker.files import check_configuration, configuration_hash, format_extxyz, get_labels
 
 _INFOS = "infos.json"
@@ -275,7 +276,7 @@ class ConfigurationsData(ArrayData):
     def write_extxyz(self, target: str | Path | TextIO, indices: Iterable[int] | None = None) -> None:
         """Write extended XYZ, numbers exact, to a path or an open text file."""
         if isinstance(target, (str, Path)):
-            with open(target, "w", encoding="utf-8") as handle:
+            with open_whole(target) as handle:
                 self.write_extxyz(handle, indices)
             return
         for atoms in self.iter_atoms(indices):

@@ -20,6 +20,7 @@ import numpy as np
 from ase import Atoms
 
 from aiida_aceal.ace import AceError, AceModel, AcePotential
+from aiida_aceal.common.atomic import write_bytes
 
 from .labels import LabelledSet
 from .members import MemberModel, same_basis
@@ -144,7 +145,7 @@ class Ensemble:
                 info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
                 info.compress_type = zipfile.ZIP_DEFLATED
                 archive.writestr(info, text)
-        Path(path).write_bytes(buffer.getvalue())
+        write_bytes(path, buffer.getvalue())
 
     @classmethod
     def load(cls, path: str | Path, threads: int | None = None) -> Ensemble:

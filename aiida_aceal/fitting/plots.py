@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aiida_aceal.common.atomic import open_whole
+from aiida_aceal.common.errors import AceError
+
 if TYPE_CHECKING:
     from .job import FitResult
 
@@ -16,9 +19,10 @@ def parity_plot(result: FitResult, path: str | Path) -> None:
 
     Raises
     ------
-    ValueError
+    AceError
         If the suffix of ``path`` is no image format.
     """
+    path = Path(path)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -43,4 +47,8 @@ def parity_plot(result: FitResult, path: str | Path) -> None:
             )  # fmt: skip
         axis.set(xlabel=f"reference {name} ({unit})", ylabel=f"ACE {name} ({unit})")
         axis.legend(fontsize=7, loc="upper left")
-    figure.savefig(path, dpi=150)
+    kind = path.suffix[1:].lower() or "png"
+    if kind not in figure.canvas.get_supported_filetypes():
+        raise AceError(f"{path}: no image format is called '{kind}'; write .png, .pdf or .svg")
+    with open_whole(path, "wb") as handle:
+        figure.savefig(handle, format=kind, dpi=150)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aiida_aceal.common.atomic import open_whole, write_bytes, write_text
+
 if TYPE_CHECKING:
     from aiida.orm import ProcessNode
 
@@ -79,7 +81,7 @@ def write_report(node: ProcessNode, target: Path) -> Path:
         decisions(node),
     )
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text, encoding="utf-8")
+    write_text(target, text)
     return target
 
 
@@ -92,15 +94,15 @@ def write_files(node: ProcessNode, folder: Path) -> list[Path]:
     potential, active_set = output(node, "potential"), output(node, "active_set")
     if potential is not None:
         for name, text in (("potential.yaml", potential.content), ("potential.yace", potential.get_yace())):
-            (folder / name).write_text(text, encoding="utf-8")
+            write_text(folder / name, text)
             written.append(folder / name)
     if active_set is not None:
-        (folder / "potential.asi").write_bytes(active_set.content)
+        write_bytes(folder / "potential.asi", active_set.content)
         written.append(folder / "potential.asi")
     sets = node.outputs.dataset if "dataset" in node.outputs else {}
     if sets:
         path = folder / "training.extxyz"
-        with open(path, "w", encoding="utf-8") as handle:
+        with open_whole(path) as handle:
             for key in sorted(sets):
                 sets[key].write_extxyz(handle)
         written.append(path)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.atomic import open_whole
 
 from . import kernels
 from .active_rows import FLOOR_ROW, check_rows
@@ -212,13 +213,12 @@ class ActiveSet:
         What we know beyond the numbers (kind, rank, environments) goes into the comment of the zip archive, which
         other readers skip.
         """
-        path = Path(path)
-        with path.open("wb") as handle:
-            np.savez(handle, **{el: np.ascontiguousarray(s.inverse, dtype=np.float64) for el, s in self.sets.items()})
         comment = _short_comment(self.report())
-        if len(comment) <= _COMMENT_LIMIT:
-            with zipfile.ZipFile(path, "a") as archive:
-                archive.comment = comment
+        with open_whole(path, "w+b") as handle:
+            np.savez(handle, **{el: np.ascontiguousarray(s.inverse, dtype=np.float64) for el, s in self.sets.items()})
+            if len(comment) <= _COMMENT_LIMIT:
+                with zipfile.ZipFile(handle, "a") as archive:
+                    archive.comment = comment
 
     @classmethod
     def load(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.atomic import open_whole
 from aiida_aceal.common.memory import parse_memory
 
 from .active_rows import FLOOR, RANK_TOLERANCE
@@ -176,7 +177,7 @@ class LocalActiveSet(ActiveSet):
                 arrays[f"classifier/{el}/{name}"] = getattr(classifier, name)
             for c, s in enumerate(parts):
                 arrays[f"cluster/{el}/{c}"] = s.inverse
-        with Path(path).open("wb") as handle:
+        with open_whole(path, "wb") as handle:
             np.savez(handle, **arrays)
 
 

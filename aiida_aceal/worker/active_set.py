@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
 
 import click
+
+from aiida_aceal.common.atomic import write_json
 
 
 class Files:
@@ -104,7 +105,7 @@ def command(
     active_set.save(output)
     facts = {**active_set.report(), "seconds": time.perf_counter() - started}
     if report is not None:
-        report.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        write_json(report, facts)
     for element, one in facts["elements"].items():
         click.echo(
             f"{element:3s} {one['environments']} environments, {one['functions']} functions, rank {one['rank']}, "

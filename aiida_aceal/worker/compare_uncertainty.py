@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from aiida_aceal.common.atomic import write_json
+
 
 @click.command()
 @click.argument("settings", type=click.Path(path_type=Path))
@@ -22,11 +24,11 @@ def command(settings: Path) -> None:
     fit: {...}                    as in aceal-worker fit; ensemble: {members: 8, method: auto}
     """
     from aiida_aceal.selection.indicators import IndicatorSettings, compare_indicators
-    from aiida_aceal.worker.learning_curve import read_plan, read_sets, stopwatch, write_result
+    from aiida_aceal.worker.learning_curve import read_plan, read_sets, stopwatch
 
     plan, chosen = read_plan(settings, IndicatorSettings, ("train", "test"))
     potential, *sets = read_sets(plan, ("train", "test"))
     found = compare_indicators(potential, *sets, chosen, plan["seed"], stopwatch())
-    write_result(plan["output"], found)
+    write_json(plan["output"], found, allow_nan=False)
     for name, entry in found["indicators"].items():
         click.echo(f"{name}: rank correlation with the errors {entry['spearman']:.3f}")

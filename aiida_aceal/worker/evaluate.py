@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
@@ -11,6 +10,8 @@ from pathlib import Path
 
 import click
 import numpy as np
+
+from aiida_aceal.common.atomic import write_json
 
 #: configurations are evaluated together up to this many atoms, which bounds the memory
 CHUNK_ATOMS = 20_000
@@ -196,7 +197,7 @@ def command(potential, data, output, asi, ensemble, report, energy_key, forces_k
         summary["graded_errors"] = graded.summary()
         summary["gamma"]["n_above_1"] = int(np.sum(np.array(gamma_max) > 1.0 + 1e-6))  # beyond rounding
     if report is not None:
-        report.write_text(json.dumps(summary, indent=1), encoding="utf-8")
+        write_json(report, summary)
     for name, unit in summary["units"].items():
         if summary[name]:
             numbers = ", ".join(f"{key} {summary[name][key]:.6g}" for key in ("rmse", "mae", "max"))

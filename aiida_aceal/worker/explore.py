@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from aiida_aceal.common.atomic import write_json
+
 #: mode -> model of its settings file
 MODES = {"active": "ActiveFile", "pool": "PoolFile"}
 
@@ -42,7 +44,7 @@ def command(settings: Path, report_file: Path | None) -> None:
         plan = plan.replace(report=str(report_file))
     report = run(plan)
     if plan.report:
-        Path(plan.report).write_text(json.dumps(report, indent=1), encoding="utf-8")
+        write_json(plan.report, report)
     click.echo(f"{report['n_candidates']} candidates, largest gamma {report['max_gamma']:.3g}")
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import click
+
+from aiida_aceal.common.atomic import write_json
 
 
 @click.command()
@@ -83,7 +84,7 @@ def command(potential, active_set, data, output, settings_file, report_file, **o
     failed = sum(entry["status"] == "failed" for entry in reports)
     if report_file is not None:
         facts = {"status": "completed", **counts, "n_failed": failed, "max_gamma": largest, "cuts": reports}
-        report_file.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        write_json(report_file, facts)
     click.echo(f"{counts['n_candidates']} cells of {counts['n_structures']} structures, {failed} cuts failed")
 
 

@@ -16,6 +16,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 
 from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.atomic import open_whole
 
 #: Positions and cells are compared on this grid (Angstrom) when configurations are identified.
 HASH_GRID = 1e-5
@@ -224,21 +225,17 @@ def check_elements(configurations: Iterable[Atoms], elements: Iterable[str], whe
             )
 
 
-def write_configurations(path: str | Path, configurations: Iterable[Atoms], append: bool = False) -> int:
+def write_configurations(path: str | Path, configurations: Iterable[Atoms]) -> int:
     """Write extended XYZ that reads back bit by bit; returns the number of configurations written.
 
     ASE's own writer rounds to 8 decimals, which changes the content hash; numbers are written here in the shortest
-    form that gives back the same double. The file appears under its name when it is complete (except with ``append``).
+    form that gives back the same double. The file appears under its name when it is complete.
     """
-    path = Path(path)
-    target = path if append else path.with_name(path.name + ".part")
     count = 0
-    with target.open("a" if append else "w", encoding="utf-8") as handle:
+    with open_whole(path) as handle:
         for atoms in configurations:
             handle.write(format_extxyz(atoms))
             count += 1
-    if not append:
-        target.replace(path)
     return count
 
 

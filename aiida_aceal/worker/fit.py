@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import click
+
+from aiida_aceal.common.atomic import open_whole, write_json, write_text
 
 #: keys of the settings file that are not settings of the fit itself
 FILE_KEYS = (
@@ -32,8 +33,6 @@ def command(settings: Path, report_file: Path | None) -> None:
     ensemble: {members: 8}        optional: also fit an ensemble; ensemble_output: ensemble.zip
     weights: {...}  regularization: {...}  reference_energies: fit | joint | isolated | none | {Cu: -3}  seed: 0
     """
-    from aiida_aceal.ace import AceError
-
     plan = read_plan(settings)
     if report_file is not None:
         plan["report"] = str(report_file)
@@ -44,30 +43,25 @@ def command(settings: Path, report_file: Path | None) -> None:
         result.report["ensemble"] = {
             "members": len(ensemble), "method": ensemble.method, "thresholds": ensemble.thresholds, **ensemble.report,
         }  # fmt: skip
-    potential_file = Path(plan["output"])
-    partial = potential_file.with_name(potential_file.name + ".part")
-    partial.write_text(result.potential.to_yaml(), encoding="utf-8")
-    partial.replace(potential_file)
+    write_text(plan["output"], result.potential.to_yaml())
     from aiida_aceal.fitting import format_report
 
     text = format_report(result.report)
     if plan["report"]:
-        Path(plan["report"]).write_text(json.dumps(result.report, indent=1, allow_nan=False), encoding="utf-8")
+        write_json(plan["report"], result.report, allow_nan=False)
     if plan["text_report"]:
-        Path(plan["text_report"]).write_text(text, encoding="utf-8")
+        write_text(plan["text_report"], text)
     if plan["parity_data"]:
         import numpy as np
 
         parts = {"train": result.train, "validation": result.validation}
         arrays = {f"{k}_{kind}": v for k, p in parts.items() if p for kind, v in p.parity().items()}
-        np.savez_compressed(plan["parity_data"], **arrays)
+        with open_whole(plan["parity_data"], "wb") as handle:
+            np.savez_compressed(handle, **arrays)
     if plan["parity_plot"]:
         from aiida_aceal.fitting.plots import parity_plot
 
-        try:
-            parity_plot(result, plan["parity_plot"])
-        except ValueError as error:
-            raise AceError(f"{settings}: parity_plot: {error}") from error
+        parity_plot(result, plan["parity_plot"])
     click.echo(text, nl=False)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import click
 import numpy as np
+
+from aiida_aceal.common.atomic import write_json
 
 
 @click.command()
@@ -68,7 +69,7 @@ def command(potential, asi, data, output, ensemble, report) -> None:
     if scores is not None:
         facts["ensemble"] = scores.report()
     if report is not None:
-        report.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        write_json(report, facts)
     click.echo(
         f"{len(largest)} structures: gamma max {max(largest):.4g}, median {q[0]:.4g}, {facts['n_above_1']} above 1"
     )

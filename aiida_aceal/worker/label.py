@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from aiida_aceal.common.atomic import write_json
+
 #: exit code when not a single configuration could be labelled
 NOTHING_LABELLED = 4
 
@@ -132,7 +134,7 @@ def command(data, calculator, settings, output, report, workers, timeout, budget
         "costs": [{"index": o.index, "wall_seconds": o.wall_seconds, "core_seconds": o.cpu_seconds} for o in outcomes],
     }
     if report is not None:
-        report.write_text(json.dumps(summary, indent=1))
+        write_json(report, summary)
     for warning in summary["warnings"]:
         print(f"Warning: {warning}", file=sys.stderr)
     print(f"{n_labelled} of {len(configurations)} configurations labelled", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+
+from aiida_aceal.common.atomic import write_json
 
 #: keys of the settings file, beside the sets, that are not settings of the curve itself
 FILE_KEYS = ("potential", "output", "seed", "energy_key", "forces_key")
@@ -35,7 +36,7 @@ def command(settings: Path) -> None:
     plan, curve_settings = read_plan(settings, CurveSettings, ("pool", "test"))
     potential, *sets = read_sets(plan, ("pool", "test"))
     curve = learning_curve(potential, *sets, curve_settings, plan["seed"], progress=stopwatch())
-    write_result(plan["output"], curve)
+    write_json(plan["output"], curve, allow_nan=False)
     last = curve["points"][-1]
     click.echo(
         f"{curve['strategy']}, seed {curve['seed']}: {last['n_structures']} structures, forces RMSE "
@@ -71,14 +72,6 @@ def read_sets(plan: dict, sets: tuple[str, ...]) -> list:
         check_elements(frames, potential.elements, ", ".join(plan[key]))
         found.append(frames)
     return found
-
-
-def write_result(path: str, result: dict) -> None:
-    """JSON that is there whole or not at all."""
-    target = Path(path)
-    partial = target.with_name(target.name + ".part")
-    partial.write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
-    partial.replace(target)
 
 
 def read_plan(path: Path, kind: Any, sets: tuple[str, ...]) -> tuple[dict, Any]:

@@ -12,6 +12,8 @@ import threading
 
 import click
 
+from aiida_aceal.common.commands import OneLineErrors
+
 #: command name -> module of this package that holds it
 COMMANDS = {
     "evaluate": "evaluate",
@@ -28,7 +30,7 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(OneLineErrors):
     """Imports a subcommand only when it is used, so that ``--help`` and start-up are instant."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -38,19 +40,6 @@ class LazyGroup(click.Group):
         if name not in COMMANDS:
             return None
         return importlib.import_module(f"aiida_aceal.worker.{COMMANDS[name]}").command
-
-    def invoke(self, ctx: click.Context):
-        """Bad input (``AceError``) ends any command with one line on stderr and exit code 2."""
-        try:
-            return super().invoke(ctx)
-        except ValueError as error:
-            from aiida_aceal.ace.errors import AceError
-
-            if not isinstance(error, AceError):
-                raise
-            refusal = click.ClickException(str(error))
-            refusal.exit_code = 2
-            raise refusal from error
 
 
 def _out_of_time(seconds: float) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
 
 import click
+
+from aiida_aceal.common.atomic import write_json
 
 
 @click.command()
@@ -62,5 +63,5 @@ def command(data, calculator, settings, temperature, steps, interval, timestep, 
         "core_seconds": time.process_time() - cpu,
     }
     if report is not None:
-        report.write_text(json.dumps(summary, indent=1), encoding="utf-8")
+        write_json(report, summary)
     print(f"{count} labelled snapshots", file=sys.stderr)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from aiida_aceal.common.atomic import write_json
+
 
 @click.command()
 @click.argument("potential", type=click.Path(path_type=Path))
@@ -92,7 +94,7 @@ def command(
         "seconds": time.perf_counter() - started,
     }
     if report is not None:
-        report.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        write_json(report, facts)
     click.echo(
         f"{len(picked)} of {len(structures)} candidates selected by {strategy} in {facts['rounds']} round(s), "
         f"{len(chosen.dropped)} near-duplicates dropped"

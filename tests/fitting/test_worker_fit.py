@@ -90,7 +90,7 @@ def test_nonlinear(workplace, tmp_path):
         ({"ensemble": {"members": 3}}, "no ensemble_output"),
         ({"ensemble": {"number": 3}, "ensemble_output": "e.zip"}, "unknown key 'number'; did you mean 'members'"),
         ({"energy_key": "E"}, "train.extxyz, structure 0: no energy under the key 'E'"),
-        ({"parity_plot": "p.nope"}, "parity_plot"),
+        ({"parity_plot": "p.nope"}, "no image format is called 'nope'"),
     ],
 )
 def test_bad_settings(workplace, settings, message):
