@@ -18,15 +18,18 @@ from aiida_aceal.calculations.worker_base import (
     AceWorkerCalculation,
     active_set_port,
     configurations_port,
+    dataset_port,
     potential_port,
     seed_port,
     settings_port,
     unknown_keys,
     write_set,
+    write_union,
 )
 from aiida_aceal.data.dataset import ConfigurationsData
 
 INPUT_FILE = "candidates.extxyz"
+REFERENCE_FILE = "reference.extxyz"
 SELECTED_FILE = "selected.extxyz"
 STRATEGIES = "aiida_aceal.strategies"
 
@@ -37,6 +40,8 @@ class AceSelectCalculation(WithEnsemble, AceWorkerCalculation):
     ``settings``: ``strategy`` (name of an entry point of ``aiida_aceal.strategies``) and at least one limit of the
     batch: ``count`` (structures), ``max_atoms``, ``max_cost`` (sum of n_atoms ** ``cost_power``). Further:
     ``descriptor``, ``duplicate_distance``, ``memory``, and ``options`` (arguments of the strategy itself).
+
+    ``reference`` is the training set of the potential: ``viability`` judges by it, and is refused without.
     """
 
     _ENSEMBLE_HELP = "If given, its indicator (dF or dE) takes the place of gamma in strategies that use uncertainty."
@@ -63,6 +68,12 @@ class AceSelectCalculation(WithEnsemble, AceWorkerCalculation):
         active_set_port(spec)
         configurations_port(spec, "The candidates.")
         settings_port(spec, "`strategy`, `count` or another limit, ...", required=True)
+        dataset_port(
+            spec,
+            "reference",
+            required=False,
+            text="Training set of the potential (the union of these sets), which `viability` compares candidates with.",
+        )
         seed_port(spec)
         spec.output(
             "selected",
@@ -70,6 +81,21 @@ class AceSelectCalculation(WithEnsemble, AceWorkerCalculation):
             required=False,
             help="The chosen configurations with info reason, score and round; absent if none was chosen.",
         )
+
+    @classmethod
+    def validate_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
+        """Also refuse ``viability`` without anything to compare the candidates with."""
+        message = super().validate_inputs(inputs)
+        if message or inputs.get("settings") is None:
+            return message
+        settings = inputs["settings"].get_dict()
+        given = inputs.get("reference") or (settings.get("options") or {}).get("reference")
+        if settings.get("strategy") == "viability" and not given:
+            return (
+                "reference: `viability` judges candidates by the training set of the potential; give its sets as "
+                "`reference`, or numbers U, sU, E, sE as options.reference"
+            )
+        return None
 
     @classmethod
     def check_settings(cls, inputs: Mapping[str, Any]) -> str | None:
@@ -102,7 +128,10 @@ class AceSelectCalculation(WithEnsemble, AceWorkerCalculation):
         return settings
 
     def write_inputs(self, folder: Folder) -> list[str]:
-        """One file with all candidates."""
+        """One file with all candidates, one with the reference set."""
         write_set(folder, INPUT_FILE, self.inputs.configurations)
         words = [POTENTIAL_FILE, ACTIVE_SET_FILE, INPUT_FILE, "-o", SELECTED_FILE, "--report", REPORT_FILE]
+        if self.inputs.get("reference"):
+            write_union(folder, REFERENCE_FILE, self.inputs.reference)
+            words += ["--reference", REFERENCE_FILE]
         return [*self.option_words(), *self.ensemble_words(), "--seed", str(self.inputs.seed.value), *words]

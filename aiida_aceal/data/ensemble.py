@@ -24,7 +24,8 @@ class EnsembleData(SinglefileData):
 
     Attributes: ``elements``, ``n_members``, ``method``, ``use`` (indicator: ``forces`` or ``energy``), ``thresholds``
     (``energy`` eV/atom, ``forces`` eV/Angstrom), ``shared`` (whether members share their projections), ``basis_hash``
-    (``None`` if the bases of the members differ), ``potential_hashes``, ``n_structures`` (of the training set).
+    (``None`` if the bases of the members differ), ``potential_hashes``, ``n_structures`` (of the training set),
+    ``threshold_notes`` (what the thresholds leave out, and why one is missing).
     """
 
     DEFAULT_FILENAME = "ensemble.zip"
@@ -112,6 +113,11 @@ class EnsembleData(SinglefileData):
         """``energy`` (dE, eV/atom) and ``forces`` (dF, eV/Angstrom) above which a structure is uncertain."""
         return dict(self.base.attributes.get("thresholds"))
 
+    @property
+    def threshold_notes(self) -> list[str]:
+        """What the thresholds leave out, and why one is missing."""
+        return list(self.base.attributes.get("threshold_notes", []))
+
     def _prepare_zip(self, main_file_name: str = "") -> tuple[bytes, dict]:
         return self.get_content(mode="rb"), {}
 
@@ -133,4 +139,5 @@ def _describe(ensemble: Ensemble) -> dict[str, Any]:
         "basis_hash": bases.pop() if len(bases) == 1 else None,
         "potential_hashes": [potential_hash(potential) for potential in ensemble.potentials],
         "n_structures": ensemble.report.get("n_structures"),
+        "threshold_notes": list(ensemble.report.get("threshold_notes", [])),
     }

@@ -17,8 +17,9 @@ from ase import Atoms
 from aiida_aceal.ace import AceError, AceModel, AcePotential
 
 from .calibration import calibrate, spearman
-from .ensemble import Ensemble, deviations, iqr_threshold
+from .ensemble import Ensemble, deviations
 from .labels import collect_labels, reference_sum
+from .thresholds import ensemble_thresholds, outlier_error, vanishing_forces
 
 FOLDS = 5
 
@@ -64,7 +65,8 @@ def compare_uncertainty(
     -------
     dict
         JSON types. ``errors``: ``forces`` (largest |dF_i| of each structure, eV/A) and ``energy`` (eV/atom);
-        ``outlier``: e* of the training errors by the IQR rule; ``indicators``: name -> `assess`.
+        ``outlier``: e* of the training errors by the IQR rule, for forces without structures whose forces vanish by
+        symmetry; ``notes``: what was left out; ``indicators``: name -> `assess`.
 
     Raises
     ------
@@ -83,12 +85,23 @@ def compare_uncertainty(
         free = reference_sum(data, potential.reference_energies)
         e = np.abs(np.array([r.energy for r in results]) + free - data.energies) / data.n_atoms
         f = np.array([np.linalg.norm(r.forces - b, axis=1).max() for r, b in zip(results, data.forces)])
+        vanish = vanishing_forces(data.forces, [np.linalg.norm(r.forces, axis=1).max() for r in results])
         if name == "test":
             out.update(energy=e, forces=f)
             seconds = time.perf_counter() - seconds
+            test_vanish = vanish
         else:
-            out.update({k: outlier_error(v) for k, v in (("energy", e), ("forces", f))})
+            known_vanish = vanish
+            out["energy"] = outlier_error(e)
+            # where there are none but symmetric structures, the error of each of them is nothing
+            out["forces"] = outlier_error(f[~vanish]) if not vanish.all() else 0.0
             train_errors = {"energy": e, "forces": f}
+    notes = []
+    if known_vanish.any() or test_vanish.any():
+        notes.append(
+            f"forces vanish by symmetry in {int(known_vanish.sum())} learnt and {int(test_vanish.sum())} graded "
+            "structures; the outlier of force errors is that of the other learnt ones"
+        )
     values: dict[str, IndicatorValues] = {}
     for name, grader in graders.items():
         start = time.perf_counter()
@@ -100,9 +113,10 @@ def compare_uncertainty(
         dE, dF = deviations(ensemble.predict(test.structures), test.n_atoms)
         cost = time.perf_counter() - start
         tE, tF = deviations(ensemble.predict(known_set.structures), known_set.n_atoms)
-        limits = (iqr_threshold(train_errors["energy"], tE), iqr_threshold(train_errors["forces"], tF))
-        values[f"{name} dE"] = IndicatorValues(dE, limits[0], "eV/atom", cost)
-        values[f"{name} dF"] = IndicatorValues(dF, limits[1], "eV/A", cost)
+        limits, lines = ensemble_thresholds(train_errors["energy"], tE, train_errors["forces"], tF, known_vanish)
+        notes += [f"{name}: {line}" for line in lines]
+        values[f"{name} dE"] = IndicatorValues(dE, limits.get("energy"), "eV/atom", cost)
+        values[f"{name} dF"] = IndicatorValues(dF, limits.get("forces"), "eV/A", cost)
     if groups is None and all("group" in a.info for a in test.structures):
         groups = [str(a.info["group"]) for a in test.structures]
     novel = None
@@ -115,6 +129,7 @@ def compare_uncertainty(
         "groups": list(groups) if groups is not None else None,
         "known": sorted(known) if known is not None else None,
         "evaluation_seconds": seconds,
+        "notes": notes,
         "indicators": {
             name: assess(v, errors["energy" if v.unit == "eV/atom" else "forces"],
                          outlier["energy" if v.unit == "eV/atom" else "forces"], novel)
@@ -130,12 +145,6 @@ def structure_grades(model: AceModel, grader, structures: Sequence[Atoms]) -> np
         if len(rows.rows):
             np.maximum.at(grades, rows.structure, grader.grade(element, rows.rows))
     return grades
-
-
-def outlier_error(errors: np.ndarray) -> float:
-    """e* = Q3 + 1.5 IQR."""
-    q1, q3 = np.quantile(errors, [0.25, 0.75])
-    return float(q3 + 1.5 * (q3 - q1))
 
 
 def assess(indicator: IndicatorValues, errors: np.ndarray, outlier: float, novel: np.ndarray | None = None) -> dict:

@@ -1,8 +1,7 @@
 """Ensembles: several fits of one basis whose disagreement measures the uncertainty.
 
 Indicators per structure (Y. Lysogorskiy et al., Phys. Rev. Mater. 7, 043801 (2023), Sec. III A and App. B):
-dE = max_m |E^m - <E>| per atom and dF = max_m max_i |F_i^m - <F_i>|. Thresholds by the IQR rule: e* = Q3 + 1.5 IQR of
-the training errors, the threshold being the largest indicator of the training structures with an error below e*.
+dE = max_m |E^m - <E>| per atom and dF = max_m max_i |F_i^m - <F_i>|. Thresholds: `aiida_aceal.fitting.thresholds`.
 Members cannot disagree on forces that vanish by symmetry.
 """
 
@@ -24,6 +23,7 @@ from aiida_aceal.common.atomic import write_bytes
 
 from .labels import LabelledSet
 from .members import MemberModel, same_basis
+from .thresholds import NOTES, ensemble_thresholds, vanishing_forces
 
 _FORMAT = "aceal-ensemble-1"
 INDICATORS = ("forces", "energy")
@@ -118,16 +118,28 @@ class Ensemble:
     def set_thresholds(self, data: LabelledSet) -> dict[str, float]:
         """Thresholds of both indicators by the IQR rule on labelled (training) structures; also kept in the object.
 
-        The error of a structure is that of the members' mean: |dE| per atom, and the largest |dF_i|.
+        The error of a structure is that of the members' mean: |dE| per atom, and the largest |dF_i|. What was left out
+        stands in the report, key ``threshold_notes``.
+
+        Raises
+        ------
+        AceError
+            No threshold for the indicator in ``use``: too few structures whose forces do not vanish by symmetry. The
+            other threshold, if there is one, and the notes are kept.
         """
         predictions = self.predict(data.structures)
         dE, dF = deviations(predictions, data.n_atoms)
-        errors = np.abs(predictions.energies.mean(1) - data.energies) / data.n_atoms
-        self.thresholds = {"energy": iqr_threshold(errors, dE)}
-        have = [k for k, f in enumerate(data.forces) if f is not None]
-        if have:
-            f_errors = [np.linalg.norm(predictions.forces[k].mean(0) - data.forces[k], axis=1).max() for k in have]
-            self.thresholds["forces"] = iqr_threshold(np.array(f_errors), dF[have])
+        largest = [np.linalg.norm(F, axis=2).max(initial=0.0) for F in predictions.forces]
+        e_errors = np.abs(predictions.energies.mean(1) - data.energies) / data.n_atoms
+        f_errors = np.full(len(data), np.nan)
+        for k, labels in enumerate(data.forces):
+            if labels is not None:
+                f_errors[k] = np.linalg.norm(predictions.forces[k].mean(0) - labels, axis=1).max(initial=0.0)
+        vanish = vanishing_forces(data.forces, largest)
+        self.thresholds, notes = ensemble_thresholds(e_errors, dE, f_errors, dF, vanish)
+        self.report[NOTES] = notes
+        if self.use not in self.thresholds:
+            raise AceError("ensemble: " + "; ".join(notes))
         return self.thresholds
 
     # --- files ------------------------------------------------------------------------------------------------------
@@ -180,9 +192,3 @@ def deviations(predictions: MemberPredictions, n_atoms: np.ndarray) -> tuple[np.
     dE = np.abs(E - E.mean(1, keepdims=True)).max(1) / n_atoms
     dF = np.array([np.linalg.norm(F - F.mean(0), axis=2).max() for F in predictions.forces])
     return dE, dF
-
-
-def iqr_threshold(errors: np.ndarray, indicator: np.ndarray) -> float:
-    """Largest indicator among structures whose error is at most e* = Q3 + 1.5 (Q3 - Q1)."""
-    q1, q3 = np.quantile(errors, [0.25, 0.75])
-    return float(indicator[errors <= q3 + 1.5 * (q3 - q1)].max())

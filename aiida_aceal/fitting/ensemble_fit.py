@@ -31,6 +31,7 @@ from .problem import Problem
 from .schema import build
 from .settings import FitSettings
 from .solvers import NormalAccumulator, QrAccumulator
+from .thresholds import NOTES
 
 
 def fit_ensemble(
@@ -41,7 +42,7 @@ def fit_ensemble(
     names: Sequence[str] | None = None,
     progress=None,
 ) -> Ensemble:
-    """Fit an `Ensemble` on labelled structures, with thresholds by the IQR rule.
+    """Fit an `Ensemble` on labelled structures, with thresholds by the IQR rule as far as the data have them.
 
     Raises
     ------
@@ -58,8 +59,15 @@ def fit_ensemble(
     make = {"weak": _nonlinear, "strong": _nonlinear, "posterior": _posterior}.get(method, _resampled)
     potentials = make(job, replace(how, method=method), streams, progress)
     result = Ensemble(tuple(potentials), method, how.use, threads=settings.threads)
-    result.set_thresholds(job.train)
-    result.report = {
+    try:
+        result.set_thresholds(job.train)
+    except AceError:  # members are good without; the notes say why, and who needs the threshold refuses by them
+        if NOTES not in result.report:
+            raise
+    if progress is not None:
+        for line in result.report[NOTES]:
+            progress(f"ensemble: {line}")
+    result.report |= {
         "settings": asdict(how),
         "seed": settings.seed,
         "n_structures": len(job.train),

@@ -9,6 +9,7 @@ import numpy as np
 
 from .job import FitResult, Prepared, peak_memory
 from .metrics import UNITS
+from .thresholds import NOTES
 
 _SHOWN = {"energy": ("E", 1e3, "meV/atom"), "forces": ("F", 1e3, "meV/A"), "virial": ("V", 1e3, "meV/atom")}
 
@@ -99,7 +100,8 @@ def format_report(report: Mapping) -> str:
     ensemble = report.get("ensemble")
     if ensemble:
         limits = ", ".join(f"{k} {v:.4g} {UNITS[k]}" for k, v in ensemble["thresholds"].items())
-        lines.append(f"ensemble: {ensemble['members']} members ({ensemble['method']}), thresholds {limits}")
+        lines.append(f"ensemble: {ensemble['members']} members ({ensemble['method']}), thresholds {limits or 'none'}")
+        lines += [f"ensemble: {note}" for note in ensemble.get(NOTES, [])]
     sets = {k: report[k] for k in ("train", "validation") if k in report}
     lines += ["", metrics_table(sets), ""]
     for key, title in (("worst", "worst training structures"), ("worst_validation", "worst validation structures")):

@@ -14,6 +14,8 @@ from aiida_aceal.ace import AceModel
 from aiida_aceal.ace.errors import AceError
 from aiida_aceal.uncertainty import ActiveSet
 
+from .reference import ReferenceStatistics, fractions
+
 Progress = Callable[[str], None]
 #: structures are evaluated together up to this many atoms: bounds the memory of projections
 CHUNK_ATOMS = 4000
@@ -72,7 +74,8 @@ class Selection:
     """Chosen candidates in the order of choice.
 
     ``indices`` [n] into the candidates, ``scores``, ``reasons`` and ``rounds`` of each; ``dropped``: near-duplicates
-    left out, as (index, index of the chosen one it resembles); ``passed_over``: candidates that did not fit the budget.
+    left out, as (index, index of the chosen one it resembles); ``passed_over``: candidates that did not fit the budget;
+    ``reference``: statistics the strategy judged by, if any; ``notes``: what was assumed or left out.
     """
 
     strategy: str
@@ -83,6 +86,8 @@ class Selection:
     dropped: list[tuple[int, int]] = field(default_factory=list)
     passed_over: list[int] = field(default_factory=list)
     log: list[dict[str, Any]] = field(default_factory=list)
+    reference: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
 
     def report(self) -> dict[str, Any]:
         """Plain JSON facts."""
@@ -96,6 +101,8 @@ class Selection:
             "rounds": max(self.rounds, default=-1) + 1,
             "near_duplicates": [list(pair) for pair in self.dropped],
             "passed_over": self.passed_over,
+            "notes": self.notes,
+            **({"reference": self.reference} if self.reference is not None else {}),
             **({"log": self.log} if self.log else {}),
         }
 
@@ -108,6 +115,7 @@ class Pool:
     :param active_set: its active set; needed for gamma and ``d_optimal``.
     :param indicator: uncertainty in place of gamma.
     :param descriptor: ``projections`` (B averaged over the atoms of each element) or ``composition``.
+    :param reference: the training set of the model, for strategies that compare candidates with it.
     """
 
     def __init__(
@@ -118,6 +126,7 @@ class Pool:
         *,
         indicator: Indicator | None = None,
         descriptor: str = "projections",
+        reference: Sequence[Atoms] | None = None,
         progress: Progress | None = None,
         memory: str | float = "1GiB",
     ) -> None:
@@ -127,10 +136,13 @@ class Pool:
             raise AceError(f"descriptor = {descriptor!r} is unknown: choose projections or composition")
         self.structures, self.model, self.active_set = structures, model, active_set
         self._indicator, self.descriptor = indicator, descriptor
+        self._reference = reference
         self.progress: Progress = progress or (lambda _: None)
         self.memory = memory
         self.sizes = np.array([len(atoms) for atoms in structures])
         self.log: list[dict[str, Any]] = []
+        self.notes: list[str] = []
+        self.judged_by: ReferenceStatistics | None = None
 
     def __len__(self) -> int:
         return len(self.structures)
@@ -199,14 +211,24 @@ class Pool:
         return energies
 
     @cached_property
+    def reference(self) -> ReferenceStatistics:
+        """Statistics of the reference set under the current model and uncertainty, or a clear error."""
+        if self._reference is None:
+            raise AceError(
+                "viability needs a reference set: give the training set of the potential (--reference FILE of "
+                "aceal-worker select, input `reference` of aceal.select, argument `reference` of select), or its "
+                "numbers as option `reference`: {U, sU, E, sE}; the candidates themselves are no measure of what is "
+                "unphysical"
+            )
+        known = Pool(self._reference, self.model, self.active_set, indicator=self._indicator, memory=self.memory)
+        free = self.model.potential.reference_energies
+        return ReferenceStatistics.of(known.structures, known.uncertainty, known.energies, self.model.elements, free)
+
+    @cached_property
     def descriptors(self) -> np.ndarray:
         """[N, D] one vector per structure, columns scaled to unit standard deviation (constant ones dropped)."""
         if self.descriptor == "composition":
-            index = {el: k for k, el in enumerate(self.model.elements)}
-            raw = np.zeros((len(self), len(index)))
-            for i, atoms in enumerate(self.structures):
-                for symbol in atoms.get_chemical_symbols():
-                    raw[i, index[symbol]] += 1.0 / len(atoms)
+            raw = fractions(self.structures, self.model.elements)
         else:
             raw = self._averaged_projections()
         return standardised(raw)

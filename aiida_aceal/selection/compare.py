@@ -218,33 +218,16 @@ def _next(
 
         threads = settings.fit.threads if settings.threads is None else settings.threads
         members = fit_ensemble(fitted, train, replace(settings.fit, threads=threads, seed=seed), settings.ensemble)
-    options = dict(settings.options)
-    if settings.strategy == "viability" and "reference" not in options:
-        options["reference"] = reference_statistics(model, active_set, train, members)
     selection = select(
         settings.strategy, [pool[i] for i in rest], seed=seed, model=model, active_set=active_set, budget=budget,
         indicator=members, descriptor=settings.descriptor, duplicate_distance=settings.duplicate_distance,
-        memory=settings.memory, options=options,
+        reference=train, memory=settings.memory, options=settings.options,
     )  # fmt: skip
     fresh = [rest[k] for k in selection.indices]
     have += len(fresh) if settings.unit == "structures" else int(atoms_of[fresh].sum())
     held = set(fresh)
     more = _take([i for i in fill if i not in held], atoms_of, settings.unit, size, have)
     return fresh + more, len(more)
-
-
-def reference_statistics(
-    model: AceModel, active_set: Any, structures: Sequence[Atoms], indicator: Indicator | None = None
-) -> dict[str, float]:
-    """U, sU (uncertainty), E, sE (eV/atom): means and standard deviations over ``structures`` under ``model``."""
-    from .base import Pool
-
-    pool = Pool(structures, model, active_set, indicator=indicator)
-    u, e = pool.uncertainty, pool.energies
-    # a spread of nothing (all rows are in the active set: gamma is 1 throughout) would make the rule undefined
-    spread_u = max(float(u.std()), 1e-3 * max(abs(float(u.mean())), 1e-12))
-    spread_e = max(float(e.std()), 1e-6)
-    return {"U": float(u.mean()), "sU": spread_u, "E": float(e.mean()), "sE": spread_e}
 
 
 def _take(order: list[int], atoms_of: np.ndarray, unit: str, size: int, have: int) -> list[int]:

@@ -49,6 +49,7 @@ def select(
     budget: Budget | None = None,
     indicator: Indicator | None = None,
     descriptor: str = "projections",
+    reference: Sequence[Atoms] | None = None,
     duplicate_distance: float = 1e-3,
     memory: str | float = "1GiB",
     options: Mapping[str, Any] | None = None,
@@ -62,10 +63,12 @@ def select(
     :param model: the current model; all but ``random`` need it.
     :param active_set: for gamma and ``d_optimal``.
     :param indicator: object with ``indicator(structures)`` that takes the place of gamma, e.g. an ensemble.
+    :param reference: the training set of the model; `viability` judges candidates by its statistics under the model.
     :param duplicate_distance: candidates of the same composition closer than this to a chosen one (root mean square
         difference of the scaled descriptors) are dropped as near-duplicates; 0 keeps all.
     :param options: further arguments of the strategy.
-    :raises AceError: unknown strategy or option, no budget, no candidates, elements the model does not know.
+    :raises AceError: unknown strategy or option, no budget, no candidates, elements the model does not know, a
+        strategy that needs an active set or a reference set which was not given.
     """
     if model is None:
         raise AceError("a selection needs the current model (potential)")
@@ -78,8 +81,9 @@ def select(
     if active_set is not None:
         active_set.check(model)
     pool = Pool(
-        candidates, model, active_set, indicator=indicator, descriptor=descriptor, progress=progress, memory=memory
-    )
+        candidates, model, active_set, indicator=indicator, descriptor=descriptor, reference=reference,
+        progress=progress, memory=memory,
+    )  # fmt: skip
     wanted = _most(budget, pool.sizes)
     rng = np.random.default_rng(seed)
     try:
@@ -122,7 +126,8 @@ def _fill(selection: Selection, picks, pool: Pool, budget: Budget, duplicate_dis
         atoms, cost = atoms + n, cost + more
         if not budget.admits(len(selection.indices) + 1, atoms + smallest, cost + budget.label_cost(smallest)):
             break
-    selection.log = pool.log
+    selection.log, selection.notes = pool.log, pool.notes
+    selection.reference = None if pool.judged_by is None else pool.judged_by.to_dict()
     return selection
 
 

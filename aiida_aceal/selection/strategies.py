@@ -11,6 +11,7 @@ from scipy.special import erf
 from aiida_aceal.ace.errors import AceError
 
 from .base import Pick, Pool
+from .reference import ReferenceStatistics
 
 
 def random(pool: Pool, wanted: int, rng: np.random.Generator) -> Iterator[Pick]:
@@ -108,7 +109,7 @@ def hybrid(pool: Pool, wanted: int, rng: np.random.Generator, weight: float = 0.
 
 
 def viability_probability(
-    u: np.ndarray, e: np.ndarray, reference: Mapping[str, float], *, shift: float = 2.0, gradient: float = 1.0,
+    u: np.ndarray, e: np.ndarray, reference: Mapping[str, Any], *, shift: float = 2.0, gradient: float = 1.0,
     floor: float = 0.2, a: float = 1.0, b: float = 0.8,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """P_U and P_E of the viability rule.
@@ -118,10 +119,11 @@ def viability_probability(
     with a higher energy (1 up to E + a sE, ``floor`` at E + (a + b) sE).
 
     :param u, e: uncertainty and potential energy of the candidates.
-    :param reference: U, sU, E, sE: means and standard deviations over a reference set under the current model.
+    :param reference: U, sU, E, sE: means and standard deviations over a reference set under the current model; numbers,
+        or arrays with one entry for each candidate.
     """
-    U, sU, E, sE = (float(reference[key]) for key in ("U", "sU", "E", "sE"))
-    if not (sU > 0 and sE > 0):
+    U, sU, E, sE = (np.asarray(reference[key], dtype=float) for key in ("U", "sU", "E", "sE"))
+    if not (sU > 0).all() or not (sE > 0).all():
         raise AceError(
             f"the reference spread must be positive, found sU = {sU}, sE = {sE}: take a longer reference run"
         )
@@ -137,19 +139,35 @@ def viability(
 ) -> Iterator[Pick]:
     """Candidates in random order, each accepted with probability ``P_U P_E`` (see `viability_probability`).
 
-    :param reference: U, sU (uncertainty), E, sE (eV/atom) of a run of the current model; default: of the pool itself.
+    The reference is the training set under the current model. Its mean energy follows the composition, and the spread
+    of energies per atom the number of atoms (`aiida_aceal.selection.reference`).
+
+    :param reference: U, sU (uncertainty), E, sE (eV/atom) in place of the training set; with ``atoms``, sE is that of
+        cells of so many atoms.
+    :raises AceError: neither a reference set in the pool nor ``reference``.
     """
     unknown = set(parameters) - {"shift", "gradient", "floor", "a", "b"}
     if unknown:
         raise AceError(f"viability does not know {sorted(unknown)}; known: reference, shift, gradient, floor, a, b")
+    known = pool.reference if reference is None else ReferenceStatistics.from_numbers(reference)
     u, e = pool.uncertainty, pool.energies
-    if reference is None:
-        tiny = 1e-12
-        reference = {"U": u.mean(), "sU": max(u.std(), tiny), "E": e.mean(), "sE": max(e.std(), tiny)}
-    missing = {"U", "sU", "E", "sE"} - set(reference)
-    if missing:
-        raise AceError(f"viability: the reference lacks {sorted(missing)}; it needs U, sU, E, sE")
-    p_u, p_e = viability_probability(u, e, reference, **parameters)
+    mean, spread = known.mean_energy(pool.structures), known.energy_spread(pool.sizes)
+    p_u, p_e = viability_probability(u, e, {"U": known.U, "sU": known.sU, "E": mean, "sE": spread}, **parameters)
+    pool.judged_by = known
+    pool.notes.append(
+        f"viability: {f'{known.n_structures} reference structures' if reference is None else 'given reference'}: "
+        f"{pool.uncertainty_name} {known.U:.4g} +- {known.sU:.2g}; energies per atom spread by "
+        f"{1000 * spread.min():.3g} to {1000 * spread.max():.3g} meV/atom at the candidates' {pool.sizes.max()} to "
+        f"{pool.sizes.min()} atoms"
+    )
+    foreign = known.foreign_compositions(pool.structures)
+    if foreign:
+        pool.notes.append(
+            f"viability: {foreign} of {len(pool)} candidates have compositions beyond those of the reference set: "
+            "their mean energy was taken from the reference energies of the potential alone"
+        )
+    for line in pool.notes:
+        pool.progress(line)
     for index in rng.permutation(len(pool)):
         draw = float(rng.random())
         p = float(p_u[index] * p_e[index])

@@ -29,13 +29,19 @@ from aiida_aceal.common.atomic import write_json
 @click.option("--duplicate-distance", default=1e-3, show_default=True, help="Near-duplicates in the batch are dropped.")
 @click.option("--options", default="{}", help="JSON with further arguments of the strategy.")
 @click.option("--ensemble", type=click.Path(path_type=Path), help="Ensemble file: its dF takes the place of gamma.")
+@click.option(
+    "--reference",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Training set of POTENTIAL (repeat for more files); needed by viability, which judges candidates by it.",
+)
 @click.option("--memory", default="1GiB", show_default=True, help="What MaxVol may add to the memory in use.")
 @click.option(
     "--report", type=click.Path(path_type=Path), help="JSON with reasons, scores, rounds and near-duplicates."
 )
 def command(
     potential, asi, candidates, output, strategy, count, max_atoms, max_cost, cost_power, seed, descriptor,
-    duplicate_distance, options, ensemble, memory, report,
+    duplicate_distance, options, ensemble, reference, memory, report,
 ) -> None:  # fmt: skip
     """Select from CANDIDATES... with POTENTIAL and its active set ASI.
 
@@ -55,11 +61,16 @@ def command(
     if not isinstance(extra, dict):
         raise AceError("--options must be a JSON object, such as '{\"weight\": 0.7}'")
     pot = AcePotential.read(potential)
-    structures = []
-    for path in candidates:
-        frames = read_configurations(path)
-        check_elements(frames, pot.elements, str(path))
-        structures += frames
+
+    def read(paths):
+        found = []
+        for path in paths:
+            frames = read_configurations(path)
+            check_elements(frames, pot.elements, str(path))
+            found += frames
+        return found
+
+    structures, known = read(candidates), read(reference) if reference else None
     indicator = None
     if ensemble is not None:
         from aiida_aceal.fitting.ensemble import Ensemble
@@ -79,7 +90,7 @@ def command(
     chosen = select(
         strategy, structures, seed=seed, model=AceModel(pot), active_set=ActiveSet.load(asi, potential=pot),
         budget=Budget(count, max_atoms, max_cost, cost_power), indicator=indicator, descriptor=descriptor,
-        duplicate_distance=duplicate_distance, memory=memory, options=extra, progress=progress,
+        reference=known, duplicate_distance=duplicate_distance, memory=memory, options=extra, progress=progress,
     )  # fmt: skip
     picked = []
     for index, score, reason, turn in zip(chosen.indices, chosen.scores, chosen.reasons, chosen.rounds):
@@ -95,6 +106,8 @@ def command(
     }
     if report is not None:
         write_json(report, facts)
+    for line in chosen.notes:
+        click.echo(line)
     click.echo(
         f"{len(picked)} of {len(structures)} candidates selected by {strategy} in {facts['rounds']} round(s), "
         f"{len(chosen.dropped)} near-duplicates dropped"

@@ -40,6 +40,15 @@ class EnsembleSteps(GenerationBase):
     def _ensemble(self) -> dict[str, Any]:
         return {**ENSEMBLE, **(self.inputs.ensemble.get_dict() if "ensemble" in self.inputs else {})}
 
+    def why_the_ensemble_cannot_decide(self) -> str | None:
+        """Reason why the ensemble that is to choose candidates has no threshold for its indicator, or ``None``."""
+        node = self.inputs.get("ensemble_data")
+        if node is None or self._ensemble()["candidates"] != "ensemble":
+            return None
+        if node.base.attributes.get("use") in node.thresholds:
+            return None
+        return "; ".join(node.threshold_notes) or "the ensemble was made without thresholds"
+
     def has_to_score(self) -> bool:
         """Whether there are candidates and an ensemble to score them with."""
         return self.ctx.candidates is not None and "ensemble_data" in self.inputs
@@ -66,7 +75,8 @@ class EnsembleSteps(GenerationBase):
         facts = self.report_of("score")["ensemble"]
         settings = self._ensemble()
         name, key = {"forces": ("dF", "forces"), "energy": ("dE", "energy")}[facts["use"]]
-        threshold = settings["factor"] * facts["thresholds"][key]
+        limit = facts["thresholds"].get(key)
+        threshold = None if limit is None else settings["factor"] * limit
         self.ctx.facts["ensemble"] = {
             "indicator": name,
             "threshold": threshold,
@@ -75,8 +85,13 @@ class EnsembleSteps(GenerationBase):
         }
         self.report(
             f"generation {self.number}: ensemble of {facts['members']}: largest dE {1000 * facts['dE']['max']:.3g} "
-            f"meV/atom, dF {1000 * facts['dF']['max']:.3g} meV/A; {name} above its threshold {1000 * threshold:.3g} "
-            f"in {facts[name].get('n_above', 0)} of {len(scored)} candidates"
+            f"meV/atom, dF {1000 * facts['dF']['max']:.3g} meV/A; "
+            + (
+                f"{name} has no threshold"
+                if threshold is None
+                else f"{name} above its threshold {1000 * threshold:.3g} in {facts[name].get('n_above', 0)} of "
+                f"{len(scored)} candidates"
+            )
         )
         if settings["candidates"] == "ensemble":
             self._keep_uncertain(scored, name, threshold)

@@ -6,7 +6,7 @@ from typing import Any
 
 from aiida import orm
 from aiida.common.timezone import now
-from aiida.engine import ProcessSpec, if_
+from aiida.engine import ExitCode, ProcessSpec, if_
 
 from aiida_aceal.workflows import functions, ports
 from aiida_aceal.workflows.base import output
@@ -49,16 +49,20 @@ class GenerationWorkChain(GatheringSteps, LearningSteps):
             problem = inputs["active_set"].check_potential(inputs["potential"])
             if problem:
                 return f"active_set: {problem}"
+        selection = ports.with_defaults(inputs.get("selection"), ports.SELECTION)
+        reference = inputs.get("dataset") or (selection.get("options") or {}).get("reference")
+        if inputs.get("active_set") is not None and selection["strategy"] == "viability" and not reference:
+            return "selection: viability judges candidates by the training set; give `dataset`"
         ensemble = inputs.get("ensemble_data")
         if ensemble is not None:
             problem = ensemble.check_potential(inputs["potential"]) if inputs.get("potential") is not None else None
-            if not problem and not {"forces", "energy"} <= set(ensemble.thresholds):
+            if not problem and not ensemble.thresholds and not ensemble.threshold_notes:
                 problem = "it has no thresholds; make it by aceal.fit, or set them (Ensemble.set_thresholds)"
             if problem:
                 return f"ensemble_data: {problem}"
         return ports.check_steps(inputs, explorers_required=inputs.get("active_set") is not None)
 
-    def prepare(self) -> None:
+    def prepare(self) -> ExitCode | None:
         """Start values; the context holds numbers and identifiers only."""
         self.ctx.facts = {
             "generation": self.number,
@@ -81,6 +85,8 @@ class GenerationWorkChain(GatheringSteps, LearningSteps):
             f"labelled sets, window gamma_lo {window['gamma_lo']:g}, gamma_hi {window['gamma_hi']:g} "
             f"({window['window_reason']})"
         )
+        reason = self.why_the_ensemble_cannot_decide()
+        return self.exit_codes.ERROR_NO_ENSEMBLE_THRESHOLD.format(reason=reason) if reason else None
 
     def conclude(self) -> None:
         """Attach what is in force now, and the numbers."""

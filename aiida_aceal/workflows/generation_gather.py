@@ -102,6 +102,7 @@ class GatheringSteps(LargeCandidates, EnsembleSteps):
             configurations=orm.load_node(self.ctx.candidates),
             settings=orm.Dict(settings),
             ensemble=self.ensemble_for_selection(),
+            reference=dict(self.inputs.get("dataset") or {}) or None,
             seed=orm.Int(derived_seed(self.inputs.seed.value, self.number, 0)),
         )
         self.start_child("select", cls, inputs, f"generation {self.number}: select")
@@ -117,6 +118,8 @@ class GatheringSteps(LargeCandidates, EnsembleSteps):
             f"generation {self.number}: {self.ctx.facts['n_selected']} of {self.ctx.facts['n_candidates']} candidates "
             f"selected by {self._settings('selection')['strategy']}"
         )
+        for line in self.report_of("select").get("notes", []):
+            self.report(f"generation {self.number}: {line}")
         if selected is None:
             self.ctx.facts["status"] = "no_candidates"
         return None

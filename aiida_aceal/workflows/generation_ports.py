@@ -72,4 +72,7 @@ def generation_ports(spec: ProcessSpec) -> None:
     spec.exit_code(405, "ERROR_FIT_FAILED", message="The fit failed: {reason}")
     spec.exit_code(406, "ERROR_ACTIVE_SET_FAILED", message="The active set could not be built: {reason}")
     spec.exit_code(407, "ERROR_VALIDATION_FAILED", message="The validation failed: {reason}")
+    spec.exit_code(
+        409, "ERROR_NO_ENSEMBLE_THRESHOLD", message="`candidates: ensemble` has no threshold to decide by: {reason}"
+    )
     spec.exit_code(408, "ERROR_NO_POTENTIAL", message="The first potential was refused: {reason}")

@@ -13,6 +13,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from aiida_aceal.ace import AceModel
 from aiida_aceal.calculations.worker_base import union_hashes
 from aiida_aceal.data.dataset import ConfigurationsData
+from aiida_aceal.selection import select
 
 
 @pytest.fixture
@@ -202,3 +203,31 @@ def test_select_refused(run, learned, sets):
     _, node = run("aceal.select", settings={"strategy": "hybrid", "count": 1, "options": {"wait": 1}}, **common)
     assert node.exit_status == 301
     assert "wait" in node.exit_message
+
+
+def test_viability_by_the_training_set(run, learned, sets, cu_configurations):
+    """The union of the sets in ``reference``; refused at submission without them or numbers."""
+    given = cu_configurations(30, seed=41, rattle=0.25, labelled=False)
+    inputs = {
+        "configurations": given, "active_set": learned[1], "seed": 5,
+        "settings": {"strategy": "viability", "count": 30, "duplicate_distance": 0},
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="reference: `viability` judges candidates by the training set"):
+        run("aceal.select", **inputs)
+    results, node = run("aceal.select", reference={"a": sets["g0"], "b": sets["g0"]}, **inputs)
+    assert node.is_finished_ok, node.exit_message
+    report = results["report"].get_dict()
+    assert report["reference"]["n_structures"] == len(sets["g0"])
+    assert "reference structures" in report["notes"][0]
+    # every decision follows from the reference: the same by hand
+    model = AceModel(learned[0].get_potential(), threads=1)
+    by_hand = select(
+        "viability", given.to_atoms(), 30, 5, model, learned[1].get_active_set(learned[0]), duplicate_distance=0,
+        reference=sets["g0"].to_atoms(),
+    )  # fmt: skip
+    assert [entry["index"] for entry in report["selected"]] == by_hand.indices
+    numbers = {"U": 1.0, "sU": 0.1, "E": 10.0, "sE": 1.0, "atoms": 4}
+    inputs["settings"] = {**inputs["settings"], "options": {"reference": numbers}}
+    results, node = run("aceal.select", **inputs)
+    assert node.is_finished_ok, node.exit_message
+    assert results["report"].get_dict()["reference"]["s1"] == pytest.approx(2.0)

@@ -7,7 +7,8 @@ import pytest
 
 from aiida_aceal.ace import AceError, AceModel
 from aiida_aceal.fitting import Calibration, calibrate, compare_uncertainty, fit_ensemble, fit_linear
-from aiida_aceal.fitting.compare import IndicatorValues, assess, cross_calibration, outlier_error, structure_grades
+from aiida_aceal.fitting.compare import IndicatorValues, assess, cross_calibration, structure_grades
+from aiida_aceal.fitting.thresholds import outlier_error
 
 
 def _noisy(n=4000, seed=0):

@@ -10,9 +10,9 @@ from ase.build import bulk
 
 from aiida_aceal.ace import AceError, AceModel
 from aiida_aceal.fitting import Ensemble, fit_ensemble
-from aiida_aceal.fitting.ensemble import iqr_threshold
 from aiida_aceal.fitting.labels import collect_labels
 from aiida_aceal.fitting.members import MemberModel, same_basis
+from aiida_aceal.fitting.thresholds import NOTES, ensemble_thresholds, iqr_threshold
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +98,58 @@ def test_no_disagreement_by_symmetry(members):
 def test_iqr_rule():
     errors = np.array([1.0, 2.0, 3.0, 4.0, 100.0])  # Q1 = 2, Q3 = 4: e* = 7
     assert iqr_threshold(errors, np.array([0.1, 0.5, 0.2, 0.3, 9.0])) == 0.5
+
+
+def test_energies_right_by_luck():
+    """An energy error passes zero: members that are far apart do not become certain by it, and forces keep the rule."""
+    rng = np.random.default_rng(0)
+    dE = np.concatenate([rng.uniform(0.001, 0.01, 60), [0.25, 0.3]])
+    errors = np.concatenate([rng.uniform(0.0, 1.0, 60) * dE[:60], [0.001, 0.2]])
+    assert iqr_threshold(errors, dE) == 0.25
+    limits, notes = ensemble_thresholds(errors, dE, errors, dE, np.zeros(62, dtype=bool))
+    assert limits["energy"] == dE[:60].max()
+    assert limits["forces"] == 0.25
+    assert notes == []
+
+
+@pytest.fixture(scope="module")
+def mostly_crystals(random_structures, label, small_potential):
+    """60 perfect crystals of small cells, whose forces vanish by symmetry, and 14 structures without symmetry."""
+    true = small_potential(scale=0.05)
+    crystals = [bulk("Cu", a=3.4 + 0.01 * k, cubic=bool(k % 2)) for k in range(60)]
+    return true, label(crystals, true), label(random_structures(14), true, noise=0.05)
+
+
+def test_vanishing_forces_are_left_out(mostly_crystals):
+    """Perfect crystals are no evidence that forces are right: the threshold of dF is that of the other structures."""
+    true, crystals, others = mostly_crystals
+    rng = np.random.default_rng(7)
+    for atoms in crystals:  # as read from a file with five decimals
+        atoms.positions = atoms.positions.round(5)
+    spread = [
+        true.with_coefficients({"Cu": true.coefficients("Cu") * (1 + 0.05 * rng.normal(size=(1, 1)))}) for _ in range(4)
+    ]
+    alone, both = Ensemble(spread), Ensemble(spread)
+    expected = alone.set_thresholds(collect_labels(others, ("Cu",)))
+    assert alone.report[NOTES] == []
+    found = both.set_thresholds(collect_labels([*crystals, *others], ("Cu",)))
+    assert found == pytest.approx(expected)
+    assert found["forces"] > 1e-2
+    assert "leave out 60 of 74 structures whose forces vanish by symmetry" in both.report[NOTES][0]
+
+
+def test_too_few_with_forces(mostly_crystals, tmp_path):
+    """No threshold instead of one that calls everything uncertain; the members are kept, and the file says why."""
+    true, crystals, others = mostly_crystals
+    train = [*crystals, *others[:3]]
+    with pytest.raises(AceError, match=r"only 3 structures .* do not vanish by symmetry, at least 5 .* add structures"):
+        Ensemble([true, true]).set_thresholds(collect_labels(train, ("Cu",)))
+    ensemble = fit_ensemble(true, train, {"threads": 1, "reference_energies": "none"}, {"members": 3})
+    assert set(ensemble.thresholds) == {"energy"}
+    ensemble.save(tmp_path / "a.zip")
+    notes = Ensemble.load(tmp_path / "a.zip").report[NOTES]
+    assert any("no threshold of dF" in note for note in notes)
+    assert any("that of all 63 structures" in note for note in notes)
 
 
 def test_thresholds(members, random_structures, label):

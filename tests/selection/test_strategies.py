@@ -54,8 +54,8 @@ def test_all_are_installed() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_interface(name: str, model: AceModel, active_set: ActiveSet, candidates: list[Atoms]) -> None:
     """Distinct indices, a reason and a score for each, within the budget, the same for the same seed."""
-    first = select(name, candidates, 6, seed=3, model=model, active_set=active_set)
-    again = select(name, candidates, 6, seed=3, model=model, active_set=active_set)
+    common = {"seed": 3, "model": model, "active_set": active_set, "reference": known_structures()}
+    first, again = select(name, candidates, 6, **common), select(name, candidates, 6, **common)
     assert first.indices == again.indices
     assert first.reasons == again.reasons
     assert len(first.indices) <= 6
@@ -69,7 +69,8 @@ def test_interface(name: str, model: AceModel, active_set: ActiveSet, candidates
 
 @pytest.mark.parametrize("name", ["random", "diversity", "viability"])
 def test_seed_matters(name: str, model: AceModel, active_set: ActiveSet, candidates: list[Atoms]) -> None:
-    runs = {tuple(select(name, candidates, 8, seed=s, model=model, active_set=active_set).indices) for s in range(4)}
+    common = {"model": model, "active_set": active_set, "reference": candidates}
+    runs = {tuple(select(name, candidates, 8, seed=s, **common).indices) for s in range(4)}
     assert len(runs) > 1
 
 

@@ -39,6 +39,26 @@ def test_campaign_passes_its_ensemble_on(codes):
     assert (last.uuid != made.uuid) == row["accepted"]
 
 
+def test_no_threshold_to_decide_by(finished_campaign):
+    """The ensemble shall choose, but its training set had no forces to tell: refused before anything is explored."""
+    from aiida_aceal.data.ensemble import EnsembleData
+    from aiida_aceal.fitting import Ensemble
+
+    second = generations(finished_campaign)[1]
+    potential = second.inputs.potential.get_potential()
+    reason = "no threshold of dF: only 2 structures with labelled forces that do not vanish by symmetry"
+    members = Ensemble(
+        (potential, potential), "weights", thresholds={"energy": 0.1}, report={"threshold_notes": [reason]}
+    )
+    builder = second.get_builder_restart()
+    builder.ensemble = orm.Dict({"members": 2, "candidates": "ensemble"})
+    builder.ensemble_data = EnsembleData(ensemble=members)
+    node = run_get_node(builder).node
+    assert node.exit_status == 409
+    assert reason in node.exit_message
+    assert not node.called
+
+
 def test_only_uncertain_candidates_stay(aiida_profile, cu_atoms):
     frames = cu_atoms(4, labelled=False)
     for atoms, value in zip(frames, (0.1, 0.4, 0.2, 0.5)):
