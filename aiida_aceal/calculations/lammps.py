@@ -26,6 +26,7 @@ from aiida_aceal.calculations.worker_base import (
     settings_port,
     thread_lines,
 )
+from aiida_aceal.common.settings import check, setting
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.lammps.deck import (
     ACTIVE_SET_FILE,
@@ -41,10 +42,17 @@ from aiida_aceal.lammps.deck import (
 from aiida_aceal.uncertainty.local import local_file_of
 
 LOG_FILE = "log.lammps"
-#: keys of ``settings`` that are not those of the MD run
-OWN_KEYS = ("index", "max_candidates")
-#: more frames than this are thinned out evenly; neighbouring frames are alike
-MAX_CANDIDATES = 1000
+
+
+class LammpsJobSettings(MDSettings):
+    """One MD run, where it starts, and how many frames are kept."""
+
+    heading = "One MD run: `settings` of `aceal.lammps`"
+
+    index: int | None = setting(None, "Which of several configurations the run starts from.", ge=0)
+    max_candidates: int = setting(
+        1000, "More frames than this are thinned out evenly, as neighbouring frames are alike.", ge=1
+    )
 
 
 class AceLammpsCalculation(LammpsRawCalculation):
@@ -138,14 +146,7 @@ class AceLammpsCalculation(LammpsRawCalculation):
         settings = inputs["settings"].get_dict()
         if "seed" in settings:
             return "settings: 'seed' is an input of its own"
-        limit = settings.get("max_candidates", MAX_CANDIDATES)
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-            return f"settings: `max_candidates` must be a positive integer, it is {limit!r}"
-        try:
-            MDSettings.from_dict({key: value for key, value in settings.items() if key not in OWN_KEYS})
-        except (AceError, TypeError) as error:
-            return f"settings: {error}"
-        return None
+        return check(LammpsJobSettings, settings, "settings")
 
     @classmethod
     def validate_inputs(cls, value: Mapping[str, Any], ctx: Any) -> str | None:
@@ -159,9 +160,7 @@ class AceLammpsCalculation(LammpsRawCalculation):
             return f"seed: LAMMPS takes 1 to {MAX_SEED}, it is {seed.value}"
         try:
             atoms = start_atoms(value["structure"], value["settings"].get_dict())
-            settings = MDSettings.from_dict(
-                {k: v for k, v in value["settings"].get_dict().items() if k not in OWN_KEYS}
-            )
+            settings = LammpsJobSettings.read(value["settings"].get_dict())
             if value.get("potential") is not None:
                 write_data(atoms, value["potential"].elements, io.StringIO(), velocities=False)
                 write_md_deck(settings, value["potential"].elements, pbc=atoms.pbc)
@@ -175,12 +174,12 @@ class AceLammpsCalculation(LammpsRawCalculation):
 
     def md_settings(self) -> MDSettings:
         """Settings of the run, with the seed, and the time limit of the job unless another is given."""
-        values = {k: v for k, v in self.inputs.settings.get_dict().items() if k not in OWN_KEYS}
+        values = self.inputs.settings.get_dict()
         seconds = self.inputs.metadata.options.get("max_wallclock_seconds")
         if values.get("max_wall_seconds") is None and seconds:
             # the rest is for starting, the last frame and closing
             values["max_wall_seconds"] = max(1, int(TIME_FRACTION * seconds) - 5)
-        return MDSettings.from_dict({**values, "seed": self.inputs.seed.value})
+        return LammpsJobSettings.read({**values, "seed": self.inputs.seed.value})
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         """Write deck and data file; what is large stays out of the repository."""

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.lammps import Prism
 from ase.geometry import complete_cell
 from ase.io.lammpsdata import write_lammps_data
+from pydantic import model_validator
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
+from aiida_aceal.common.settings import Settings, setting
 
 #: file names a deck uses
 POTENTIAL_FILE = "potential.yaml"
@@ -29,121 +28,56 @@ MAX_GAMMA_COLUMN = "c_max_pace_gamma"
 #: LAMMPS takes no larger seed
 MAX_SEED = 900_000_000
 
-_CHOICES = {
-    "ensemble": ("nvt", "npt", "nve"),
-    "thermostat": ("nose-hoover", "langevin"),
-    "barostat": ("iso", "aniso", "tri"),
-    "velocities": ("create", "keep"),
-}
 _THERMO = f"step time temp pe ke etotal press vol pxx pyy pzz pxy pxz pyz {MAX_GAMMA_COLUMN}"
 
 
-@dataclass(frozen=True)
-class MDSettings:
-    """Settings of one MD run with extrapolation grades.
+class MDSettings(Settings):
+    """Settings of one MD run with extrapolation grades."""
 
-    :ivar steps: number of MD steps; a multiple of ``gamma_interval``.
-    :ivar ensemble: ``nvt``, ``npt`` or ``nve``.
-    :ivar temperature_K: temperature at the start; ``temperature_end_K`` at the end (ramp), default: the same.
-    :ivar pressure_bar: pressure at the start; ``pressure_end_bar`` at the end, default: the same (``npt``).
-    :ivar timestep_ps: MD time step.
-    :ivar thermostat: ``nose-hoover`` (``fix nvt``/``npt``) or ``langevin`` (with ``nvt``).
-    :ivar thermostat_damping_ps: default 100 time steps.
-    :ivar barostat: cell degrees of freedom of ``npt``: ``iso``, ``aniso`` (lengths), ``tri`` (lengths and angles).
-    :ivar barostat_damping_ps: default 1000 time steps.
-    :ivar velocities: ``create`` at ``temperature_K`` from ``seed``, or ``keep`` those of the structure.
-    :ivar seed: seed of velocities and of the Langevin thermostat.
-    :ivar gamma_interval: gamma is evaluated, frames are judged and the halt is checked every so many steps.
-    :ivar gamma_lo: frames whose largest gamma is at least this are dumped.
-    :ivar gamma_hi: the run ends when the largest gamma exceeds this.
-    :ivar thermo_interval: steps between lines of the log, a multiple of ``gamma_interval``; default: the same.
-    :ivar skin: extra neighbour distance, Angstrom.
-    :ivar max_wall_seconds: end the run in good order after this time.
-    """
+    heading = "One MD run"
 
-    steps: int
-    ensemble: str = "nvt"
-    temperature_K: float = 300.0
-    temperature_end_K: float | None = None
-    pressure_bar: float = 0.0
-    pressure_end_bar: float | None = None
-    timestep_ps: float = 0.001
-    thermostat: str = "nose-hoover"
-    thermostat_damping_ps: float | None = None
-    barostat: str = "iso"
-    barostat_damping_ps: float | None = None
-    velocities: str = "create"
-    seed: int = 1
-    gamma_interval: int = 10
-    gamma_lo: float = 2.0
-    gamma_hi: float = 10.0
-    thermo_interval: int | None = None
-    skin: float = 1.0
-    max_wall_seconds: int | None = None
+    steps: int = setting(help="Number of MD steps, a multiple of gamma_interval.", ge=1)
+    ensemble: Literal["nvt", "npt", "nve"] = setting("nvt", "Ensemble.")
+    temperature_K: float = setting(300.0, "Temperature at the start.", unit="K", gt=0)
+    temperature_end_K: float | None = setting(None, "Temperature at the end (ramp); null: the same.", unit="K", gt=0)
+    pressure_bar: float = setting(0.0, "Pressure at the start, of npt.", unit="bar")
+    pressure_end_bar: float | None = setting(None, "Pressure at the end; null: the same.", unit="bar")
+    timestep_ps: float = setting(0.001, "MD time step.", unit="ps", gt=0)
+    thermostat: Literal["nose-hoover", "langevin"] = setting(
+        "nose-hoover", "nose-hoover (fix nvt, fix npt) or langevin (with nvt)."
+    )
+    thermostat_damping_ps: float | None = setting(None, "null: 100 time steps.", unit="ps", gt=0)
+    barostat: Literal["iso", "aniso", "tri"] = setting(
+        "iso", "Cell degrees of freedom of npt: iso, aniso (lengths), tri (lengths and angles)."
+    )
+    barostat_damping_ps: float | None = setting(None, "null: 1000 time steps.", unit="ps", gt=0)
+    velocities: Literal["create", "keep"] = setting(
+        "create", "create: at temperature_K from the seed; keep: those of the structure."
+    )
+    seed: int = setting(1, "Seed of velocities and of the Langevin thermostat.", ge=1, le=MAX_SEED)
+    gamma_interval: int = setting(
+        10, "gamma is evaluated, frames are judged and the halt is checked every so many steps.", ge=1
+    )
+    gamma_lo: float = setting(2.0, "Frames whose largest gamma is at least this are dumped.", gt=0)
+    gamma_hi: float = setting(10.0, "The run ends when the largest gamma exceeds this.", gt=0)
+    thermo_interval: int | None = setting(
+        None, "Steps between lines of the log, a multiple of gamma_interval; null: the same.", ge=1
+    )
+    skin: float = setting(1.0, "Extra neighbour distance.", unit="A", gt=0)
+    max_wall_seconds: int | None = setting(None, "End the run in good order after this time.", unit="s", ge=1)
 
-    def __post_init__(self) -> None:
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise AceError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
-        for name in ("steps", "seed", "gamma_interval"):
-            _check_integer(name, getattr(self, name))
-        for name in ("thermo_interval", "max_wall_seconds"):
-            if getattr(self, name) is not None:
-                _check_integer(name, getattr(self, name))
-        if self.seed > MAX_SEED:
-            raise AceError(f"seed must be at most {MAX_SEED} for LAMMPS, not {self.seed}")
-        for name in ("temperature_K", "timestep_ps", "gamma_lo", "gamma_hi", "skin"):
-            _check_positive(name, getattr(self, name))
-        for name in ("temperature_end_K", "thermostat_damping_ps", "barostat_damping_ps"):
-            if getattr(self, name) is not None:
-                _check_positive(name, getattr(self, name))
-        for name in ("pressure_bar", "pressure_end_bar"):
-            if getattr(self, name) is not None:
-                _check_number(name, getattr(self, name))
+    @model_validator(mode="after")
+    def _together(self) -> MDSettings:
         if self.gamma_lo >= self.gamma_hi:
-            raise AceError(f"gamma_lo ({self.gamma_lo}) must be below gamma_hi ({self.gamma_hi})")
+            raise ValueError(f"gamma_lo ({self.gamma_lo:g}) must be below gamma_hi ({self.gamma_hi:g})")
         for name in ("steps", "thermo_interval"):
             value = getattr(self, name)
             if value is not None and value % self.gamma_interval:
                 # LAMMPS prints the largest gamma with each line of the log, also with the last one
-                raise AceError(f"{name} ({value}) must be a multiple of gamma_interval ({self.gamma_interval})")
+                raise ValueError(f"{name} ({value}) must be a multiple of gamma_interval ({self.gamma_interval})")
         if self.thermostat == "langevin" and self.ensemble != "nvt":
-            raise AceError(f"thermostat langevin goes with ensemble nvt, not {self.ensemble}; use nose-hoover")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> MDSettings:
-        """Settings from plain values.
-
-        :raises AceError: for unknown or missing keys and bad values
-        """
-        known = [item.name for item in fields(cls)]
-        for key in values:
-            if key not in known:
-                near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.4)
-                raise AceError(f"unknown MD setting '{key}'" + (f"; did you mean '{near[0]}'?" if near else ""))
-        if "steps" not in values:
-            raise AceError("MD setting 'steps' (number of MD steps) is missing")
-        return cls(**values)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, all keys."""
-        return asdict(self)
-
-
-def _check_number(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise AceError(f"{name} must be a finite number, not {value!r}")
-
-
-def _check_positive(name: str, value: Any) -> None:
-    _check_number(name, value)
-    if value <= 0:
-        raise AceError(f"{name} must be positive, not {value!r}")
-
-
-def _check_integer(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise AceError(f"{name} must be a positive integer, not {value!r}")
+            raise ValueError(f"thermostat langevin goes with ensemble nvt, not {self.ensemble}; use nose-hoover")
+        return self
 
 
 def write_md_deck(

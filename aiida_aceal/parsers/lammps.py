@@ -10,7 +10,7 @@ from aiida import orm
 from aiida.engine import ExitCode
 
 from aiida_aceal.ace.errors import AceError
-from aiida_aceal.calculations.lammps import LOG_FILE, MAX_CANDIDATES
+from aiida_aceal.calculations.lammps import LOG_FILE, LammpsJobSettings
 from aiida_aceal.calculations.worker_base import ERROR_FILE, n_threads
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.lammps.deck import EXTRAPOLATIVE_DUMP, LAST_DUMP, MAX_GAMMA_COLUMN
@@ -45,7 +45,7 @@ class AceLammpsParser(AceWorkerParser):
         last, last_truncated = self.frames(LAST_DUMP)
         finite = [frame for frame in frames if is_finite(frame)]
         problem = self.find_problem(text, log, series, len(finite) < len(frames), truncated or last_truncated)
-        limit = self.node.inputs.settings.get_dict().get("max_candidates", MAX_CANDIDATES)
+        limit = LammpsJobSettings.read(self.node.inputs.settings.get_dict()).max_candidates
         if finite:
             self.out("candidates", self.candidates(thin(finite, limit), series))
         if series:
@@ -104,7 +104,7 @@ class AceLammpsParser(AceWorkerParser):
             "max_gamma": float(known.max()) if len(known) else None,
             "halt_step": log.halt_step,
             "halt_gamma": log.halt.value if log.halt else None,
-            "n_candidates": min(len(finite), settings.get("max_candidates", MAX_CANDIDATES)),
+            "n_candidates": min(len(finite), LammpsJobSettings.read(settings).max_candidates),
             "n_frames": len(frames),
             "n_frames_not_finite": len(frames) - len(finite),
             "final_temperature_K": float(temperatures[-1]) if len(temperatures) else None,

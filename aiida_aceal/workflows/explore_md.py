@@ -7,6 +7,7 @@ from typing import Any
 from aiida import orm
 from aiida.engine import ExitCode, ProcessSpec, while_
 
+from aiida_aceal.common.settings import describe
 from aiida_aceal.data.active_set import ActiveSetData
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.potential import AcePotentialData
@@ -32,7 +33,9 @@ class ExploreMdWorkChain(AceWorkChain):
         spec.input("potential", valid_type=AcePotentialData)
         spec.input("active_set", valid_type=ActiveSetData)
         spec.input("configurations", valid_type=ConfigurationsData, help="Where the walkers start.")
-        own = ", ".join(f"`{key}` ({value})" for key, value in walkers.OWN.items())
+        own = ", ".join(
+            f"`{row.key}` ({row.default_text})" for row in describe(walkers.WalkerSettings) if row.key in walkers.OWN
+        )
         spec.input(
             "settings",
             valid_type=orm.Dict,
@@ -155,7 +158,7 @@ class ExploreMdWorkChain(AceWorkChain):
                 item["reason"] = item["reason"].split(": ", 1)[-1]
         from aiida_aceal.lammps.deck import MDSettings
 
-        limit = single.get("gamma_hi", MDSettings(steps=10, gamma_interval=10).gamma_hi)
+        limit = single.get("gamma_hi", MDSettings.model_fields["gamma_hi"].default)
         merged = self.call_once(
             "merge",
             functions.merge_walkers,

@@ -2,67 +2,70 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ase import Atoms
+from pydantic import model_validator
+
+from aiida_aceal.common.settings import build, check, setting
+from aiida_aceal.exploration.distances import DEFAULT_FRACTION
+from aiida_aceal.exploration.filters import DistanceFilter
+from aiida_aceal.lammps.deck import MDSettings
 
 #: frames that are kept of a walker of which all are above the window
 ABOVE_WINDOW = 3
-#: settings beyond those of one run, with their defaults
-OWN = {
-    "walkers": 1,
-    "schedule": None,
-    "max_concurrent": 4,
-    "max_failed_walkers": 1.0,
-    "max_candidates": 1000,
-    "minimum_distance": None,
-    "distance_fraction": None,
-    "drop_duplicates": True,
-}
+
+
+class WalkerSettings(MDSettings):
+    """All keys of one MD run, for every walker; how many walkers, and which of their frames are candidates."""
+
+    heading = "Walkers: `settings` of `aceal.explore.md`"
+
+    steps: int | None = setting(  # type: ignore[assignment]
+        None, "Number of MD steps, a multiple of gamma_interval; here or in each item of schedule.", ge=1
+    )
+    walkers: int = setting(1, "Runs of each start configuration and item of schedule.", ge=1)
+    schedule: list[dict[str, Any]] | None = setting(
+        None, "Settings that differ between walkers, such as [{temperature_K: 300}, {temperature_K: 900}].",
+        items=(1, None), allowed="a list of mappings, such as [{temperature_K: 300}, {temperature_K: 900}]",
+    )  # fmt: skip
+    max_concurrent: int = setting(4, "Walkers at a time.", ge=1)
+    max_failed_walkers: float = setting(1.0, "Share of the walkers that may fail.", ge=0, le=1)
+    max_candidates: int = setting(1000, "More frames than this are thinned out evenly.", ge=1)
+    minimum_distance: float | dict[str, float] | None = setting(
+        None, "Frames with atoms nearer than this, for all or by pair {Cu-I: 2.1}, are dropped.", unit="A", gt=0
+    )
+    distance_fraction: float = setting(
+        DEFAULT_FRACTION, "Its default, as fraction of the sum of the covalent radii.", ge=0
+    )
+    drop_duplicates: bool = setting(True, "Frames equal to another are dropped.")
+
+    @model_validator(mode="after")
+    def _each(self) -> WalkerSettings:
+        DistanceFilter(self.minimum_distance, self.distance_fraction)
+        single = split_settings(self.to_dict(given=True))[1]
+        for number, item in enumerate(self.schedule or [{}]):
+            build(MDSettings, {**single, **item}, f"schedule[{number}]" if self.schedule else "")
+        return self
+
+
+#: settings beyond those of one run
+OWN = tuple(name for name in WalkerSettings.model_fields if name not in MDSettings.model_fields)
 
 
 def split_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings of all walkers together (completed by :data:`OWN`), and those of the single run."""
-    own = {key: settings.get(key, value) for key, value in OWN.items()}
+    """Settings of all walkers together (completed by their defaults), and those of the single run as they are."""
+    own = {key: settings.get(key, WalkerSettings.model_fields[key].default) for key in OWN}
     return own, {key: value for key, value in settings.items() if key not in OWN}
 
 
 def check_settings(settings: Mapping[str, Any]) -> str | None:
     """What is wrong with the settings, or ``None``."""
-    from aiida_aceal.ace.errors import AceError
-    from aiida_aceal.lammps.deck import MDSettings
-    from aiida_aceal.workflows.policies import nearest
-
-    own, single = split_settings(settings)
-    names = [field.name for field in dataclasses.fields(MDSettings)]
     for key in ("seed", "index"):
         if key in settings:
             return f"settings: '{key}' is set for each walker by the program; leave it out"
-    for key in ("walkers", "max_concurrent", "max_candidates"):
-        if isinstance(own[key], bool) or not isinstance(own[key], int) or own[key] < 1:
-            return f"settings: `{key}` must be a positive integer, it is {own[key]!r}"
-    distances = own["minimum_distance"]
-    for value in distances.values() if isinstance(distances, Mapping) else [distances]:
-        if value is not None and not (isinstance(value, (int, float)) and value > 0):
-            return f"settings: `minimum_distance` must be positive (A), a number or one for each pair: {distances!r}"
-    schedule = own["schedule"]
-    if schedule is not None and not (
-        isinstance(schedule, Sequence) and schedule and all(isinstance(item, Mapping) for item in schedule)
-    ):
-        return "settings: `schedule` must be a list of mappings, such as [{temperature_K: 300}, {temperature_K: 900}]"
-    for item in [single, *(schedule or [])]:
-        for key in item:
-            if key not in names:
-                return f"settings: unknown key '{key}'; {nearest(key, [*names, *OWN])}"
-    try:
-        _distance_filter(own)
-        for item in schedule or [{}]:
-            MDSettings.from_dict({**single, **item})
-    except (AceError, TypeError) as error:
-        return f"settings: {error}"
-    return None
+    return check(WalkerSettings, settings, "settings")
 
 
 def walker_list(settings: Mapping[str, Any], n_configurations: int) -> list[dict[str, Any]]:
@@ -159,7 +162,4 @@ def walkers_report(walkers: Sequence[Mapping[str, Any]], reports: Mapping[str, M
 
 
 def _distance_filter(own: Mapping[str, Any]) -> Any:
-    from aiida_aceal.exploration.filters import DistanceFilter
-
-    fraction = {} if own["distance_fraction"] is None else {"fraction": own["distance_fraction"]}
-    return DistanceFilter(own["minimum_distance"], **fraction)
+    return DistanceFilter(own["minimum_distance"], own["distance_fraction"] or DEFAULT_FRACTION)

@@ -19,7 +19,8 @@ from aiida_aceal.common.settings import Settings, describe
 
 #: classes whose fields are the keys of some `settings`: module, class, heading
 SETTINGS = (
-    ("aiida_aceal.lammps.deck", "MDSettings", "One MD run: `settings` of `aceal.lammps`"),
+    ("aiida_aceal.workflows.walkers", "WalkerSettings", "Walkers: `settings` of `aceal.explore.md`"),
+    ("aiida_aceal.calculations.lammps", "LammpsJobSettings", "One MD run: `settings` of `aceal.lammps`"),
     ("aiida_aceal.fitting.settings", "FitSettings", "Fits: `settings` of `aceal.fit`, file of `aceal-worker fit`"),
     ("aiida_aceal.fitting.settings", "WeightSettings", "Fits: `weights`"),
     ("aiida_aceal.fitting.settings", "RegularizationSettings", "Fits: `regularization`"),
@@ -178,18 +179,6 @@ def split_docstring(text: str) -> tuple[str, dict[str, str]]:
     return " ".join(lead.split()), fields
 
 
-def _walkers() -> str:
-    """Settings of the MD explorer beyond those of one run."""
-    from aiida_aceal.workflows.walkers import OWN
-
-    rows = [(code(key), code(default_text(value))) for key, value in OWN.items()]
-    return (
-        "(settings-walkers)=\n## Walkers: `settings` of `aceal.explore.md`\n\n"
-        "All keys of [one MD run](#settings-mdsettings), for every walker, except `seed` and `index`; and:\n\n"
-        + table(("key", "default"), rows)
-    )
-
-
 def settings_table(model: type[Settings]) -> str:
     """All keys of a model, those of its sections dotted."""
     rows = [
@@ -201,7 +190,7 @@ def settings_table(model: type[Settings]) -> str:
 
 def settings_page() -> str:
     """Keys of settings, from the dataclasses that read them."""
-    parts = ["# Settings\n", "Read from the classes that check them. Unknown keys are errors everywhere.\n", _walkers()]
+    parts = ["# Settings\n", "Read from the classes that check them. Unknown keys are errors everywhere.\n"]
     for module, name, heading in SETTINGS:
         try:
             kind = getattr(importlib.import_module(module), name)

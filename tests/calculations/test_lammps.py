@@ -148,7 +148,7 @@ def test_one_of_many_structures(run_md):
 
 
 def test_refused_at_submission(run_md, cu_potential):
-    with pytest.raises(ValueError, match=r"unknown MD setting 'step'; did you mean 'steps'"):
+    with pytest.raises(ValueError, match=r"unknown key 'step'; did you mean 'steps'"):
         run_md({"step": 3})
     with pytest.raises(ValueError, match=r"gamma_lo \(20\) must be below gamma_hi \(10\)"):
         run_md({"gamma_lo": 20, "gamma_hi": 10})

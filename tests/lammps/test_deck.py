@@ -21,14 +21,14 @@ FILES = {"potential_file": "toy.yaml", "active_set_file": "toy.asi"}
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"steps": 0}, "steps must be a positive integer"),
-        ({"steps": 10.0}, "steps must be a positive integer"),
+        ({"steps": 0}, "steps: must be a positive integer"),
+        ({"steps": 10.0}, "steps: must be a positive integer"),
         ({"steps": 15}, r"steps \(15\) must be a multiple of gamma_interval \(10\)"),
         ({"steps": 100, "thermo_interval": 25}, "thermo_interval"),
-        ({"steps": 100, "ensemble": "nvp"}, "nvt, npt, nve"),
-        ({"steps": 100, "barostat": "x"}, "iso, aniso, tri"),
-        ({"steps": 100, "temperature_K": -5}, "temperature_K must be positive"),
-        ({"steps": 100, "temperature_K": float("nan")}, "finite"),
+        ({"steps": 100, "ensemble": "nvp"}, "'nvt', 'npt' or 'nve'"),
+        ({"steps": 100, "barostat": "x"}, "'iso', 'aniso' or 'tri'"),
+        ({"steps": 100, "temperature_K": -5}, "temperature_K: must be a positive number"),
+        ({"steps": 100, "temperature_K": float("nan")}, "must be a positive number .K., found nan"),
         ({"steps": 100, "gamma_lo": 5, "gamma_hi": 5}, "below gamma_hi"),
         ({"steps": 100, "seed": 10**9}, "900000000"),
         ({"steps": 100, "thermostat": "langevin", "ensemble": "npt"}, "langevin"),
@@ -38,25 +38,25 @@ FILES = {"potential_file": "toy.yaml", "active_set_file": "toy.asi"}
 )
 def test_settings_are_checked(values, words):
     with pytest.raises(AceError, match=words):
-        MDSettings.from_dict(values)
+        MDSettings.read(values)
 
 
 def test_settings_round_trip():
     settings = MDSettings(steps=100, temperature_end_K=900)
-    assert MDSettings.from_dict(settings.to_dict()) == settings
+    assert MDSettings.read(settings.to_dict()) == settings
 
 
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        (MDSettings(100, temperature_K=300, temperature_end_K=900), "fix md all nvt temp 300 900 0.1"),
-        (MDSettings(100, thermostat="langevin", seed=4), "fix bath all langevin 300 300 0.1 4 zero yes"),
-        (MDSettings(100, ensemble="nve", velocities="keep"), "fix md all nve"),
-        (MDSettings(100, ensemble="npt", barostat="tri", pressure_bar=1, pressure_end_bar=1e5),
+        (MDSettings(steps=100, temperature_K=300, temperature_end_K=900), "fix md all nvt temp 300 900 0.1"),
+        (MDSettings(steps=100, thermostat="langevin", seed=4), "fix bath all langevin 300 300 0.1 4 zero yes"),
+        (MDSettings(steps=100, ensemble="nve", velocities="keep"), "fix md all nve"),
+        (MDSettings(steps=100, ensemble="npt", barostat="tri", pressure_bar=1, pressure_end_bar=1e5),
          "fix md all npt temp 300 300 0.1 tri 1 100000 1"),
-        (MDSettings(100, gamma_interval=5, gamma_hi=25),
+        (MDSettings(steps=100, gamma_interval=5, gamma_hi=25),
          "fix extreme all halt 5 v_max_pace_gamma > 25 error continue message yes"),
-        (MDSettings(100, max_wall_seconds=3725), "timer timeout 1:02:05 every 10"),
+        (MDSettings(steps=100, max_wall_seconds=3725), "timer timeout 1:02:05 every 10"),
     ],
 )  # fmt: skip
 def test_lines(settings, line):
@@ -68,18 +68,18 @@ def test_lines(settings, line):
 
 def test_npt_needs_a_periodic_structure():
     with pytest.raises(AceError, match="periodic in all three"):
-        write_md_deck(MDSettings(100, ensemble="npt"), ELEMENTS, pbc=(True, True, False))
+        write_md_deck(MDSettings(steps=100, ensemble="npt"), ELEMENTS, pbc=(True, True, False))
 
 
 @pytest.mark.parametrize(
     "settings",
     [
-        MDSettings(40, temperature_K=300, temperature_end_K=900),
-        MDSettings(40, ensemble="npt", barostat="iso"),
-        MDSettings(40, ensemble="npt", barostat="aniso", pressure_bar=1e4),
-        MDSettings(40, ensemble="npt", barostat="tri", gamma_interval=5, thermo_interval=20),
-        MDSettings(40, thermostat="langevin"),
-        MDSettings(40, ensemble="nve", velocities="keep"),
+        MDSettings(steps=40, temperature_K=300, temperature_end_K=900),
+        MDSettings(steps=40, ensemble="npt", barostat="iso"),
+        MDSettings(steps=40, ensemble="npt", barostat="aniso", pressure_bar=1e4),
+        MDSettings(steps=40, ensemble="npt", barostat="tri", gamma_interval=5, thermo_interval=20),
+        MDSettings(steps=40, thermostat="langevin"),
+        MDSettings(steps=40, ensemble="nve", velocities="keep"),
     ],
     ids=lambda s: f"{s.ensemble}-{s.barostat}-{s.thermostat}",
 )
@@ -103,7 +103,7 @@ def test_deck_runs(lmp, toy, make_alloy, settings):
 
 
 def test_extrapolative_frames_and_halt(lmp, toy, make_alloy):
-    settings = MDSettings(2000, temperature_K=2000, temperature_end_K=20000, timestep_ps=0.002, gamma_lo=1.0,
+    settings = MDSettings(steps=2000, temperature_K=2000, temperature_end_K=20000, timestep_ps=0.002, gamma_lo=1.0,
                           gamma_hi=1.5, seed=3, gamma_interval=5)  # fmt: skip
     run = lmp(write_md_deck(settings, ELEMENTS, **FILES), make_alloy(1, rattle=0.02))
     assert run.status == 0, run.stderr
@@ -118,7 +118,7 @@ def test_extrapolative_frames_and_halt(lmp, toy, make_alloy):
 
 
 def test_wall_time_limit(lmp, make_alloy):
-    settings = MDSettings(10_000_000, max_wall_seconds=1)
+    settings = MDSettings(steps=10_000_000, max_wall_seconds=1)
     run = lmp(write_md_deck(settings, ELEMENTS, **FILES), make_alloy(1, rattle=0.02))
     assert run.status == 0, run.stderr
     log = run.log
@@ -129,9 +129,9 @@ def test_wall_time_limit(lmp, make_alloy):
 
 
 def test_same_seed_same_run(lmp, make_alloy):
-    text = write_md_deck(MDSettings(50, seed=5), ELEMENTS, **FILES)
+    text = write_md_deck(MDSettings(steps=50, seed=5), ELEMENTS, **FILES)
     first, second = (lmp(text, make_alloy(1)).log.runs[0] for _ in range(2))
-    other = lmp(write_md_deck(MDSettings(50, seed=6), ELEMENTS, **FILES), make_alloy(1)).log.runs[0]
+    other = lmp(write_md_deck(MDSettings(steps=50, seed=6), ELEMENTS, **FILES), make_alloy(1)).log.runs[0]
     np.testing.assert_array_equal(first["PotEng"], second["PotEng"])
     assert first["PotEng"][-1] != other["PotEng"][-1]
 
@@ -162,7 +162,7 @@ def test_structures_that_are_not_periodic(lmp, toy, kind):
     else:
         atoms = Atoms("CuAuCu", [[0, 0, 0], [2.5, 0, 0], [1, 2.2, 0.3]])
     atoms.rattle(0.05, seed=1)
-    run = lmp(write_md_deck(MDSettings(20), ELEMENTS, atoms.pbc, **FILES), atoms)
+    run = lmp(write_md_deck(MDSettings(steps=20), ELEMENTS, atoms.pbc, **FILES), atoms)
     assert run.status == 0, run.stderr
     assert run.log.runs[0]["PotEng"][0] == pytest.approx(toy.model().evaluate(atoms).energy, rel=1e-8)
     assert read_dump(run.folder / deck.LAST_DUMP).frames[0].atoms.pbc.tolist() == atoms.pbc.tolist()
