@@ -7,6 +7,7 @@ couplings of one product a linearly independent set is kept (`aiida_aceal.ace.in
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from itertools import combinations, combinations_with_replacement, groupby
 from itertools import product as cartesian
@@ -17,6 +18,7 @@ from .describe import BondSettings, Description, FunctionSettings, read_descript
 from .errors import AceError
 from .independent import angular_functions
 from .potential import AcePotential, BasisFunction, Bond
+from .radial import cutoff_warnings
 
 # A basis beyond this is a mistyped description: it could neither be fitted nor evaluated.
 MAX_FUNCTIONS_PER_ELEMENT = 200_000
@@ -74,6 +76,8 @@ def build_potential(description: Mapping, seed: int = 0) -> AcePotential:
     if not any(by_block.values()):
         raise AceError("the description gives no function at all; raise nradmax_by_orders")
     bonds = _bonds(wanted, by_block)
+    for line in cutoff_warnings(bonds):
+        warnings.warn(line, stacklevel=2)
     # every element and every pair has a block of its own: they carry the embedding and the radial data
     names = sorted({(el,) for el in wanted.elements} | set(bonds) | {b for b, fs in by_block.items() if fs})
     names = [name for name in names if len(name) != 2 or name[0] != name[1]]

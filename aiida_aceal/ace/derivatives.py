@@ -177,20 +177,11 @@ def _state(model: AceModel, atoms: Atoms, positions: np.ndarray | None, strain: 
         ids = np.flatnonzero(own == s)
         sp = model.species[s]
         B, dB = np.zeros((2, len(ids), sp.arrays.n_functions))
-        tangent_rows(
-            sp.arrays,
-            design_arrays(sp),
-            ids,
-            own[nb.owner],
-            nb.positions,
-            nb.owner,
-            nb.first,
-            nb.neighbors,
-            u,
-            e,
-            B,
-            dB,
-        )
+        if sp.arrays.n_functions:
+            tangent_rows(
+                sp.arrays, design_arrays(sp), ids, own[nb.owner], nb.positions, nb.owner, nb.first, nb.neighbors,
+                u, e, B, dB,
+            )  # fmt: skip
         state.parts.append((int(s), ids, B, dB))
         _core(model, s, ids, state, u, e, np.zeros(len(ids)), np.zeros((n, 3)), np.zeros(6))
     return state

@@ -170,7 +170,9 @@ class _Work(NamedTuple):
 def _work(sp, atoms, first):
     n1, nl = sp.r1_channel.shape[0], sp.n_leaves
     S, C, LM = sp.rcut.shape[0], sp.table.shape[2], sp.norm.shape[0]
-    J, D, L = places(first, atoms, S), n1 + 2 * nl, sp.lmax.max() + 1
+    J, D = places(first, atoms, S), n1 + 2 * nl
+    # `angular` writes l = 0 even where all functions have rank 1 and no leaves
+    L, LM = max(1, sp.lmax.max() + 1), max(1, LM)
     return _Work(
         np.empty(J, dtype=np.int64), np.zeros(S + 1, dtype=np.int64), np.empty((5, J)), np.empty((C, J)),
         np.empty((C, J)), np.empty((LM, J)), np.empty((L, J)), np.empty((L, J)), np.empty(8, dtype=np.int64),

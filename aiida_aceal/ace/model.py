@@ -304,6 +304,8 @@ class AceModel:
         V = np.zeros((6 if virial else 1, offsets[-1]))
         for s in np.unique(own):
             compiled = self.species[s]
+            if compiled.arrays.n_functions == 0:
+                continue
             design_rows(
                 compiled.arrays, design_arrays(compiled), np.flatnonzero(own == s), own[nb.owner], nb.positions,
                 nb.owner, nb.first, nb.neighbors, int(offsets[s]), forces, virial, E, F, V,

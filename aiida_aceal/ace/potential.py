@@ -14,7 +14,7 @@ from aiida_aceal.common.atomic import write_text
 from .coupling import coupling_terms
 from .errors import AceError
 
-RADIAL_TYPES = ("SBessel", "ChebExpCos", "ChebPow", "ChebLinear", "TEST_SBessel")
+RADIAL_TYPES = ("SBessel", "ChebExpCos", "ChebPow", "ChebLinear")
 EMBEDDINGS = ("FinnisSinclair", "FinnisSinclairShiftedScaled")
 INNER_CUTOFFS = ("distance", "density", "zbl")
 _REFERENCE_KEY = "reference_energy_"
@@ -211,6 +211,21 @@ class AcePotential:
     def n_functions(self) -> dict[str, int]:
         """K_mu: number of functions of each element."""
         return {el: len(fs) for el, fs in self._ordered.items()}
+
+    def require_functions(self) -> None:
+        """Refuse a basis in which an element has no function.
+
+        Raises
+        ------
+        AceError
+            Environments of such an element can be neither fitted nor graded.
+        """
+        without = [el for el, count in self.n_functions.items() if count == 0]
+        if without:
+            raise AceError(
+                f"the basis has no function with {' or '.join(without)} as central atom: its environments can be "
+                f"neither fitted nor graded; give it some (functions: ALL, UNARY or {without[0]}), or leave it out"
+            )
 
     @property
     def n_densities(self) -> dict[str, int]:

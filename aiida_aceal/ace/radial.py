@@ -6,6 +6,8 @@ Formulas: Y. Lysogorskiy et al., npj Comput. Mater. 7, 97 (2021) and A. Bochkare
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from ase.data import atomic_numbers
 
@@ -133,6 +135,17 @@ def radial_functions(bond: Bond, r: np.ndarray) -> tuple[np.ndarray, np.ndarray,
     """g [M, K], dg, R [M, N, L + 1] and dR of a bond at distances ``r`` (Angstrom)."""
     g, dg = radial_basis(bond, r)
     return g, dg, np.einsum("nlk,mk->mnl", bond.radcoefficients, g), np.einsum("nlk,mk->mnl", bond.radcoefficients, dg)
+
+
+def cutoff_warnings(bonds: Mapping[tuple[str, str], Bond]) -> list[str]:
+    """A line about pairs whose radial functions do not vanish at the cutoff; empty if all do."""
+    pairs = sorted({"-".join(sorted(pair)) for pair, bond in bonds.items() if bond.radbase == "ChebLinear"})
+    if not pairs:
+        return []
+    return [
+        f"radbase ChebLinear of {', '.join(pairs)} is not zero at the cutoff: energy and forces jump when an atom "
+        "crosses it, so dynamics do not conserve energy; use SBessel, ChebPow or ChebExpCos"
+    ]
 
 
 def core_range(bond: Bond) -> float:

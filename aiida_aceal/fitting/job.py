@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -11,12 +12,15 @@ import numpy as np
 from ase import Atoms
 
 from aiida_aceal.ace import AceError, AceModel, AcePotential
+from aiida_aceal.ace.radial import cutoff_warnings
 
 from .labels import LabelledSet, collect_labels, reference_energies
 from .metrics import Predictions, predict
 from .settings import FitSettings
 from .solvers import Solution
 from .weights import Weights, select_and_weigh
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -70,8 +74,11 @@ def prepare(
     Raises
     ------
     AceError
-        See `collect_labels`, `reference_energies` and `select_and_weigh`.
+        An element of the basis has no function; see `collect_labels`, `reference_energies` and `select_and_weigh`.
     """
+    potential.require_functions()
+    for line in cutoff_warnings(potential.bonds):
+        log.warning(line)
     w = settings.weights
     wanted = {"forces": w.kappa == "auto" or w.kappa > 0.0, "virial": w.virial > 0.0}
     data = collect_labels(train, potential.elements, missing_forces=w.missing_forces, names=names, **wanted)

@@ -7,6 +7,8 @@ from dataclasses import asdict
 
 import numpy as np
 
+from aiida_aceal.ace.radial import cutoff_warnings
+
 from .job import FitResult, Prepared, peak_memory
 from .metrics import UNITS
 from .thresholds import NOTES
@@ -32,6 +34,7 @@ def common_report(result: FitResult, job: Prepared, seconds: Mapping[str, float]
         "worst": result.train.worst(job.settings.worst),
         "seconds": {k: float(v) for k, v in seconds.items()},
         "peak_memory_bytes": peak_memory(),
+        "warnings": cutoff_warnings(pot.bonds),
     }
     if result.validation is not None:
         report["validation"] = result.metrics["validation"]
@@ -102,6 +105,7 @@ def format_report(report: Mapping) -> str:
         limits = ", ".join(f"{k} {v:.4g} {UNITS[k]}" for k, v in ensemble["thresholds"].items())
         lines.append(f"ensemble: {ensemble['members']} members ({ensemble['method']}), thresholds {limits or 'none'}")
         lines += [f"ensemble: {note}" for note in ensemble.get(NOTES, [])]
+    lines += [f"warning: {line}" for line in report.get("warnings", ())]
     sets = {k: report[k] for k in ("train", "validation") if k in report}
     lines += ["", metrics_table(sets), ""]
     for key, title in (("worst", "worst training structures"), ("worst_validation", "worst validation structures")):

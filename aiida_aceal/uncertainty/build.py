@@ -55,7 +55,7 @@ def build_active_set(
     :param seed: of the probes that give the natural size of functions and of the start.
     :param threads: default: OMP_NUM_THREADS, else the cores available.
     :param progress: called with one line of text now and then.
-    :raises AceError: bad arguments, no structure, a full set without fitted coefficients.
+    :raises AceError: bad arguments, no structure, an element without functions, a full set without fitted coefficients.
     """
     check_numbers(tolerance, floor, rank_tolerance)
     check_kind(model, kind)
@@ -167,6 +167,7 @@ def update_active_set(
 def check_kind(model: AceModel, kind: str) -> None:
     if kind not in KINDS:
         raise AceError(f"kind = {kind!r} is unknown: choose {' or '.join(KINDS)}")
+    model.potential.require_functions()
     if kind == "full" and not model.potential.is_fitted:
         raise AceError("a full active set needs fitted coefficients: fit the potential first, or use kind = 'linear'")
     if kind == "full" and all(p == 1 for p in model.n_densities.values()):

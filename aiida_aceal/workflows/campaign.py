@@ -90,6 +90,7 @@ def prepare(campaign: Campaign, folder: str | Path = ".") -> Prepared:
     basis = {"elements": elements, **sections["basis"]}
     try:
         potential = build_potential(basis, seed=campaign.seed)
+        potential.require_functions()
     except AceError as error:
         raise AceError(f"basis: {error}") from error
     return Prepared(campaign, folder, sections, potential, basis, structures, datasets)

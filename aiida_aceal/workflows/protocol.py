@@ -129,7 +129,9 @@ class ProtocolMixin:
         )
         if potential is None:
             description = {"elements": sorted({*initial.elements, *start.elements}), **inputs["basis"]}
-            potential = AcePotentialData(potential=build_potential(description, seed=seed))
+            basis = build_potential(description, seed=seed)
+            basis.require_functions()
+            potential = AcePotentialData(potential=basis)
         if (calculator is None) == (labeller is None):
             raise ValueError("give either `calculator` (the name of an ASE calculator) or `labeller` (a namespace)")
         if labeller is None:

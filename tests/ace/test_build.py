@@ -5,13 +5,15 @@ from __future__ import annotations
 import ast
 import json
 from collections import defaultdict
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 
 import numpy as np
 import pytest
+from ase.build import bulk
 
-from aiida_aceal.ace import AceError, AcePotential
+from aiida_aceal.ace import AceError, AceModel, AcePotential
 from aiida_aceal.ace.build import build_potential
 from aiida_aceal.ace.coupling import coupling_terms
 from aiida_aceal.ace.independent import (
@@ -21,6 +23,8 @@ from aiida_aceal.ace.independent import (
     independent_lints,
     invariant_samples,
 )
+from aiida_aceal.ace.potential import RADIAL_TYPES
+from aiida_aceal.ace.radial import cutoff_warnings, radial_basis
 
 DESCRIBED = ("alcuni_mixed_ndens", "alni_lin", "cu_cheblin_nd3", "cu_fs", "cu_large", "cu_lin", "cu_zbl")
 COPPER = {"elements": ["Cu"], "cutoff": 6.0, "nradmax_by_orders": [4, 2, 1], "lmax_by_orders": [0, 2, 1]}
@@ -302,6 +306,38 @@ def test_element_without_functions():
     )
     assert pot.n_functions == {"Al": 2, "Ni": 0}
     assert AcePotential.from_yaml(pot.to_yaml()).n_functions == {"Al": 2, "Ni": 0}
+    atoms = bulk("Al", cubic=True) * (2, 1, 1)
+    atoms.symbols[:3] = "Ni"
+    atoms.rattle(0.1, seed=1)
+    # nothing is written beside the arrays: the elements without functions have no columns
+    model = AceModel(pot.with_coefficients({"Al": np.array([[1.0, 2.0]]), "Ni": np.zeros((1, 0))}), threads=1)
+    system = model.linear_system(atoms, virial=True)
+    result = model.evaluate(atoms)
+    assert system.energy @ [1.0, 2.0] == pytest.approx(result.energy, rel=1e-10)
+    assert (system.forces @ [1.0, 2.0]).reshape(-1, 3) == pytest.approx(result.forces, abs=1e-10)
+    gradient = model.coefficient_gradient(atoms)
+    assert gradient["Al"][0] == pytest.approx(system.energy, rel=1e-10)
+    with pytest.raises(AceError, match=r"no function with Ni as central atom: .* \(functions: ALL, UNARY or Ni\)"):
+        pot.require_functions()
+
+
+def test_radial_functions_that_jump_at_the_cutoff():
+    with pytest.warns(UserWarning, match="ChebLinear of Cu-Cu is not zero at the cutoff") as caught:
+        pot = build_potential({**COPPER, "radbase": "ChebLinear"})
+    assert len(caught) == 1
+    assert len(cutoff_warnings(pot.bonds)) == 1
+    # the claim itself, of each radial type
+    for name in RADIAL_TYPES:
+        bond = replace(pot.bonds["Cu", "Cu"], radbase=name, radparameters=(2.0,))
+        jump = float(np.abs(radial_basis(bond, np.array([bond.rcut * (1 - 1e-9)]))[0]).max())
+        assert (jump > 0.1) is (name == "ChebLinear")
+        assert bool(cutoff_warnings({("Cu", "Cu"): bond})) is (name == "ChebLinear")
+
+
+def test_radial_type_without_formula_is_refused():
+    text = build_potential(COPPER).to_yaml()
+    with pytest.raises(AceError, match="'TEST_SBessel'; known: SBessel, ChebExpCos, ChebPow, ChebLinear"):
+        AcePotential.from_yaml(text.replace("radbase: SBessel", "radbase: TEST_SBessel"))
 
 
 def test_core_repulsion_without_effect_warns():
@@ -321,6 +357,7 @@ def test_core_repulsion_without_effect_warns():
         ({"embeddings": {"Zr": {"ndensity": 1}}}, "'Zr'"),
         ({"npot": "FinnisSinclare"}, "'FinnisSinclair'"),
         ({"radbase": "SBesel"}, "'SBessel'"),
+        ({"radbase": "TEST_SBessel"}, "unknown value 'TEST_SBessel'; nearest known: 'SBessel'"),
         ({"elements": ["Cu", "Qq"]}, "'Qq'"),
         ({"elements": ["Cu", "Cu"]}, "twice"),
         ({"elements": []}, "no elements"),

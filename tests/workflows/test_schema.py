@@ -150,3 +150,10 @@ def test_options_of_the_input_win_over_the_default_resources(data):
 def test_every_key_is_documented():
     for section, key, text in documentation():
         assert text, f"{section}.{key} has no description"
+
+
+def test_element_without_functions(data):
+    del data["basis"]["nradmax_by_orders"], data["basis"]["lmax_by_orders"]
+    data["basis"]["functions"] = {"Cu": {"nradmax_by_orders": [4], "lmax_by_orders": [0]}}
+    with pytest.raises(AceError, match="basis: the basis has no function with Ni as central atom"):
+        prepare(check_campaign({**data, "elements": ["Cu", "Ni"]}))
