@@ -21,7 +21,7 @@ class AceCalculator(Calculator):
         `AceModel`, `AcePotential` or the path of a potential file.
     active_set
         Object with ``kind`` and ``grade`` (for example `aiida_aceal.uncertainty.ActiveSet`); then ``results`` has
-        ``gamma`` [n] and ``gamma_max``.
+        ``gamma`` [n], ``gamma_max`` and, if the set knows it, ``emptiness`` [n].
     reference_energies
         Add the reference energies of the potential, so that energies compare with those of the labels.
     """
@@ -61,3 +61,5 @@ class AceCalculator(Calculator):
         if want_gamma:
             self.results["gamma"] = result.gamma
             self.results["gamma_max"] = float(result.gamma.max())
+            if result.emptiness is not None:
+                self.results["emptiness"] = result.emptiness

@@ -16,6 +16,7 @@ from aiida_aceal.common.threads import thread_count
 
 from . import derivatives
 from .compile import CompiledSpecies, compile_species, with_coefficients
+from .coordination import coordination_numbers
 from .derivatives import Tangent
 from .design import LinearSystem, design_arrays, design_rows
 from .errors import AceError
@@ -27,7 +28,11 @@ _NO_WEIGHTS = np.zeros((1, 1))
 
 
 class Grader(Protocol):
-    """What ``AceModel.active_set`` must offer."""
+    """What ``AceModel.active_set`` must offer.
+
+    A method ``emptiness(element, coordination [N]) -> [N] or None`` is used as well where there is one: gamma is at
+    least this number where it is above 1.
+    """
 
     kind: str  # "linear" or "full"
 
@@ -39,7 +44,8 @@ class AceArrays(NamedTuple):
     """Result of `AceModel.compute`; arrays that were not asked for are None.
 
     ``energies`` [n_local] eV; ``forces`` [n_all, 3] eV/Angstrom, ghosts included; ``virial`` [n_local, 6] dE_i/dstrain,
-    eV (xx, yy, zz, xy, xz, yz); ``gamma`` [n_local]; ``projections`` [n_local, Kmax], NaN beyond K.
+    eV (xx, yy, zz, xy, xz, yz); ``gamma`` [n_local]; ``projections`` [n_local, Kmax], NaN beyond K; ``emptiness``
+    [n_local] comes with gamma: above 1 where the environment is emptier than any that the active set has learnt.
     """
 
     energies: np.ndarray
@@ -47,6 +53,7 @@ class AceArrays(NamedTuple):
     virial: np.ndarray | None
     gamma: np.ndarray | None
     projections: np.ndarray | None
+    emptiness: np.ndarray | None = None
 
 
 @dataclass
@@ -54,7 +61,8 @@ class AceResult:
     """Evaluation of one structure (eV, Angstrom). Arrays that were not asked for are None.
 
     ``virial`` is dE/dstrain (xx, yy, zz, xy, xz, yz); ``stress`` is ASE's Voigt form (xx, yy, zz, yz, xz, xy).
-    The energy is that of the ACE alone: ``potential.reference_energies`` are not added.
+    The energy is that of the ACE alone: ``potential.reference_energies`` are not added. ``emptiness`` [n] comes with
+    gamma (see `AceArrays`).
     """
 
     energy: float
@@ -64,14 +72,16 @@ class AceResult:
     stress: np.ndarray | None = None
     projections: np.ndarray | None = None
     gamma: np.ndarray | None = None
+    emptiness: np.ndarray | None = None
 
 
 class ProjectionRows(NamedTuple):
-    """Rows [N, K] (or [N, P K]) of one element with the structure and the atom each belongs to."""
+    """Rows [N, K] (or [N, P K]) of one element, structure, atom and smooth coordination number of each."""
 
     rows: np.ndarray
     structure: np.ndarray
     atom: np.ndarray
+    coordination: np.ndarray
 
 
 class AceModel:
@@ -175,7 +185,8 @@ class AceModel:
         species = self.species_of(atoms)[nb.owner]
         n = len(atoms)
         raw = self.compute(species, nb.positions, nb.first, nb.neighbors, n, forces or stress, gamma, projections)
-        result = AceResult(float(raw.energies.sum()), raw.energies, projections=raw.projections, gamma=raw.gamma)
+        result = AceResult(float(raw.energies.sum()), raw.energies)
+        result.projections, result.gamma, result.emptiness = raw.projections, raw.gamma, raw.emptiness
         if forces or stress:
             result.forces = fold(raw.forces, nb.owner, n)
             result.virial = raw.virial.sum(0)
@@ -213,8 +224,10 @@ class AceModel:
             out = []
             for s in np.unique(species):
                 ids = np.flatnonzero(species == s)
-                rows = serial._rows(s, ids, species[nb.owner], nb.positions, nb.first, nb.neighbors, kind)
-                out.append((serial.elements[s], rows, np.full(len(ids), index), ids))
+                around = (species[nb.owner], nb.positions, nb.first, nb.neighbors)
+                rows = serial._rows(s, ids, *around, kind)
+                filled = serial._coordination(s, ids, *around)
+                out.append((serial.elements[s], rows, np.full(len(ids), index), ids, filled))
             return out
 
         mapper = map if self._pool is None else self._pool.map
@@ -230,7 +243,8 @@ class AceModel:
     def _join(self, element: str, columns: list, kind: str) -> ProjectionRows:
         width = self.n_functions[element] * (self.n_densities[element] if kind == "full" else 1)
         if not columns:
-            return ProjectionRows(np.zeros((0, width)), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+            none = np.zeros(0, dtype=np.int64)
+            return ProjectionRows(np.zeros((0, width)), none, none, np.zeros(0))
         return ProjectionRows(*(np.concatenate(c) for c in zip(*columns)))
 
     def projection_gradient(self, atoms: Atoms, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -346,6 +360,8 @@ class AceModel:
         virial = np.zeros((n_local, 6)) if want_forces else None
         gamma = np.zeros(n_local) if want_gamma else None
         projections = np.full((n_local, Kmax), np.nan) if want_projections else None
+        judge = getattr(self.active_set, "emptiness", None) if want_gamma else None
+        emptiness = np.zeros(n_local) if judge is not None else None
         share = -(-n_local // (8 * self.threads)) * 8  # whole vectors of atoms for each thread
         size = min(self.chunk, max(32, share))
         tasks = [
@@ -374,6 +390,9 @@ class AceModel:
                     projections[ids, : B.shape[1]] = B
                 if want_gamma:
                     gamma[ids] = self.active_set.grade(self.elements[s], self._full(B, dF) if kind == "full" else B)
+                if judge is not None:
+                    found = judge(self.elements[s], self._coordination(s, ids, species, positions, first, neighbors))
+                    emptiness[ids] = 0.0 if found is None else found
             return forces if want_forces else None
 
         with self._blas.limit(limits=1):
@@ -382,7 +401,14 @@ class AceModel:
             else:
                 parts = list(self._pool.map(run, [tasks[t :: self.threads] for t in range(self.threads)]))
                 forces = sum(parts[1:], parts[0]) if want_forces else None
-        return AceArrays(energies, forces, virial, gamma, projections)
+        if emptiness is not None:
+            gamma = np.where(emptiness > 1.0, np.maximum(gamma, emptiness), gamma)
+        return AceArrays(energies, forces, virial, gamma, projections, emptiness)
+
+    def _coordination(self, s, ids, species, positions, first, neighbors) -> np.ndarray:
+        found = np.empty(len(ids))
+        coordination_numbers(self.species[s].arrays.rcut, ids, species, positions, first, neighbors, found)
+        return found
 
     def _P(self, s: int) -> int:
         return len(self.species[s].arrays.emb_w)

@@ -31,7 +31,8 @@ class AceActiveSetCalculation(AceWorkerCalculation):
     """Build or update an active set.
 
     ``settings``: ``kind`` (``linear`` or ``full``; default: that of ``previous``, else ``linear``), ``tolerance``
-    (1.001), ``memory`` (such as ``2GiB``), ``exclude_outliers`` (environments with a force error beyond Q3 + 1.5 IQR).
+    (1.001), ``memory`` (such as ``2GiB``), ``exclude_outliers`` (environments with a force error beyond Q3 + 1.5 IQR),
+    ``emptiness`` (true: environments emptier than any of these will be flagged).
     Local active sets: ``clusters`` (number for each element) or ``group_key`` (info entry that names the group of a
     structure), ``definition`` (``minimum`` or ``own``), ``switch`` (local grade only in clusters with less than this
     part of an equal share). They are always built anew.
@@ -45,6 +46,7 @@ class AceActiveSetCalculation(AceWorkerCalculation):
         "tolerance": "--tolerance",
         "memory": "--memory",
         "exclude_outliers": "--exclude-outliers",
+        "emptiness": "--emptiness",
         "clusters": "--clusters",
         "group_key": "--group-key",
         "definition": "--definition",
@@ -65,8 +67,8 @@ class AceActiveSetCalculation(AceWorkerCalculation):
         )
         settings_port(
             spec,
-            "`kind`, `tolerance`, `memory`, `exclude_outliers`; for local active sets `clusters` or `group_key`, "
-            "`definition`, `switch`.",
+            "`kind`, `tolerance`, `memory`, `exclude_outliers`, `emptiness`; for local active sets `clusters` or "
+            "`group_key`, `definition`, `switch`.",
         )
         seed_port(spec, required=False)
         spec.output("active_set", valid_type=ActiveSetData, required=False, help="The active set.")
@@ -96,6 +98,11 @@ class AceActiveSetCalculation(AceWorkerCalculation):
                 return f"previous: it is {previous.kind}, but settings.kind is {settings['kind']}"
         return message
 
+    def option_words(self) -> list[str]:
+        """Emptiness is on by default: leaving the word out would not switch it off."""
+        off = self.settings().get("emptiness") is False
+        return [*super().option_words(), *(["--no-emptiness"] if off else [])]
+
     def settings(self) -> dict[str, Any]:
         """An update keeps the kind."""
         settings = super().settings()
@@ -123,6 +130,8 @@ def check_local(settings: Mapping[str, Any], previous: ActiveSetData | None = No
     """First thing that is wrong with the settings of local active sets, or ``None``."""
     if previous is not None and previous.local is not None:
         return "previous: it is a local active set, which cannot be updated: leave `previous` out to build one anew"
+    if not isinstance(settings.get("emptiness", True), bool):
+        return f"settings: `emptiness` must be true or false: {settings['emptiness']!r}"
     if settings.get("clusters") is None and settings.get("group_key") is None:
         alone = [key for key in ("definition", "switch") if settings.get(key) is not None]
         return f"settings: `{alone[0]}` goes with `clusters` or `group_key`" if alone else None

@@ -13,7 +13,9 @@ from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.potential import AcePotentialData
 
 #: keys of ``settings``
-KEYS = ("kind", "tolerance", "memory", "exclude_outliers", "clusters", "group_key", "definition", "switch")
+KEYS = (
+    "kind", "tolerance", "memory", "exclude_outliers", "emptiness", "clusters", "group_key", "definition", "switch",
+)  # fmt: skip
 
 
 @calcfunction
@@ -22,8 +24,8 @@ def maxvol(potential: AcePotentialData, settings: orm.Dict, **datasets: Configur
 
     It blocks its worker while it runs: seconds at most. Running it twice gives the same set.
 
-    :param settings: ``kind`` (``linear`` or ``full``), ``tolerance``, ``memory``, ``exclude_outliers``; local sets:
-        ``clusters`` or ``group_key``, ``definition``, ``switch``, as for ``aceal.active_set``.
+    :param settings: ``kind`` (``linear`` or ``full``), ``tolerance``, ``memory``, ``exclude_outliers``, ``emptiness``;
+        local sets: ``clusters`` or ``group_key``, ``definition``, ``switch``, as for ``aceal.active_set``.
     :param datasets: sets of configurations; equal ones count once.
     :return: the active set; exit status 301 with the reason if the input is bad.
     """

@@ -18,6 +18,7 @@ from pydantic import model_validator
 from aiida_aceal.ace import AceModel
 from aiida_aceal.common.errors import AceError
 from aiida_aceal.common.settings import Settings, setting
+from aiida_aceal.uncertainty.emptiness import mark
 
 from .cuts import (
     Cut,
@@ -106,7 +107,7 @@ def extract_environments(
     say = progress or (lambda text: None)
     grader = Grader(model, active_set)
     grader.check_elements(big)
-    gamma = grader.gamma(big)
+    gamma, _ = grader.floored(big)
     if not np.isfinite(gamma).all():
         raise AceError(
             f"{big.get_chemical_formula()}: the grade of {int((~np.isfinite(gamma)).sum())} atoms is not finite"
@@ -295,10 +296,12 @@ class _Extractor:
         members = np.isin(cut.origin, group) & cut.inner
         atoms = done.atoms
         atoms.wrap()
-        atoms.arrays["gamma"] = done.gamma
+        graded, emptiness = self.grader.floored(atoms)
+        atoms.arrays["gamma"] = graded
         atoms.arrays["inner"] = cut.inner.astype(int)
         atoms.arrays["origin"] = cut.origin
-        atoms.info = {"gamma_max": float(done.gamma.max()), "centre": cut.centre, "kind": "extract"}
+        atoms.info = {"gamma_max": float(graded.max()), "centre": cut.centre, "kind": "extract"}
+        mark(atoms.info, emptiness)
         after = float(done.gamma[others].max(initial=0.0))
         facts = {
             "status": "ok" if after < self.settings.gamma_lo else "others_above_gamma_lo",

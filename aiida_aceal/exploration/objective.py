@@ -43,6 +43,9 @@ class Grader:
     :param model: :class:`aiida_aceal.ace.AceModel`
     :param active_set: any object with ``kind`` and ``grade(element, rows [N, K]) -> gamma [N]``; gradients need
         ``inverses`` (dict element -> [K, K]) too
+
+    Searches move atoms by these grades, so they are without the floor for environments that are emptier than any
+    learnt: taking atoms apart is no find. :meth:`floored` adds it.
     """
 
     def __init__(self, model: Any, active_set: Any) -> None:
@@ -90,6 +93,13 @@ class Grader:
             mine = symbols == element
             gamma[mine] = self._grade(element, projections[mine, : self.n_functions[element]])
         return gamma
+
+    def floored(self, atoms: Atoms) -> tuple[np.ndarray, np.ndarray | None]:
+        """Grade of each atom, at least its emptiness where that is above 1; and the emptiness, None if unknown."""
+        model = self.model.single_threaded()
+        model.active_set = self.active_set
+        result = model.evaluate(atoms, forces=False, stress=False, gamma=True)
+        return result.gamma, result.emptiness
 
     def _grade(self, element: str, rows: np.ndarray) -> np.ndarray:
         # a search grades a few atoms thousands of times: no set-up of threads for each

@@ -14,6 +14,7 @@ from pydantic import model_validator
 
 from aiida_aceal.ace import AceModel
 from aiida_aceal.common.settings import Settings, setting
+from aiida_aceal.uncertainty.emptiness import mark
 
 from .distances import DEFAULT_FRACTION
 from .filters import ABOVE_WINDOW, CompositionFilter, DistanceFilter, DuplicateFilter, FilterChain, WindowFilter
@@ -104,6 +105,7 @@ class PoolSearch:
         self.after = FilterChain(after)
         self.n_read = self.n_atoms = 0
         self.max_gamma = 0.0
+        self.n_emptier = 0
         self.n_candidates = 0
         self._above: list[tuple[float, int, Atoms]] = []  # heap, the largest grade first
         self._seconds = 0.0
@@ -111,7 +113,8 @@ class PoolSearch:
     def __call__(self, frames: Iterable[Atoms]) -> Iterator[Atoms]:
         """Candidates among ``frames``, in their order (by falling grade with ``max_candidates``).
 
-        Each has the array ``gamma`` and the info ``gamma_max``, ``source`` and ``kind``.
+        Each has the array ``gamma`` and the info ``gamma_max``, ``source`` and ``kind``; with atoms in environments
+        emptier than any learnt also ``gamma_reason`` and ``n_emptier``.
         """
         limit = self.settings.max_candidates
         if limit is None:
@@ -138,12 +141,13 @@ class PoolSearch:
             while (chunk := waiting.result()) is not None:
                 waiting = reader.submit(next, chunks, None)
                 open_ = [atoms for atoms in chunk if self.before.reason(atoms) is None]
-                for atoms, gamma in zip(open_, team.map(self.grader.gamma, open_)):
+                for atoms, (gamma, emptiness) in zip(open_, team.map(self.grader.floored, open_)):
                     top = float(gamma.max(initial=0.0)) if np.isfinite(gamma).all() else float("nan")
                     self.max_gamma = max(self.max_gamma, top) if np.isfinite(top) else self.max_gamma
                     atoms.arrays["gamma"] = gamma
                     atoms.info["gamma_max"] = top
                     atoms.info["kind"] = "pool"
+                    self.n_emptier += mark(atoms.info, emptiness)
                     reason = self.after.reason(atoms)
                     if reason is None:
                         yield atoms
@@ -196,6 +200,10 @@ class PoolSearch:
             "n_candidates": self.n_candidates,
             "n_in_window": int(self.after.counts["kept"]),
             "max_gamma": self.max_gamma,
+            "emptiness": {
+                "n_structures": self.n_emptier,
+                "note": getattr(self.grader.active_set, "emptiness_note", None),
+            },
             "dropped": {name: int(number) for name, number in sorted(dropped.items())},
             "wall_seconds": self._seconds,
         }

@@ -210,6 +210,8 @@ class PaceCommands:
 
             model.active_set = active_set = load_with_local(files[1], potential=potential)
             note(f"{files[1]}: {active_set.kind} active set")
+            if active_set.emptiness_note:
+                note(active_set.emptiness_note)
             if isinstance(active_set, LocalActiveSet):
                 parts = ", ".join(f"{el} {len(found)}" for el, found in active_set.clusters.items())
                 switch = "" if active_set.switch is None else f", switch {active_set.switch:g}"

@@ -15,8 +15,10 @@ from aiida_aceal.calculations.worker_base import ERROR_FILE, n_threads
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.lammps.deck import EXTRAPOLATIVE_DUMP, LAST_DUMP, MAX_GAMMA_COLUMN
 from aiida_aceal.lammps.dumps import Frame, read_dump
+from aiida_aceal.lammps.emptiness import FrameEmptiness
 from aiida_aceal.lammps.logfile import LogFile, native_cause, read_log
 from aiida_aceal.parsers.worker_base import AceWorkerParser, clean, last_error_line
+from aiida_aceal.uncertainty.emptiness import Emptiest
 
 #: column of the thermo table -> array of ``time_series``
 SERIES = {
@@ -43,17 +45,35 @@ class AceLammpsParser(AceWorkerParser):
         series = log.series()
         frames, truncated = self.frames(EXTRAPOLATIVE_DUMP)
         last, last_truncated = self.frames(LAST_DUMP)
+        emptiness = FrameEmptiness(self.node.inputs.potential.get_potential(), self.emptiest())
         finite = [frame for frame in frames if is_finite(frame)]
+        emptiness.grade(finite)
         problem = self.find_problem(text, log, series, len(finite) < len(frames), truncated or last_truncated)
-        limit = LammpsJobSettings.read(self.node.inputs.settings.get_dict()).max_candidates
+        settings = LammpsJobSettings.read(self.node.inputs.settings.get_dict())
+        limit = settings.max_candidates
+        sound = [frame for frame in last[-1:] if is_finite(frame)]
+        if emptiness.grade(sound) and not any(frame.step == sound[0].step for frame in finite):
+            # a native LAMMPS sees nothing in atoms that left, and so it dumped nothing
+            finite += [frame for frame in sound if np.max(frame.atoms.arrays["gamma"]) >= settings.gamma_lo]
         if finite:
             self.out("candidates", self.candidates(thin(finite, limit), series))
         if series:
             self.out("time_series", time_series(series))
-        if last and is_finite(last[-1]):
-            self.out("final_structure", ConfigurationsData.from_atoms([last[-1].atoms], source="aceal.lammps"))
-        self.out("report", orm.Dict(clean(self.report(log, series, frames, finite, problem))))
+        if sound:
+            self.out("final_structure", ConfigurationsData.from_atoms([sound[0].atoms], source="aceal.lammps"))
+        report = self.report(log, series, frames, finite, problem)
+        largest = [report["max_gamma"], emptiness.largest]
+        report["max_gamma"] = max((value for value in largest if value is not None), default=None)
+        self.out("report", orm.Dict(clean({**report, "emptiness": emptiness.report()})))
         return problem
+
+    def emptiest(self) -> dict[str, Emptiest | None]:
+        """Element -> the emptiest environments that the active set has learnt, by its own record."""
+        facts = self.node.inputs.active_set.report.get("elements") or {}
+        return {
+            element: Emptiest.from_dict(facts.get(element, {}).get("emptiest"))
+            for element in self.node.inputs.potential.elements
+        }
 
     def frames(self, name: str) -> tuple[list[Frame], str | None]:
         """Frames of a dump, and why it could not be read to its end."""
@@ -82,6 +102,7 @@ class AceLammpsParser(AceWorkerParser):
             for column in ("Time", "Temp", "Press", "PotEng"):
                 if row is not None and column in series:
                     info[SERIES[column]] = float(series[column][row])
+            info.update({key: frame.atoms.info.get(key) for key in ("gamma_reason", "n_emptier")})
             infos.append({key: value for key, value in info.items() if value is not None})
         return ConfigurationsData.from_atoms([frame.atoms for frame in frames], source="aceal.lammps", infos=infos)
 

@@ -13,6 +13,7 @@ from ase import Atoms
 from aiida_aceal.ace import AceModel
 from aiida_aceal.ace.errors import AceError
 from aiida_aceal.uncertainty import ActiveSet
+from aiida_aceal.uncertainty.emptiness import REASON
 
 from .reference import ReferenceStatistics, fractions
 
@@ -143,6 +144,8 @@ class Pool:
         self.log: list[dict[str, Any]] = []
         self.notes: list[str] = []
         self.judged_by: ReferenceStatistics | None = None
+        #: candidate -> element -> emptiness, of those that are emptier than what was learnt; filled with ``gamma``
+        self.emptiest: dict[int, dict[str, float]] = {}
 
     def __len__(self) -> int:
         return len(self.structures)
@@ -166,10 +169,23 @@ class Pool:
     @cached_property
     def gamma(self) -> np.ndarray:
         """[N] largest extrapolation grade of each structure."""
-        return self.grades(self.graded_by(), np.arange(len(self)))
+        active_set = self.graded_by()
+        if active_set.emptiness_note:
+            self.notes.append(active_set.emptiness_note)
+        return self.grades(active_set, np.arange(len(self)), self.emptiest)
 
-    def grades(self, active_set: ActiveSet, indices: np.ndarray) -> np.ndarray:
-        """[n] largest extrapolation grade of each candidate of ``indices`` under any active set."""
+    def why(self, index: int) -> str:
+        """What to add to the reason of a pick: whether environments emptier than any learnt are in the candidate."""
+        return f" ({REASON})" if index in self.emptiest else ""
+
+    def grades(
+        self, active_set: ActiveSet, indices: np.ndarray, emptiest: dict[int, dict[str, float]] | None = None
+    ) -> np.ndarray:
+        """[n] largest extrapolation grade of each candidate of ``indices`` under any active set.
+
+        :param emptiest: gets, for candidates with environments emptier than any that ``active_set`` has learnt,
+            element -> the largest emptiness.
+        """
         model = self.model.single_threaded()
         model.active_set = active_set
         model.threads, model._pool = self.model.threads, self.model._pool
@@ -180,6 +196,11 @@ class Pool:
             held = [self.structures[i] for i in indices[first:last]]
             results = model.evaluate_batch(held, forces=False, stress=False, gamma=True)
             gamma[first : first + len(held)] = [r.gamma.max() for r in results]
+            for k, (atoms, result) in enumerate(zip(held, results)):
+                if emptiest is not None and result.emptiness is not None and result.emptiness.max() > 1.0:
+                    symbols = np.array(atoms.get_chemical_symbols())
+                    empty = {el: float(result.emptiness[symbols == el].max()) for el in sorted(set(symbols))}
+                    emptiest[int(indices[first + k])] = {el: x for el, x in empty.items() if x > 1.0}
             first += len(held)
             self.progress(f"graded {first} of {len(indices)} candidates")
         return gamma

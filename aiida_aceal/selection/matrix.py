@@ -26,6 +26,10 @@ def d_optimal(pool: Pool, wanted: int, rng: np.random.Generator, tolerance: floa
     is taken out and MaxVol runs again over the active set and the rest; once none of the rest extrapolates, over the
     rest alone.
 
+    The emptiest environment of each element counts as an active row as well if it is emptier than any learnt: its
+    projections are too small to enter, but gamma will flag its like until one of them is learnt (see
+    `aiida_aceal.uncertainty.emptiness`).
+
     Ties are broken by the largest gamma, then by the order of the candidates. Of a large pool, MaxVol first sees the
     candidates of largest gamma, then those that still extrapolate, until none is above 1.05 (or after four stages).
     """
@@ -36,7 +40,7 @@ def d_optimal(pool: Pool, wanted: int, rng: np.random.Generator, tolerance: floa
     turn = 0
     while len(left):
         if base is not None and gamma[left].max() > tolerance:
-            counts = _entering(pool, base, left, gamma[left], tolerance)
+            counts = _entering(pool, base, left, gamma[left], tolerance) + _emptiest(pool, left, turn)
             where = "of the active set with the candidates"
         else:
             base = None
@@ -58,11 +62,22 @@ def d_optimal(pool: Pool, wanted: int, rng: np.random.Generator, tolerance: floa
         order = entered[np.lexsort((left[entered], -gamma[left[entered]], -counts[entered]))]
         for k in order:
             i = int(left[k])
-            yield Pick(i, float(counts[k]), f"{counts[k]} environments {where}, gamma {gamma[i]:.4g}", turn)
+            why = f"{counts[k]} environments {where}, gamma {gamma[i]:.4g}{pool.why(i)}"
+            yield Pick(i, float(counts[k]), why, turn)
         left = np.delete(left, entered)
         turn += 1
     for i in left:
         yield Pick(int(i), 0.0, "nothing new: no environment enters any more", turn)
+
+
+def _emptiest(pool: Pool, left: np.ndarray, turn: int) -> np.ndarray:
+    """[len(left)] of how many elements each candidate holds the emptiest environment; in the first round only."""
+    counts = np.zeros(len(left), dtype=int)
+    for element in pool.model.elements if turn == 0 else ():
+        found = [pool.emptiest.get(int(i), {}).get(element, 0.0) for i in left]
+        if max(found) > 1.0:
+            counts[int(np.argmax(found))] += 1
+    return counts
 
 
 def _entering(pool: Pool, base: ActiveSet, left: np.ndarray, gamma: np.ndarray, tolerance: float) -> np.ndarray:

@@ -24,7 +24,8 @@ def uncertainty(pool: Pool, wanted: int, rng: np.random.Generator) -> Iterator[P
     """Largest uncertainty first (gamma, or the indicator of an ensemble)."""
     values = pool.uncertainty
     for index in np.argsort(-values, kind="stable"):
-        yield Pick(int(index), float(values[index]), f"{pool.uncertainty_name} {values[index]:.4g}")
+        why = f"{pool.uncertainty_name} {values[index]:.4g}{pool.why(int(index))}"
+        yield Pick(int(index), float(values[index]), why)
 
 
 def diversity(pool: Pool, wanted: int, rng: np.random.Generator, clusters: int | None = None) -> Iterator[Pick]:
@@ -102,7 +103,7 @@ def hybrid(pool: Pool, wanted: int, rng: np.random.Generator, weight: float = 0.
         yield Pick(
             k,
             float(score[k]),
-            f"{pool.uncertainty_name} {values[k]:.4g} (rank {u[k]:.3f}), distance {min(d[k], 1):.3f}",
+            f"{pool.uncertainty_name} {values[k]:.4g}{pool.why(k)} (rank {u[k]:.3f}), distance {min(d[k], 1):.3f}",
         )
         free[k] = False
         np.minimum(nearest, _distances(X, k), out=nearest)

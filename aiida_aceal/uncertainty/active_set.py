@@ -20,6 +20,7 @@ from aiida_aceal.common.atomic import open_whole
 
 from . import kernels
 from .active_rows import FLOOR_ROW, check_rows
+from .emptiness import Emptiest, missing_note
 from .threads import row_blocks
 
 KINDS = ("linear", "full")
@@ -56,6 +57,7 @@ class ElementActiveSet:
     :ivar n_environments: number of environments the set was built from; -1 if unknown.
     :ivar identifiers: [M] identity of the structure of each row ("" if it has none).
     :ivar swaps: swaps made.
+    :ivar emptiest: the emptiest training environments; None if unknown, or not to be looked at.
     """
 
     inverse: np.ndarray = field(repr=False)
@@ -66,6 +68,7 @@ class ElementActiveSet:
     n_environments: int = -1
     identifiers: tuple[str, ...] = field(default=(), repr=False)
     swaps: int = 0
+    emptiest: Emptiest | None = None
 
     @property
     def floor_rows(self) -> np.ndarray:
@@ -158,6 +161,22 @@ class ActiveSet:
             kernels.row_maxima(rows[block] @ inverse, gamma[block])
         return gamma
 
+    def emptiness(self, element: str, coordination: np.ndarray) -> np.ndarray | None:
+        """How much emptier environments are than all that were learnt, see :mod:`~.emptiness`; None if unknown.
+
+        Where it is above 1, those who grade structures (``AceModel``, and all programs) take it if it exceeds
+        :meth:`grade`.
+
+        :param coordination: [N] smooth coordination numbers of environments of one element.
+        """
+        record = self._of(element).emptiest
+        return None if record is None else record.emptiness(coordination)
+
+    @property
+    def emptiness_note(self) -> str | None:
+        """One line that says why atoms that leave are not flagged; None if they are."""
+        return missing_note({el: s.emptiest for el, s in self.sets.items()}, self.extra.get("emptiness") is False)
+
     def _of(self, element: str) -> ElementActiveSet:
         if element not in self.sets:
             raise AceError(f"the active set holds {', '.join(self.elements)}, not {element}")
@@ -196,6 +215,7 @@ class ActiveSet:
                 "structures": {str(i): int(n) for i, n in zip(structures, counts)},
                 "active_environments": s.environments.tolist(),
                 "identifiers": list(s.identifiers),
+                "emptiest": None if s.emptiest is None else s.emptiest.to_dict(),
             }
         return {
             "kind": self.kind,
@@ -371,6 +391,7 @@ def element_from_report(inverse: np.ndarray, facts: dict[str, Any]) -> ElementAc
         n_environments=int(facts.get("environments", -1)),
         identifiers=tuple(facts.get("identifiers", ())),
         swaps=int(facts.get("swaps", 0)),
+        emptiest=Emptiest.from_dict(facts.get("emptiest")),
     )
 
 
@@ -378,12 +399,14 @@ def from_rows(
     rows: dict[str, np.ndarray],
     kind: str = "linear",
     environments: dict[str, np.ndarray] | None = None,
+    coordination: dict[str, np.ndarray] | None = None,
     **options: Any,
 ) -> ActiveSet:
     """Active set of rows that are all in memory.
 
     :param rows: element -> [N, M].
     :param environments: element -> [N, 2] (structure, atom) of each row (default: (row, 0)).
+    :param coordination: element -> [N] smooth coordination numbers; without them the set cannot flag emptiness.
     :param options: as for :func:`~.maxvol.maxvol`.
     """
     from .active_rows import FLOOR
@@ -407,5 +430,6 @@ def from_rows(
             tolerance_reached=result.tolerance_reached,
             n_environments=len(r),
             swaps=result.swaps,
+            emptiest=None if coordination is None else Emptiest.of(coordination[el]),
         )
     return ActiveSet(sets, kind, tolerance=options.get("tolerance", TOLERANCE), floor=options.get("floor", FLOOR))

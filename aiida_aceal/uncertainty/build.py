@@ -34,6 +34,7 @@ def build_active_set(
     rank_tolerance: float = RANK_TOLERANCE,
     exclude_outliers: bool = False,
     exclude: np.ndarray | None = None,
+    emptiness: bool = True,
     max_passes: int = 20,
     seed: int = 0,
     threads: int | None = None,
@@ -51,6 +52,7 @@ def build_active_set(
     :param floor: size of floor rows, relative to the size of each function (see ``maxvol``).
     :param exclude_outliers: leave out environments with a force error beyond Q3 + 1.5 IQR; they are recorded.
     :param exclude: [n, 2] (structure, atom) to leave out.
+    :param emptiness: record the emptiest environments, so that emptier ones are flagged (see :mod:`~.emptiness`).
     :param max_passes: give up after so many passes; ``tolerance_reached`` then says how far it got.
     :param seed: of the probes that give the natural size of functions and of the start.
     :param threads: default: OMP_NUM_THREADS, else the cores available.
@@ -60,7 +62,7 @@ def build_active_set(
     check_numbers(tolerance, floor, rank_tolerance)
     check_kind(model, kind)
     budget = parse_memory(memory)
-    extra: dict = {}
+    extra: dict = {} if emptiness else {"emptiness": False}
     if exclude_outliers:
         found, extra["excluded"] = force_outliers(model, structures)
         exclude = found if exclude is None else np.vstack([exclude, found])
@@ -69,7 +71,7 @@ def build_active_set(
     scale = natural_scale(model, first, kind, seed)
     sets, facts = run_search(
         source, scale, budget, tolerance=tolerance, floor=floor, rank_tolerance=rank_tolerance, max_passes=max_passes,
-        seed=seed, threads=threads, progress=progress,
+        seed=seed, threads=threads, progress=progress, emptiness=emptiness,
     )  # fmt: skip
     return ActiveSet(sets, kind, tolerance=tolerance, floor=floor, extra={**extra, **facts})
 
@@ -86,6 +88,7 @@ def run_search(
     seed: int,
     threads: int | None,
     progress: Progress | None,
+    emptiness: bool = True,
 ) -> tuple[dict[str, ElementActiveSet], dict[str, Any]]:
     """New active rows for every key of ``source.columns`` (an element, or a cluster of one), and facts of the run."""
     tell = progress or (lambda _: None)
@@ -95,7 +98,8 @@ def run_search(
         with Team(threads) as team:
             run.team = team
             run.build()
-            sets = {el: finish(e, floor, run, source) for el, e in elements.items()}
+            learnt = source.emptiest if emptiness else {}
+            sets = {el: finish(e, floor, run, source, emptiest=learnt.get(el)) for el, e in elements.items()}
         reached = max((one.tolerance_reached for one in sets.values()), default=0.0)
         coarser = coarser_rank_tolerance(reached, tolerance, rank_tolerance, floor)
         if coarser is None or run.passes >= max_passes:
@@ -158,7 +162,12 @@ def update_active_set(
     with Team(threads) as team:
         run.team = team
         run.build()
-        sets = {el: finish(e, floor, run, source, active_set.sets[el], structure_offset) for el, e in elements.items()}
+        sets = {}
+        for el, e in elements.items():
+            old = active_set.sets[el]
+            # what the old environments were like cannot be told from their rows: unknown stays unknown
+            learnt = None if old.emptiest is None else old.emptiest.joined(source.emptiest[el])
+            sets[el] = finish(e, floor, run, source, old, structure_offset, learnt)
     extra = {**active_set.extra, "passes": run.passes, "streamed": run.streamed}
     extra["n_structures"] = int(active_set.extra.get("n_structures", structure_offset)) + source.n_structures
     return ActiveSet(sets, active_set.kind, tolerance=tolerance, floor=floor, extra=extra)

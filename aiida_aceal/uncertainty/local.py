@@ -311,6 +311,7 @@ def build_local_active_set(
     memory: str | float = "2GiB",
     floor: float = FLOOR,
     rank_tolerance: float = RANK_TOLERANCE,
+    emptiness: bool = True,
     max_passes: int = 20,
     seed: int = 0,
     threads: int | None = None,
@@ -323,7 +324,8 @@ def build_local_active_set(
         new environments are assigned by linear discriminant analysis. An environment of the training set that it
         assigns to another cluster than that of its group belongs to both.
     :param definition, switch: see :class:`LocalActiveSet`.
-    :param tolerance, memory, floor, rank_tolerance, max_passes, seed, threads, progress: as for ``build_active_set``.
+    :param tolerance, memory, floor, rank_tolerance, emptiness, max_passes, seed, threads, progress: as for
+        ``build_active_set``. Emptiness is that of all environments of an element, not of a cluster.
     :raises AceError: bad arguments, no structure.
     """
     check_numbers(tolerance, floor, rank_tolerance)
@@ -355,8 +357,10 @@ def build_local_active_set(
     scales = {key: scale[key.split("/")[0]].copy() for key in clustered.columns}
     found, extra = run_search(
         clustered, scales, budget, tolerance=tolerance, floor=floor, rank_tolerance=rank_tolerance,
-        max_passes=max_passes, seed=seed, threads=threads, progress=progress,
+        max_passes=max_passes, seed=seed, threads=threads, progress=progress, emptiness=emptiness,
     )  # fmt: skip
+    if not emptiness:
+        extra["emptiness"] = False
     return LocalActiveSet(
         {el: found[el] for el in model.elements},
         {el: [found[f"{el}/{c}"] for c in range(n)] for el, n in counts.items()},

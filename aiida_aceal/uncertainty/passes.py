@@ -11,6 +11,7 @@ import numpy as np
 from . import kernels
 from .active_rows import FLOOR_ROW, PREVIOUS_ROW, ActiveRows, start_rows
 from .active_set import UNKNOWN_ROW, ElementActiveSet
+from .emptiness import Emptiest
 from .maxvol import column_scale, search
 from .sources import Rows, unpack
 from .swaps import WORKING_ROWS
@@ -263,6 +264,7 @@ def finish(
     source: Rows,
     old: ElementActiveSet | None = None,
     offset: int = 0,
+    emptiest: Emptiest | None = None,
 ) -> ElementActiveSet:
     if e.state is None:  # no environment of this element: floor rows only
         e.scale = column_scale(np.zeros((0, e.columns)), e.scale)
@@ -296,4 +298,5 @@ def finish(
         n_environments=seen + e.n_environments,
         identifiers=tuple(identifiers) if any(identifiers) else (),
         swaps=e.swaps,
+        emptiest=emptiest,
     )

@@ -14,6 +14,7 @@ from aiida_aceal.ace.errors import AceError
 from aiida_aceal.common.memory import parse_memory
 
 from .active_rows import FLOOR_ROW
+from .emptiness import Emptiest
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -71,6 +72,7 @@ class Rows:
 
     :param structures: a list, or any object that can be iterated again and again (a reader of files).
     :param excluded: [n, 2] (structure, atom) to leave out.
+    :ivar emptiest: element -> the emptiest environments read so far.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Rows:
         self.identifiers: dict[int, str] = {}
         self._forget_at = _IDENTITIES
         self.n_structures = 0
+        self.emptiest = {el: Emptiest() for el in model.elements}
 
     def forget_identifiers(self, kept_labels: Callable[[], Iterable[np.ndarray]]) -> None:
         """Drop the identities of structures without a row among ``kept_labels()``, once there are very many.
@@ -121,15 +124,16 @@ class Rows:
             found = {}
             for el, part in self.model.projections(held, kind=self.kind).items():
                 labels = pack(part.structure + first, part.atom)
-                rows = part.rows
+                rows, filled = part.rows, part.coordination
                 if self.excluded is not None and len(labels):
                     keep = ~np.isin(labels, self.excluded)
-                    rows, labels = rows[keep], labels[keep]
+                    rows, labels, filled = rows[keep], labels[keep], filled[keep]
                 bad = ~np.isfinite(rows).all(axis=1) if len(rows) else np.zeros(0, bool)
                 if bad.any():
                     s, a = unpack(labels[bad][:1])[0]
                     raise AceError(f"structure {s}, atom {a}: projections are not finite; look for atoms too close")
                 if len(rows):
+                    self.emptiest[el] = self.emptiest[el].joined(Emptiest.of(filled))
                     found[el] = (np.ascontiguousarray(rows), labels)
             yield found
 

@@ -36,6 +36,12 @@ class Files:
 @click.option("--memory", default="2GiB", show_default=True, help="Largest memory of the program.")
 @click.option("--previous", type=click.Path(path_type=Path), help="Update this active set instead of building one.")
 @click.option("--exclude-outliers", is_flag=True, help="Leave out environments with a force error beyond Q3 + 1.5 IQR.")
+@click.option(
+    "--emptiness/--no-emptiness",
+    default=True,
+    show_default=True,
+    help="Record how empty the emptiest environments are, so that atoms that leave are flagged.",
+)
 @click.option("--clusters", type=int, help="Local active sets: so many clusters of each element's environments.")
 @click.option("--group-key", help="Local active sets: one for each value of this info entry of the structures.")
 @click.option(
@@ -49,8 +55,8 @@ class Files:
 @click.option("--seed", default=0, show_default=True, help="Of the probes that give the natural size of functions.")
 @click.option("--report", type=click.Path(path_type=Path), help="JSON with rank, volume and environments by element.")
 def command(
-    potential, data, output, kind, tolerance, memory, previous, exclude_outliers, clusters, group_key, definition,
-    switch, seed, report,
+    potential, data, output, kind, tolerance, memory, previous, exclude_outliers, emptiness, clusters, group_key,
+    definition, switch, seed, report,
 ) -> None:  # fmt: skip
     """Choose the environments of DATA... with the largest volume for POTENTIAL (fitted or not).
 
@@ -88,12 +94,12 @@ def command(
         groups = None if group_key is None else group_names(source, group_key)
         active_set = build_local_active_set(
             model, source, kind, clusters=clusters or 1, groups=groups, definition=definition, switch=switch,
-            tolerance=tolerance, memory=memory, seed=seed, progress=progress,
+            tolerance=tolerance, memory=memory, emptiness=emptiness, seed=seed, progress=progress,
         )  # fmt: skip
     elif previous is None:
         active_set = build_active_set(
-            model, source, kind, tolerance=tolerance, memory=memory, exclude_outliers=exclude_outliers, seed=seed,
-            progress=progress,
+            model, source, kind, tolerance=tolerance, memory=memory, exclude_outliers=exclude_outliers,
+            emptiness=emptiness, seed=seed, progress=progress,
         )  # fmt: skip
     else:
         if exclude_outliers:

@@ -127,17 +127,20 @@ def command(potential, data, output, asi, ensemble, report, energy_key, forces_k
     model = AceModel(pot)
     if asi is not None:
         from aiida_aceal.uncertainty import ActiveSet
+        from aiida_aceal.uncertainty.emptiness import mark
 
         model.active_set = ActiveSet.load(asi, potential=pot)
     free = pot.reference_energies
     scores = EnsembleScores(ensemble) if ensemble is not None else None
     sums = {name: ErrorSums() for name in ("energy", "forces", "stress")}
     gamma_max: list[float] = []
+    n_emptier = 0
     graded = GradedErrors()
     listed: list[dict] = []
     counts = {"n_structures": 0, "n_atoms": 0}
 
     def evaluated() -> Iterator:
+        nonlocal n_emptier
         for path in data:
             for chunk in chunks(iter_configurations(path, energy_key, forces_key, stress_key)):
                 check_elements(chunk, pot.elements, str(path))
@@ -159,6 +162,7 @@ def command(potential, data, output, asi, ensemble, report, energy_key, forces_k
                     if asi is not None:
                         atoms.arrays["gamma"] = np.asarray(result.gamma, dtype=float)
                         atoms.info["gamma_max"] = entry["gamma_max"] = float(np.max(result.gamma))
+                        n_emptier += mark(atoms.info, result.emptiness)
                         gamma_max.append(entry["gamma_max"])
                         if labels[1] is not None:
                             graded.add(atoms.arrays["gamma"], result.forces, labels[1])
@@ -194,6 +198,7 @@ def command(potential, data, output, asi, ensemble, report, energy_key, forces_k
     if gamma_max:
         q = np.quantile(gamma_max, [0.5, 0.9, 0.99])
         summary["gamma"] = {"max": max(gamma_max), "median": q[0], "q90": q[1], "q99": q[2]}
+        summary["gamma"]["emptiness"] = {"n_structures": n_emptier, "note": model.active_set.emptiness_note}
         summary["graded_errors"] = graded.summary()
         summary["gamma"]["n_above_1"] = int(np.sum(np.array(gamma_max) > 1.0 + 1e-6))  # beyond rounding
     if report is not None:

@@ -106,6 +106,8 @@ def run(plan: Any) -> dict[str, Any]:
 
     potential = AcePotential.read(plan.potential)
     active_set = ActiveSet.load(plan.active_set, potential)
+    if active_set.emptiness_note and plan.mode == "pool":
+        _say(f"note: {active_set.emptiness_note}")
     for path in [*plan.listed("structures"), *(plan.listed("known") if plan.mode == "pool" else [])]:
         refuse_pickle(path)
     if plan.mode == "active":

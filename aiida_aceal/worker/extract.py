@@ -35,6 +35,7 @@ def command(potential, active_set, data, output, settings_file, report_file, **o
     from aiida_aceal.exploration.extract import ExtractSettings, extract_environments
     from aiida_aceal.exploration.objective import Grader
     from aiida_aceal.uncertainty.active_set import ActiveSet
+    from aiida_aceal.uncertainty.emptiness import mark
     from aiida_aceal.worker.files import check_elements, iter_configurations, write_configurations
 
     values = _settings_of(settings_file) if settings_file is not None else {}
@@ -56,7 +57,7 @@ def command(potential, active_set, data, output, settings_file, report_file, **o
             for index, atoms in enumerate(iter_configurations(path)):
                 check_elements([atoms], pot.elements, str(path))
                 atoms.info.setdefault("source", f"{path.name}#{index}")
-                gamma = Grader(model, aset).gamma(atoms)
+                gamma, emptiness = Grader(model, aset).floored(atoms)
                 largest = max(largest, float(gamma.max()))
                 counts["n_structures"] += 1
                 if len(atoms) <= settings.max_atoms:
@@ -65,6 +66,7 @@ def command(potential, active_set, data, output, settings_file, report_file, **o
                         counts["n_candidates"] += 1
                         atoms.arrays["gamma"] = gamma
                         atoms.info["gamma_max"] = float(gamma.max())
+                        mark(atoms.info, emptiness)
                         yield atoms
                     continue
                 say(f"{path}, structure {index}: {len(atoms)} atoms, largest gamma {gamma.max():.2f}")

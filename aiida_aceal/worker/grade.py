@@ -24,6 +24,7 @@ def command(potential, asi, data, output, ensemble, report) -> None:
     """Grade DATA... by the active set ASI of POTENTIAL; a linear set needs no fitted potential."""
     from aiida_aceal.ace import AceModel, AcePotential
     from aiida_aceal.uncertainty import ActiveSet
+    from aiida_aceal.uncertainty.emptiness import mark
     from aiida_aceal.worker.ensemble_scores import EnsembleScores
     from aiida_aceal.worker.evaluate import chunks
     from aiida_aceal.worker.files import check_elements, iter_configurations, write_configurations
@@ -34,10 +35,13 @@ def command(potential, asi, data, output, ensemble, report) -> None:
     model.active_set = ActiveSet.load(asi, potential=pot)
     scores = EnsembleScores(ensemble) if ensemble is not None else None
     largest: list[float] = []
-    n_atoms = 0
+    n_atoms = n_emptier = 0
+    note = model.active_set.emptiness_note
+    if note:
+        print(f"note: {note}", file=sys.stderr, flush=True)
 
     def graded() -> Iterator:
-        nonlocal n_atoms
+        nonlocal n_atoms, n_emptier
         for path in data:
             for chunk in chunks(iter_configurations(path)):
                 check_elements(chunk, pot.elements, str(path))
@@ -47,6 +51,7 @@ def command(potential, asi, data, output, ensemble, report) -> None:
                 for atoms, result in zip(chunk, results):
                     atoms.arrays["gamma"] = np.asarray(result.gamma, dtype=float)
                     atoms.info["gamma_max"] = float(result.gamma.max())
+                    n_emptier += mark(atoms.info, result.emptiness)
                     largest.append(atoms.info["gamma_max"])
                     n_atoms += len(atoms)
                     yield atoms
@@ -64,6 +69,7 @@ def command(potential, asi, data, output, ensemble, report) -> None:
         "kind": model.active_set.kind,
         "gamma": {"max": max(largest), "median": q[0], "q90": q[1], "q99": q[2]},
         "n_above_1": int(np.sum(np.array(largest) > 1.0 + 1e-6)),
+        "emptiness": {"n_structures": n_emptier, "note": note},
         "seconds": time.perf_counter() - started,
     }
     if scores is not None:
@@ -72,4 +78,5 @@ def command(potential, asi, data, output, ensemble, report) -> None:
         write_json(report, facts)
     click.echo(
         f"{len(largest)} structures: gamma max {max(largest):.4g}, median {q[0]:.4g}, {facts['n_above_1']} above 1"
+        + (f", {n_emptier} with atoms in environments emptier than any learnt" if n_emptier else "")
     )

@@ -281,3 +281,67 @@ this is no command
     assert "this is no command" in node.exit_message
     log = results["retrieved"].base.repository.get_object_content("log.lammps")
     assert "from a file of my own" in log
+
+
+def leaving_atom():
+    """A warm slab, and an atom far above it that leaves."""
+    atoms = bulk("Cu", cubic=True) * (2, 2, 2)
+    atoms.cell[2, 2] += 30.0
+    velocities = np.zeros((len(atoms), 3))
+    atoms.positions[-1, 2] += 12.0
+    velocities[-1, 2] = 0.05
+    atoms.set_velocities(velocities)
+    return atoms
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_atoms_that_left_a_native_run(run_md, fitted, learned, tmp_path, known):
+    """The ``.asi`` of the run has no record of emptiness, as a native LAMMPS knows none; the node has one."""
+    from aiida_aceal.uncertainty.emptiness import REASON
+
+    with (tmp_path / "native.asi").open("wb") as handle:
+        np.savez(handle, **fitted[1].inverses)
+    node = ActiveSetData(file=tmp_path / "native.asi", potential=learned[0])
+    if known:
+        report = {**fitted[1].report()}
+        report["elements"]["Cu"]["emptiest"] = {"coordination": 2.0, "isolated": False}
+        node = ActiveSetData(file=tmp_path / "native.asi", potential=learned[0], report=report)
+    slab = ConfigurationsData.from_atoms([leaving_atom()])
+    settings = {"steps": 20, "ensemble": "nve", "velocities": "keep", "gamma_lo": 500.0}
+    results, done = run_md(settings, structure=slab, active_set=node)
+    assert done.is_finished_ok, done.exit_message
+    report = results["report"].get_dict()
+    found = report["emptiness"]
+    assert report["n_frames"] == 0, "the run itself saw nothing"
+    assert results["time_series"].get_array("max_gamma").max() < 500
+    if not known:
+        assert found["n_frames_checked"] == 0
+        assert "not flagged" in found["note"]
+        assert "candidates" not in results
+        return
+    assert found["note"] is None
+    assert (found["n_frames_checked"], found["n_frames_emptier"], found["first_step"]) == (1, 1, 20)
+    assert report["max_gamma"] == found["largest"] == 1000.0
+    assert report["status"] == "completed"
+    assert report["n_candidates"] == 1
+    info = results["candidates"].infos[0]
+    assert (info["step"], info["gamma_reason"], info["n_emptier"]) == (20, REASON, found["n_atoms"])
+    assert results["candidates"].gamma_max[0] == 1000.0
+    assert results["final_structure"][0].arrays["gamma"][-1] == 1000.0
+
+
+def test_atoms_that_leave_halt_aceal_lmp(run_md, fitted, learned):
+    from aiida_aceal.uncertainty import ActiveSet, ElementActiveSet
+    from aiida_aceal.uncertainty.emptiness import REASON, Emptiest
+
+    facts = vars(fitted[1].sets["Cu"])
+    told = ActiveSet({"Cu": ElementActiveSet(**{**facts, "emptiest": Emptiest(2.0)})})
+    node = ActiveSetData.from_active_set(told, learned[0])
+    slab = ConfigurationsData.from_atoms([leaving_atom()])
+    settings = {"steps": 20, "ensemble": "nve", "velocities": "keep", "gamma_lo": 500.0, "gamma_hi": 900.0}
+    results, done = run_md(settings, structure=slab, active_set=node)
+    assert done.is_finished_ok, done.exit_message
+    report = results["report"].get_dict()
+    assert (report["status"], report["halt_gamma"], report["halt_step"]) == ("halted", 1000.0, 5)
+    assert report["emptiness"]["n_frames_emptier"] == 1
+    assert results["candidates"].infos[0]["gamma_reason"] == REASON
