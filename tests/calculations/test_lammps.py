@@ -343,5 +343,5 @@ def test_atoms_that_leave_halt_aceal_lmp(run_md, fitted, learned):
     assert done.is_finished_ok, done.exit_message
     report = results["report"].get_dict()
     assert (report["status"], report["halt_gamma"], report["halt_step"]) == ("halted", 1000.0, 5)
-    assert report["emptiness"]["n_frames_emptier"] == 1
+    assert report["emptiness"]["n_frames_emptier"] == report["n_frames"] == 2  # steps 0 and 5
     assert results["candidates"].infos[0]["gamma_reason"] == REASON
