@@ -196,12 +196,17 @@ def seed_port(spec: CalcJobProcessSpec, required: bool = True) -> None:
         valid_type=orm.Int,
         serializer=orm.to_aiida_type,
         required=required,
-        validator=lambda value, _: "the seed must not be negative" if value is not None and value.value < 0 else None,
+        validator=check_seed,
         help="All randomness of the job comes from this number.",
     )
 
 
 # --- checks ------------------------------------------------------------------------------------------------------
+
+
+def check_seed(value: orm.Int | None, _: Any) -> str | None:
+    """Validator of the port ``seed``."""
+    return "the seed must not be negative" if value is not None and value.value < 0 else None
 
 
 def unknown_keys(settings: Mapping[str, Any], known: Any) -> str | None:

@@ -37,7 +37,6 @@ class AceActiveSetParser(AceWorkerParser):
             full = report if "elements" in report else None
             node = ActiveSetData(file=path, potential=self.node.inputs.potential, report=full)
         except AceError as error:
-            message = str(error).replace(str(path), ACTIVE_SET_FILE)
-            return self.exit("ERROR_NOT_FINITE" if "not finite" in message else "ERROR_OUTPUT_TRUNCATED", message)
+            return self.unreadable(error, path, ACTIVE_SET_FILE)
         self.out("active_set", node)
         return None

@@ -30,7 +30,6 @@ class AceFitParser(AceWorkerParser):
             try:
                 node = data(file=path)  # refuses coefficients that are not finite
             except AceError as error:
-                message = str(error).replace(str(path), name)
-                return self.exit("ERROR_NOT_FINITE" if "not finite" in message else "ERROR_OUTPUT_TRUNCATED", message)
+                return self.unreadable(error, path, name)
             self.out(port, node)
         return None

@@ -100,6 +100,5 @@ class AceFitPacemakerParser(AceWorkerParser):
             potential = AcePotential.read(path).with_reference_energies(reference)
             self.out("potential", AcePotentialData(potential=potential))  # refuses what is not finite
         except AceError as error:
-            message = str(error).replace(str(path), path.name)
-            return self.exit("ERROR_NOT_FINITE" if "finite" in message else "ERROR_OUTPUT_TRUNCATED", message)
+            return self.unreadable(error, path, path.name)
         return self.exit("ERROR_OUTPUT_MISSING", pacemaker.OUTPUT_FILE) if missing else None

@@ -12,8 +12,8 @@ from aiida import orm
 from aiida.engine import ExitCode
 from aiida.parsers import Parser
 
-from aiida_aceal.ace.errors import AceError
 from aiida_aceal.calculations.worker_base import ERROR_FILE, REPORT_FILE
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.worker.files import read_configurations
 
@@ -115,9 +115,13 @@ class AceWorkerParser(Parser):
         try:
             self.out(port, ConfigurationsData.from_atoms(read_configurations(path), source=source))
         except AceError as error:
-            label = "ERROR_NOT_FINITE" if "finite" in str(error) or " nan" in str(error) else "ERROR_OUTPUT_TRUNCATED"
-            return self.exit(label, str(error).replace(str(path), name))
+            return self.unreadable(error, path, name)
         return None
+
+    def unreadable(self, error: AceError, path: Path, name: str) -> ExitCode:
+        """Exit code for an output that cannot be read; the message calls it by its name in the work folder."""
+        label = "ERROR_NOT_FINITE" if "finite" in str(error) or " nan" in str(error) else "ERROR_OUTPUT_TRUNCATED"
+        return self.exit(label, str(error).replace(str(path), name))
 
 
 def last_error_line(text: str) -> str:

@@ -113,7 +113,7 @@ def command(potential, data, output, asi, ensemble, report, energy_key, forces_k
     from ase.calculators.singlepoint import SinglePointCalculator
 
     from aiida_aceal.ace import AceError, AceModel, AcePotential
-    from aiida_aceal.worker.ensemble_scores import EnsembleScores
+    from aiida_aceal.jobs.ensemble_scores import EnsembleScores
     from aiida_aceal.worker.files import (
         check_elements,
         configuration_hash,

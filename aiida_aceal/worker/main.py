@@ -1,6 +1,7 @@
 """``aceal-worker``: numerics on plain files. Imports no AiiDA; each command loads only what it needs.
 
-Every subcommand lives in a module ``aiida_aceal.worker.<module>`` with a click command called ``command``.
+Subcommands are made from the declarations in `aiida_aceal.jobs` (`aiida_aceal.worker.command`); those that take one
+file with all settings live in a module ``aiida_aceal.worker.<module>`` with a click command called ``command``.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import threading
 import click
 
 from aiida_aceal.common.commands import OneLineErrors
+from aiida_aceal.jobs import find_job, job_names
 
-#: command name -> module of this package that holds it
+#: command name -> module of this package that holds it, where it is not made from a declaration in aiida_aceal.jobs
 COMMANDS = {
     "evaluate": "evaluate",
     "fit": "fit",
     "active-set": "active_set",
-    "grade": "grade",
     "select": "select",
     "explore": "explore",
     "extract": "extract",
@@ -34,12 +35,16 @@ class LazyGroup(OneLineErrors):
     """Imports a subcommand only when it is used, so that ``--help`` and start-up are instant."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS, *job_names()]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
+        if name in COMMANDS:
+            return importlib.import_module(f"aiida_aceal.worker.{COMMANDS[name]}").command
+        if name not in job_names():
             return None
-        return importlib.import_module(f"aiida_aceal.worker.{COMMANDS[name]}").command
+        from aiida_aceal.worker.command import command_of
+
+        return command_of(find_job(name))
 
 
 def _out_of_time(seconds: float) -> None:

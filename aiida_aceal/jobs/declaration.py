@@ -1,0 +1,142 @@
+"""What a job of the worker is: settings, files in, files out, and the function that does the work.
+
+A job is declared once, in a module of its own that imports neither AiiDA nor, at its top, anything heavy::
+
+    class SmallestSettings(Settings):
+        \"\"\"Keep the smallest structures.\"\"\"
+
+        count: int = setting(10, "Number of structures that are kept.", ge=1)
+
+    def run(task: Task) -> dict[str, Any]:
+        frames = sorted(task.configurations("configurations"), key=len)[: task.settings.count]
+        task.write("kept", frames)
+        return {"n_kept": len(frames)}
+
+    JOB = Job(
+        "smallest", "Keep the smallest of DATA...", run, SmallestSettings,
+        inputs=(Input("configurations", "configurations", "Configurations.", many=True, metavar="data"),),
+        outputs=(Output("kept", "configurations", "The smallest ones."),),
+    )
+
+From it come the command ``aceal-worker smallest DATA... -o OUT.extxyz --count 10`` (`aiida_aceal.worker.command`),
+the CalcJob with its ports, validators and exit codes (`aiida_aceal.calculations.job`), its parser
+(`aiida_aceal.parsers.job`) and its tables in the docs. Jobs of other packages are found by the entry point group
+``aiida_aceal.jobs``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from aiida_aceal.common.settings import Settings
+
+if TYPE_CHECKING:
+    from .task import Task
+
+#: what a file holds: an ACE potential (.yaml), an active set (.asi), configurations (extended XYZ), an ensemble (.zip)
+Kind = Literal["potential", "active_set", "configurations", "ensemble"]
+SUFFIX: Mapping[str, str] = {
+    "potential": ".yaml", "active_set": ".asi", "configurations": ".extxyz", "ensemble": ".zip",
+}  # fmt: skip
+
+
+class NoSettings(Settings):
+    """A job without settings."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file, or with ``many`` one or more files, that a job reads; in AiiDA a port of the CalcJob.
+
+    ``name`` is that of the port. On the command line it is a positional argument, in order, called ``metavar``; or with
+    ``option`` (such as ``--asi``) an option. ``many`` makes an argument of several files; with ``namespace`` its port
+    is a namespace of sets whose union without duplicates is used, else one node.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    required: bool = True
+    many: bool = False
+    namespace: bool = False
+    metavar: str = ""
+    option: str = ""
+
+    @property
+    def argument(self) -> str:
+        """Name on the command line."""
+        return self.metavar or self.name
+
+    @property
+    def filename(self) -> str:
+        """Name in the working directory of the CalcJob."""
+        return self.name + SUFFIX[self.kind]
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file that a job writes; in AiiDA an output node.
+
+    ``required``: whether the command must be told where to write it. ``may_be_empty``: an empty file means that there
+    was nothing to write (no node), else it is a failure. ``wanted`` tells from the settings (of the node too) whether
+    it is made.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    option: str = "--output"
+    short: str = "-o"
+    required: bool = True
+    may_be_empty: bool = False
+    wanted: Callable[[Mapping[str, Any]], bool] = lambda settings: True
+
+    @property
+    def filename(self) -> str:
+        """Name in the working directory of the CalcJob."""
+        return self.name + SUFFIX[self.kind]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A subcommand of ``aceal-worker`` and the CalcJob ``aceal.NAME``.
+
+    ``run`` gets a `Task` and returns the report (JSON types). ``seeded``: whether there is randomness (option
+    ``--seed``, port ``seed``). ``node_settings``: keys that only the CalcJob takes. ``check_report`` returns what is
+    missing in a report, ``slim`` the part of it that goes into the data base, ``source`` (from the settings) where the
+    configurations that it writes come from (default: its name).
+    """
+
+    name: str
+    help: str
+    run: Callable[[Task], dict[str, Any]]
+    settings: type[Settings] = NoSettings
+    inputs: tuple[Input, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    seeded: bool = False
+    node_settings: type[Settings] = NoSettings
+    label_keys: bool = False
+    check_report: Callable[[Mapping[str, Any]], str | None] = lambda report: None
+    slim: Callable[[dict[str, Any]], dict[str, Any]] = lambda report: report
+    source: Callable[[Mapping[str, Any]], str] | None = None
+
+    def __post_init__(self) -> None:
+        names = [part.name for part in (*self.inputs, *self.outputs)]
+        keys = [*self.settings.model_fields, *self.node_settings.model_fields]
+        doubled = sorted({name for name in [*names, *keys] if [*names, *keys].count(name) > 1})
+        if doubled:
+            raise ValueError(f"job {self.name}: {', '.join(doubled)} is declared twice")
+
+    def source_of(self, settings: Mapping[str, Any]) -> str:
+        """Where configurations that the job writes come from, as their node says."""
+        return self.name if self.source is None else self.source(settings)
+
+    def input(self, name: str) -> Input:
+        """The input of this name."""
+        return next(part for part in self.inputs if part.name == name)
+
+    def output(self, name: str) -> Output:
+        """The output of this name."""
+        return next(part for part in self.outputs if part.name == name)

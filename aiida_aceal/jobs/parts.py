@@ -1,0 +1,13 @@
+"""Inputs that several jobs have, spelled once."""
+
+from __future__ import annotations
+
+from .declaration import Input
+
+POTENTIAL = Input("potential", "potential", "ACE potential; need not be fitted.")
+ACTIVE_SET = Input("active_set", "active_set", "Active set of the potential.", metavar="asi")
+ENSEMBLE = Input(
+    "ensemble", "ensemble",
+    "If given, dE (eV/atom) and dF (eV/A) of each configuration are computed: info entries `dE`, `dF`.",
+    required=False, option="--ensemble",
+)  # fmt: skip

@@ -1,0 +1,141 @@
+"""One run of a job: its settings, its files, what it says while it works."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiida_aceal.common.settings import Settings
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from aiida_aceal.ace import AceModel, AcePotential
+    from aiida_aceal.uncertainty import ActiveSet
+
+    from .declaration import Job
+
+#: configurations are evaluated together up to this many atoms, which bounds the memory
+CHUNK_ATOMS = 20_000
+
+
+class Task:
+    """What the function of a job works with.
+
+    :param settings: instance of the job's settings model
+    :param files: path (or paths, for inputs with ``many``) of each input and output that was named
+    :param label_keys: arguments ``energy_key``, ``forces_key``, ``stress_key`` of the reader of configurations
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        settings: Settings,
+        files: Mapping[str, Path | Sequence[Path]],
+        seed: int = 0,
+        label_keys: Mapping[str, str] | None = None,
+    ) -> None:
+        self.job, self.settings, self.seed = job, settings, seed
+        self.label_keys = dict(label_keys or {})
+        self.started = time.perf_counter()
+        self._files = {
+            name: [Path(p) for p in path] if isinstance(path, (list, tuple)) else [Path(path)]
+            for name, path in files.items()
+            if path is not None and path != ()
+        }
+
+    # --- words ---------------------------------------------------------------------------------------------------
+
+    @property
+    def seconds(self) -> float:
+        """Wall time so far."""
+        return time.perf_counter() - self.started
+
+    def say(self, text: str) -> None:
+        """Progress: one line on stderr."""
+        print(text, file=sys.stderr, flush=True)
+
+    def echo(self, text: str) -> None:
+        """The result in words: one line on stdout."""
+        print(text, flush=True)
+
+    # --- files in --------------------------------------------------------------------------------------------------
+
+    def given(self, name: str) -> bool:
+        """Whether an input or output was named."""
+        return name in self._files
+
+    def paths(self, name: str) -> list[Path]:
+        """Files of an input, empty if none was given."""
+        return self._files.get(name, [])
+
+    def path(self, name: str) -> Path | None:
+        """The file of an input or output, None if none was given."""
+        return self._files[name][0] if name in self._files else None
+
+    @cached_property
+    def potential(self) -> AcePotential:
+        """The input ``potential``. Raises `AceError` if it cannot be read."""
+        from aiida_aceal.ace import AcePotential
+
+        return AcePotential.read(self._files["potential"][0])
+
+    @cached_property
+    def active_set(self) -> ActiveSet | None:
+        """The input ``active_set``, checked against the potential; None if none was given."""
+        from aiida_aceal.uncertainty import ActiveSet
+
+        path = self.path("active_set")
+        return None if path is None else ActiveSet.load(path, potential=self.potential)
+
+    @cached_property
+    def model(self) -> AceModel:
+        """Evaluator of the potential, with the active set if one was given."""
+        from aiida_aceal.ace import AceModel
+
+        model = AceModel(self.potential)
+        model.active_set = self.active_set
+        return model
+
+    def configurations(self, name: str = "configurations") -> Iterator[Atoms]:
+        """Configurations of an input, file by file.
+
+        :raises AceError: a file that cannot be read, or an element that the potential of the job does not know.
+        """
+        from aiida_aceal.worker.files import check_elements, iter_configurations
+
+        known = self.potential.elements if self.given("potential") else None
+        for path in self.paths(name):
+            for atoms in iter_configurations(path, **self.label_keys):
+                if known is not None:
+                    check_elements([atoms], known, str(path))
+                yield atoms
+
+    def chunks(self, name: str = "configurations", limit: int = CHUNK_ATOMS) -> Iterator[list[Atoms]]:
+        """Lists of consecutive configurations with at most ``limit`` atoms together (a larger one comes alone)."""
+        chunk: list[Atoms] = []
+        n_atoms = 0
+        for atoms in self.configurations(name):
+            if chunk and n_atoms + len(atoms) > limit:
+                yield chunk
+                chunk, n_atoms = [], 0
+            chunk.append(atoms)
+            n_atoms += len(atoms)
+        if chunk:
+            yield chunk
+
+    # --- files out -------------------------------------------------------------------------------------------------
+
+    def write(self, name: str, frames: Iterable[Atoms]) -> int:
+        """Write an output of configurations; without a file for it they are gone through all the same.
+
+        :returns: their number
+        """
+        from aiida_aceal.worker.files import write_configurations
+
+        path = self.path(name)
+        return sum(1 for _ in frames) if path is None else write_configurations(path, frames)

@@ -1,0 +1,181 @@
+"""The command of a job, made from its declaration: files as arguments, settings as options, errors as one line."""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from aiida_aceal.common.settings import Settings, build
+from aiida_aceal.jobs.declaration import Input, Job, Output
+from aiida_aceal.jobs.task import Task
+
+LABEL_KEYS = {"energy": "energy", "forces": "force", "stress": "stress"}
+_PATH = click.Path(path_type=Path)
+
+
+def command_of(job: Job) -> click.Command:
+    """Click command ``aceal-worker NAME``.
+
+    Inputs are arguments in their order (or options), settings are options named after their keys, ``--settings-file``
+    takes them all from YAML or JSON (options count on top of it), and ``--report`` writes the report as JSON.
+    """
+    params: list[click.Parameter] = [_input_parameter(part) for part in job.inputs]
+    params += [_output_parameter(part) for part in job.outputs]
+    params += [_setting_option(name, field) for name, field in job.settings.model_fields.items()]
+    if job.settings.model_fields:
+        params.append(click.Option(["--settings-file"], type=_PATH, help="YAML or JSON mapping with settings by key."))
+    if job.label_keys:
+        for name, word in LABEL_KEYS.items():
+            text = f"Name of the {word} labels in the file (default: ASE's usual place)."
+            params.append(click.Option([f"--{name}-key"], help=text))
+    if job.seeded:
+        params.append(
+            click.Option(
+                ["--seed"],
+                type=click.IntRange(min=0),
+                default=0,
+                show_default=True,
+                help="All randomness comes from it.",
+            )
+        )
+    params.append(click.Option(["--report", "report_file"], type=_PATH, help="JSON with the numbers."))
+
+    def callback(report_file: Path | None, **given: Any) -> None:
+        run_job(job, given, report_file)
+
+    return click.Command(job.name, params=params, help=job.help, callback=callback)
+
+
+def run_job(job: Job, given: Mapping[str, Any], report_file: Path | None) -> dict[str, Any]:
+    """Run a job with what the command line gave; writes and returns the report.
+
+    :raises AceError: anything that is wrong with settings or files
+    """
+    settings = _settings(job, given)
+    files = {part.name: given.get(part.name) for part in (*job.inputs, *job.outputs)}
+    label_keys = {f"{name}_key": given.get(f"{name}_key") for name in LABEL_KEYS} if job.label_keys else {}
+    task = Task(job, settings, files, given.get("seed", 0), label_keys)
+    report = job.run(task)
+    if report_file is not None:
+        from aiida_aceal.common.atomic import write_json
+
+        write_json(report_file, report)
+    return report
+
+
+def _settings(job: Job, given: Mapping[str, Any]) -> Settings:
+    values: dict[str, Any] = {}
+    path = given.get("settings_file")
+    if path is not None:
+        values.update(read_mapping(path))
+        build(job.settings, values, str(path))  # so that the message names the file
+    for name, field in job.settings.model_fields.items():
+        if given.get(name) is not None:
+            values[name] = option_value(field.annotation, given[name])
+    return build(job.settings, values, "")
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """A YAML or JSON file that holds a mapping. Raises `AceError`."""
+    import yaml
+
+    from aiida_aceal.common.errors import AceError
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise AceError(f"{path}: cannot be read as YAML or JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise AceError(f"{path}: expected a mapping of settings, found {type(values).__name__}")
+    return values
+
+
+# --- parameters ----------------------------------------------------------------------------------------------------
+
+
+def _input_parameter(part: Input) -> click.Parameter:
+    if part.option:
+        return click.Option(
+            [part.option, part.name], type=_PATH, multiple=part.many, required=part.required, help=part.help
+        )
+    return click.Argument(
+        [part.name], type=_PATH, nargs=-1 if part.many else 1, required=part.required, metavar=_metavar(part)
+    )
+
+
+def _metavar(part: Input) -> str:
+    word = part.argument.upper()
+    return f"{word}..." if part.many else word
+
+
+def _output_parameter(part: Output) -> click.Parameter:
+    names = [part.option, part.short, part.name] if part.short else [part.option, part.name]
+    return click.Option(names, type=_PATH, required=part.required, help=part.help)
+
+
+def _setting_option(name: str, field: Any) -> click.Option:
+    option = f"--{name.replace('_', '-')}"
+    text = field.description or ""
+    if not field.is_required():
+        default = field.get_default(call_default_factory=True)
+        if default is not None and not isinstance(default, Settings):
+            words = str(default).lower() if isinstance(default, bool) else _shown(default)
+            text = f"{text}  [default: {words}]"
+    if field.annotation is bool:
+        return click.Option([f"{option}/--no-{name.replace('_', '-')}", name], default=None, help=text)
+    size = _fixed_length(field.annotation)
+    return click.Option([option, name], nargs=size, help=text, metavar=_type_word(field.annotation))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return " ".join(str(item) for item in value)
+    return str(value) if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+
+
+def _fixed_length(hint: Any) -> int:
+    """Number of words of an option: that of a tuple of fixed length, else one."""
+    for member in _members(hint):
+        arguments = typing.get_args(member)
+        if typing.get_origin(member) is tuple and Ellipsis not in arguments:
+            return len(arguments)
+    return 1
+
+
+def _type_word(hint: Any) -> str:
+    words = []
+    for member in _members(hint):
+        if typing.get_origin(member) is Literal:
+            words += [str(item) for item in typing.get_args(member)]
+        elif member is not type(None):
+            words.append({int: "INTEGER", float: "NUMBER", str: "TEXT"}.get(member, "JSON"))
+    if _fixed_length(hint) > 1:
+        return " ".join(["NUMBER"] * _fixed_length(hint))
+    return "|".join(dict.fromkeys(words))
+
+
+def option_value(hint: Any, text: Any) -> Any:
+    """The value that an option's word stands for; what it may be is checked by the model, not here.
+
+    Numbers, lists and mappings are read as JSON; where that fails, and where only text is due, the word is the value.
+    """
+    if isinstance(text, bool):
+        return text
+    if isinstance(text, tuple):
+        return [option_value(float, word) for word in text]
+    if all(member in (str, type(None)) for member in _members(hint)):
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
