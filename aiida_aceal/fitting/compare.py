@@ -19,7 +19,7 @@ from aiida_aceal.ace import AceError, AceModel, AcePotential
 from .calibration import calibrate, spearman
 from .ensemble import Ensemble, deviations
 from .labels import collect_labels, reference_sum
-from .thresholds import ensemble_thresholds, outlier_error, vanishing_forces
+from .thresholds import FORCE_FLOOR, ensemble_thresholds, outlier_error, vanishing_forces
 
 FOLDS = 5
 
@@ -93,8 +93,8 @@ def compare_uncertainty(
         else:
             known_vanish = vanish
             out["energy"] = outlier_error(e)
-            # where there are none but symmetric structures, the error of each of them is nothing
-            out["forces"] = outlier_error(f[~vanish]) if not vanish.all() else 0.0
+            # where all forces vanish by symmetry there is nothing to learn of their errors
+            out["forces"] = outlier_error(f[~vanish]) if not vanish.all() else FORCE_FLOOR
             train_errors = {"energy": e, "forces": f}
     notes = []
     if known_vanish.any() or test_vanish.any():

@@ -77,6 +77,8 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
     if summary.get("groups") and summary.get("known"):
         novel = sum(group not in summary["known"] for group in summary["groups"])
         found["Kinds"] = f"learnt: {', '.join(summary['known'])}; {novel} graded structures are of other kinds"
+    if summary.get("notes"):
+        found["Notes"] = "; ".join(summary["notes"])
     return found
 
 

@@ -30,5 +30,7 @@ def command(settings: Path) -> None:
     potential, *sets = read_sets(plan, ("train", "test"))
     found = compare_indicators(potential, *sets, chosen, plan["seed"], stopwatch())
     write_json(plan["output"], found, allow_nan=False)
+    for line in found["notes"]:
+        click.echo(line)
     for name, entry in found["indicators"].items():
         click.echo(f"{name}: rank correlation with the errors {entry['spearman']:.3f}")

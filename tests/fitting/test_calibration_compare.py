@@ -4,11 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from ase.build import bulk
 
 from aiida_aceal.ace import AceError, AceModel
 from aiida_aceal.fitting import Calibration, calibrate, compare_uncertainty, fit_ensemble, fit_linear
 from aiida_aceal.fitting.compare import IndicatorValues, assess, cross_calibration, structure_grades
 from aiida_aceal.fitting.thresholds import outlier_error
+from aiida_aceal.report.uncertainty import facts
 
 
 def _noisy(n=4000, seed=0):
@@ -147,6 +149,23 @@ def test_comparison_of_real_indicators(comparison):
         assert one["spearman"] > 0.2
         assert one["seconds"] > 0.0
     assert structure_grades(model, active_set, train).max() <= 1.001 + 1e-6
+
+
+def test_symmetric_structures_do_not_set_the_outlier(comparison, label):
+    """As many perfect crystals as structures with forces, all without error: e* of forces stays, energies' may not."""
+    fitted, active_set, ensemble, train, test, report = comparison
+    crystals = label([bulk("Cu", a=3.5 + 0.01 * k) for k in range(60)], fitted)
+    found = compare_uncertainty(fitted, test, [*train, *crystals], {"gamma": active_set}, {"ensemble": ensemble})
+    assert found["outlier"]["forces"] == pytest.approx(report["outlier"]["forces"])
+    threshold = report["indicators"]["ensemble dF"]["threshold"]
+    assert found["indicators"]["ensemble dF"]["threshold"] == pytest.approx(threshold)
+    assert "60 learnt and 0 graded structures" in found["notes"][0]
+    assert facts({**found, "n_train": 120, "test": {"energy": {"rmse": 1}, "forces": {"rmse": 1}}, "seconds": {}})[
+        "Notes"
+    ]
+    only = compare_uncertainty(fitted, test, crystals, {"gamma": active_set}, {"ensemble": ensemble})
+    assert only["indicators"]["ensemble dF"]["threshold"] is None
+    assert only["indicators"]["ensemble dF"].get("counts") is None
 
 
 def test_comparison_refuses_nothing(comparison):
