@@ -139,11 +139,16 @@ def compare_uncertainty(
 
 
 def structure_grades(model: AceModel, grader, structures: Sequence[Atoms]) -> np.ndarray:
-    """Largest gamma of each structure's atoms, [N]."""
+    """Largest gamma of each structure's atoms, [N], at least that of the emptiness of their environments."""
     grades = np.zeros(len(structures))
+    emptiness = getattr(grader, "emptiness", None)
     for element, rows in model.projections(structures, kind=grader.kind).items():
-        if len(rows.rows):
-            np.maximum.at(grades, rows.structure, grader.grade(element, rows.rows))
+        if not len(rows.rows):
+            continue
+        np.maximum.at(grades, rows.structure, grader.grade(element, rows.rows))
+        floor = emptiness(element, rows.coordination) if emptiness is not None else None
+        if floor is not None:
+            np.maximum.at(grades, rows.structure, np.where(floor > 1.0, floor, 0.0))
     return grades
 
 
