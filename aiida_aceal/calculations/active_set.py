@@ -22,6 +22,7 @@ from aiida_aceal.calculations.worker_base import (
     write_union,
 )
 from aiida_aceal.data.active_set import ActiveSetData
+from aiida_aceal.uncertainty.settings import ActiveSetSettings
 
 INPUT_FILE = "dataset.extxyz"
 PREVIOUS_FILE = "previous.asi"
@@ -40,6 +41,7 @@ class AceActiveSetCalculation(AceWorkerCalculation):
 
     _SUBCOMMAND = "active-set"
     _PARSER = "aceal.active_set"
+    _MODEL = ActiveSetSettings
     _OUTPUTS = (ACTIVE_SET_FILE,)
     _SETTINGS = {  # noqa: RUF012
         "kind": "--kind",
@@ -127,21 +129,11 @@ class AceActiveSetCalculation(AceWorkerCalculation):
 
 
 def check_local(settings: Mapping[str, Any], previous: ActiveSetData | None = None) -> str | None:
-    """First thing that is wrong with the settings of local active sets, or ``None``."""
-    if previous is not None and previous.local is not None:
+    """First thing that is wrong with an update of local active sets, or ``None``."""
+    if previous is None:
+        return None
+    if previous.local is not None:
         return "previous: it is a local active set, which cannot be updated: leave `previous` out to build one anew"
-    if not isinstance(settings.get("emptiness", True), bool):
-        return f"settings: `emptiness` must be true or false: {settings['emptiness']!r}"
-    if settings.get("clusters") is None and settings.get("group_key") is None:
-        alone = [key for key in ("definition", "switch") if settings.get(key) is not None]
-        return f"settings: `{alone[0]}` goes with `clusters` or `group_key`" if alone else None
-    if settings.get("clusters") is not None and settings.get("group_key") is not None:
-        return "settings: give `clusters` or `group_key`, not both"
-    if previous is not None or settings.get("exclude_outliers"):
-        return "settings: local active sets are built anew: without `previous` and `exclude_outliers`"
-    clusters = settings.get("clusters")
-    if clusters is not None and (isinstance(clusters, bool) or not isinstance(clusters, int) or clusters < 1):
-        return f"settings: `clusters` must be a positive integer: {clusters!r}"
-    if settings.get("definition") not in (None, "minimum", "own"):
-        return f"settings: `definition` must be `minimum` or `own`: {settings['definition']!r}"
+    if settings.get("clusters") is not None or settings.get("group_key") is not None:
+        return "settings: local active sets are built anew: without `previous`"
     return None

@@ -18,6 +18,7 @@ from aiida_aceal.calculations.worker_base import (
     write_set,
 )
 from aiida_aceal.data.dataset import ConfigurationsData
+from aiida_aceal.worker.settings import EvaluateSettings
 
 INPUT_FILE = "configurations.extxyz"
 EVALUATED_FILE = "evaluated.extxyz"
@@ -32,6 +33,7 @@ class AceEvaluateCalculation(WithEnsemble, AceWorkerCalculation):
 
     _SUBCOMMAND = "evaluate"
     _PARSER = "aceal.evaluate"
+    _MODEL = EvaluateSettings
     _OUTPUTS = (EVALUATED_FILE,)
     _SETTINGS = {"worst": "--worst", "store": ""}  # noqa: RUF012
 

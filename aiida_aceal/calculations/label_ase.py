@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
 from aiida import orm
 from aiida.common.datastructures import CalcInfo
@@ -19,6 +17,7 @@ from aiida_aceal.calculations.worker_base import (
     write_set,
 )
 from aiida_aceal.data.dataset import ConfigurationsData
+from aiida_aceal.worker.settings import AseLabelSettings
 
 INPUT_FILE = "configurations.extxyz"
 LABELLED_FILE = "labelled.extxyz"
@@ -38,6 +37,7 @@ class AceLabelAseCalculation(AceWorkerCalculation):
 
     _SUBCOMMAND = "label"
     _PARSER = "aceal.label.ase"
+    _MODEL = AseLabelSettings
     _OUTPUTS = (LABELLED_FILE,)
     _SETTINGS = {  # noqa: RUF012
         "calculator": "--calculator",
@@ -72,25 +72,6 @@ class AceLabelAseCalculation(AceWorkerCalculation):
             310, "ERROR_NOTHING_LABELLED", message="No configuration could be labelled: {message}",
             invalidates_cache=True,
         )  # fmt: skip
-
-    @classmethod
-    def check_settings(cls, inputs: Mapping[str, Any]) -> str | None:
-        """Unknown keys, values of the wrong kind, a missing calculator."""
-        message = super().check_settings(inputs)
-        if message or inputs.get("settings") is None:
-            return message
-        settings = inputs["settings"].get_dict()
-        if not isinstance(settings.get("calculator"), str) or not settings["calculator"]:
-            return "settings: `calculator` is missing: name an ASE calculator, such as 'emt' or 'tblite'"
-        if not isinstance(settings.get("kwargs") or {}, Mapping):
-            return "settings: `kwargs` must be a mapping of the calculator's arguments"
-        if settings.get("energy", "extrapolated") not in ("extrapolated", "free"):
-            return f"settings: `energy` is 'extrapolated' or 'free', not {settings['energy']!r}"
-        for key in ("workers", "timeout", "max_force"):
-            value = settings.get(key)
-            if value is not None and (isinstance(value, (bool, str)) or not value > 0):
-                return f"settings: `{key}` must be a positive number, it is {value!r}"
-        return None
 
     def write_inputs(self, folder: Folder) -> list[str]:
         """The configurations and the arguments of the calculator."""

@@ -6,16 +6,12 @@ from aiida import orm
 from aiida.engine import ExitCode, calcfunction
 
 from aiida_aceal.ace.errors import AceError
-from aiida_aceal.calculations.active_set import check_local
 from aiida_aceal.calculations.worker_base import union, union_hashes
+from aiida_aceal.common.settings import check
 from aiida_aceal.data.active_set import ActiveSetData
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.potential import AcePotentialData
-
-#: keys of ``settings``
-KEYS = (
-    "kind", "tolerance", "memory", "exclude_outliers", "emptiness", "clusters", "group_key", "definition", "switch",
-)  # fmt: skip
+from aiida_aceal.uncertainty.settings import ActiveSetSettings
 
 
 @calcfunction
@@ -24,8 +20,7 @@ def maxvol(potential: AcePotentialData, settings: orm.Dict, **datasets: Configur
 
     It blocks its worker while it runs: seconds at most. Running it twice gives the same set.
 
-    :param settings: ``kind`` (``linear`` or ``full``), ``tolerance``, ``memory``, ``exclude_outliers``, ``emptiness``;
-        local sets: ``clusters`` or ``group_key``, ``definition``, ``switch``, as for ``aceal.active_set``.
+    :param settings: those of ``aceal.active_set``, :class:`~aiida_aceal.uncertainty.settings.ActiveSetSettings`.
     :param datasets: sets of configurations; equal ones count once.
     :return: the active set; exit status 301 with the reason if the input is bad.
     """
@@ -33,15 +28,13 @@ def maxvol(potential: AcePotentialData, settings: orm.Dict, **datasets: Configur
     from aiida_aceal.uncertainty import build_active_set, build_local_active_set
     from aiida_aceal.uncertainty.local import group_names
 
-    values = {key: value for key, value in settings.get_dict().items() if value is not None}
-    unknown = sorted(set(values) - set(KEYS))
-    if unknown:
-        return ExitCode(301, f"settings: unknown key '{unknown[0]}'; known: {', '.join(KEYS)}")
-    if not datasets:
-        return ExitCode(301, "give at least one set of configurations")
-    problem = check_local(values)
+    given = {key: value for key, value in settings.get_dict().items() if value is not None}
+    problem = check(ActiveSetSettings, given, "settings")
     if problem:
         return ExitCode(301, problem)
+    if not datasets:
+        return ExitCode(301, "give at least one set of configurations")
+    values = ActiveSetSettings.read(given).to_dict(given=True)
     frames = [atoms for node, indices in union(datasets) for atoms in node.iter_atoms(indices)]
     try:
         model = AceModel(potential.get_potential())

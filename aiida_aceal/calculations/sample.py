@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
 from aiida.common.folders import Folder
 from aiida.engine import CalcJobProcessSpec
@@ -15,14 +13,13 @@ from aiida_aceal.calculations.worker_base import (
     configurations_port,
     seed_port,
     settings_port,
-    unknown_keys,
     write_set,
 )
 from aiida_aceal.data.dataset import ConfigurationsData
+from aiida_aceal.worker.settings import SampleSettings
 
 INPUT_FILE = "start.extxyz"
 SAMPLES_FILE = "samples.extxyz"
-_KNOWN = ("calculator", "kwargs", "temperature", "steps", "interval", "timestep")
 
 
 class AceSampleCalculation(AceWorkerCalculation):
@@ -34,6 +31,7 @@ class AceSampleCalculation(AceWorkerCalculation):
 
     _SUBCOMMAND = "sample"
     _PARSER = "aceal.sample"
+    _MODEL = SampleSettings
     _OUTPUTS = (SAMPLES_FILE,)
 
     @classmethod
@@ -44,22 +42,6 @@ class AceSampleCalculation(AceWorkerCalculation):
         settings_port(spec, "`calculator`, `kwargs`, `temperature`, `steps`, `interval`, `timestep`.", required=True)
         seed_port(spec)
         spec.output("labelled", valid_type=ConfigurationsData, required=False, help="Labelled snapshots.")
-
-    @classmethod
-    def check_settings(cls, inputs: Mapping[str, Any]) -> str | None:
-        """Unknown keys, no calculator, wrong temperatures."""
-        if inputs.get("settings") is None:
-            return None
-        settings = inputs["settings"].get_dict()
-        message = unknown_keys(settings, _KNOWN)
-        if message:
-            return message
-        if not isinstance(settings.get("calculator"), str):
-            return "settings: `calculator` is missing: name an ASE calculator, such as 'emt'"
-        temperature = settings.get("temperature", [300.0, 300.0])
-        if not (isinstance(temperature, list) and len(temperature) == 2):
-            return f"settings: `temperature` must be [first, last] in K, it is {temperature!r}"
-        return None
 
     def write_inputs(self, folder: Folder) -> list[str]:
         """Start configurations and the words of the command line."""

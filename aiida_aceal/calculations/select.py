@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from typing import Any
 
 from aiida.common.folders import Folder
@@ -22,11 +21,11 @@ from aiida_aceal.calculations.worker_base import (
     potential_port,
     seed_port,
     settings_port,
-    unknown_keys,
     write_set,
     write_union,
 )
 from aiida_aceal.data.dataset import ConfigurationsData
+from aiida_aceal.selection.settings import SelectSettings
 
 INPUT_FILE = "candidates.extxyz"
 REFERENCE_FILE = "reference.extxyz"
@@ -47,6 +46,7 @@ class AceSelectCalculation(WithEnsemble, AceWorkerCalculation):
     _ENSEMBLE_HELP = "If given, its indicator (dF or dE) takes the place of gamma in strategies that use uncertainty."
     _SUBCOMMAND = "select"
     _PARSER = "aceal.select"
+    _MODEL = SelectSettings
     _OUTPUTS = (SELECTED_FILE,)
     _SETTINGS = {  # noqa: RUF012
         "strategy": "--strategy",
@@ -95,29 +95,6 @@ class AceSelectCalculation(WithEnsemble, AceWorkerCalculation):
                 "reference: `viability` judges candidates by the training set of the potential; give its sets as "
                 "`reference`, or numbers U, sU, E, sE as options.reference"
             )
-        return None
-
-    @classmethod
-    def check_settings(cls, inputs: Mapping[str, Any]) -> str | None:
-        """Unknown or missing keys, an unknown strategy, a limit that is no positive number."""
-        message = super().check_settings(inputs)
-        if message or inputs.get("settings") is None:
-            return message
-        settings = inputs["settings"].get_dict()
-        known = {point.name for point in entry_points(group=STRATEGIES)}
-        if not isinstance(settings.get("strategy"), str):
-            return f"settings: `strategy` is missing: name one of {', '.join(sorted(known))}"
-        if settings["strategy"] not in known:
-            return unknown_keys({settings["strategy"]: None}, known).replace("key", "strategy")
-        limits = {key: settings[key] for key in ("count", "max_atoms", "max_cost") if settings.get(key) is not None}
-        if not limits:
-            return "settings: say how much to select: `count`, `max_atoms` or `max_cost`"
-        for key, value in limits.items():
-            whole = isinstance(value, int) or key == "max_cost"
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not whole or value <= 0:
-                return f"settings: `{key}` must be a positive {'number' if key == 'max_cost' else 'integer'}: {value!r}"
-        if not isinstance(settings.get("options", {}), dict):
-            return "settings: `options` must be a mapping of arguments of the strategy"
         return None
 
     def settings(self) -> dict[str, Any]:

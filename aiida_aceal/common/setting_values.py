@@ -13,7 +13,8 @@ from pydantic import BaseModel
 
 #: largest integer that arrays hold
 _LARGEST = 2**63 - 1
-_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
+#: numbers that YAML 1.1 reads as text: those with an exponent and without a dot or a sign of the exponent
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
 
 def sections_in(hint: Any) -> Iterator[tuple[str, type[BaseModel]]]:

@@ -24,6 +24,7 @@ What comes from it:
   constructor ``MDSettings(steps=10)`` checks in the same words.
 - :func:`check` ``(MDSettings, data, "settings")`` -> the same message or None: for validators at submission.
 - :func:`describe` ``(MDSettings)`` -> a :class:`Row` for each key with type, unit, default, bounds and help.
+- :func:`from_function` ``(strategy)`` -> a model made from the signature of a function, where that is the declaration.
 - :func:`models` -> all models declared so far, for tests and reference pages.
 - :meth:`Settings.to_dict` -> plain values for YAML, JSON and nodes; :meth:`Settings.replace` -> a checked copy with
   other values.
@@ -36,22 +37,27 @@ of a list or mapping. Models may inherit from each other: their keys then stand 
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
+import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 from pydantic_core import PydanticCustomError
 
 from .errors import AceError
+from .memory import parse_memory
 from .setting_values import coerced, extra_of, sections_in, within_bounds
 from .setting_words import bounds_text, error_message, nearest, shown, type_text, unknown_key
 
 __all__ = (
-    "Row", "Settings", "build", "check", "describe", "is_integer", "is_number", "models", "nearest", "section",
-    "setting",
+    "Row", "Settings", "build", "check", "describe", "from_function", "is_integer", "is_number", "memory_size",
+    "models", "nearest", "section", "setting",
 )  # fmt: skip
 
 S = TypeVar("S", bound="Settings")
@@ -71,6 +77,7 @@ def setting(
     items: int | tuple[int | None, int | None] | None = None,
     choices: Callable[[], Iterable[str]] | None = None,
     allowed: str = "",
+    parse: Callable[[Any], Any] | None = None,
 ) -> Any:
     """A field of a :class:`Settings` model.
 
@@ -80,16 +87,23 @@ def setting(
     :param gt, ge, lt, le: bounds of every number in the value
     :param items: number of items of a list, or (smallest, largest) number of them
     :param choices: returns the names that are allowed, where they are known at run time only (entry points)
+    :param parse: called with the value; a ``ValueError`` refuses it (the value stays as it is)
     :param allowed: what is allowed, in words that take the place of those made from type and bounds
     """
     extra: dict[str, Any] = {
         "unit": unit, "gt": gt, "ge": ge, "lt": lt, "le": le, "items": items, "choices": choices, "allowed": allowed,
+        "parse": parse,
     }  # fmt: skip
     given = {key: value for key, value in extra.items() if value not in (None, "")}
     if isinstance(default, (list, dict)):
         kind, content = type(default), default
         return Field(default_factory=lambda: kind(content), description=help, json_schema_extra=given)
     return Field(default, description=help, json_schema_extra=given)
+
+
+def memory_size(default: Any, help: str) -> Any:
+    """A field for a size of memory, declared as ``memory: str | int | float``."""
+    return setting(default, help, parse=parse_memory, allowed="a size of at least 1 MiB, such as 2GiB or 500MB")
 
 
 def section(model: type[Settings], help: str = "") -> Any:
@@ -127,6 +141,8 @@ class Settings(BaseModel):
         extra = extra_of(cls.model_fields[info.field_name])
         if not within_bounds(value, extra):
             raise PydanticCustomError("bounds", "out of bounds")
+        if "parse" in extra and value is not None:
+            extra["parse"](value)
         return value
 
     @classmethod
@@ -164,6 +180,49 @@ def build(model: type[S], data: Any, where: str | Path = "settings") -> S:
         return model.model_validate(dict(data))
     except ValidationError as error:
         raise AceError(error_message(model, error, data, where)) from None
+
+
+def from_function(function: Callable[..., Any], skip: Iterable[str] = ()) -> type[Settings]:
+    """The model of a function's arguments, made from its signature: types, defaults, and what :func:`setting` adds.
+
+    An argument is written ``weight: Annotated[float, setting(help="...", ge=0, le=1)] = 0.5``, or plainly ``weight:
+    float = 0.5``, with the help of ``:param weight:`` in the docstring. The default stands in the signature only. With
+    ``**kwargs`` in the signature further keys are let pass.
+
+    :param skip: arguments that are no settings
+    """
+    return _model_of(function, tuple(skip))
+
+
+class _AnyArguments(Settings):
+    """Arguments of a function with ``**kwargs``."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+@lru_cache
+def _model_of(function: Callable[..., Any], skip: tuple[str, ...]) -> type[Settings]:
+    hints = typing.get_type_hints(function, include_extras=True)
+    text = inspect.getdoc(function) or ""
+    fields: dict[str, Any] = {}
+    further = False
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in skip or parameter.kind is parameter.VAR_POSITIONAL:
+            continue
+        if parameter.kind is parameter.VAR_KEYWORD:
+            further = True
+            continue
+        default = ... if parameter.default is parameter.empty else parameter.default
+        hint = hints.get(name, Any)
+        if typing.get_origin(hint) is not typing.Annotated:
+            found = re.search(rf"^:param {name}: (.*(?:\n[ ]+.*)*)", text, flags=re.MULTILINE)
+            hint = typing.Annotated[hint, setting(help=" ".join(found[1].split()) if found else "")]
+        fields[name] = (hint, default)
+    name = f"{function.__name__.title().replace('_', '')}Arguments"
+    base: type[Settings] = _AnyArguments if further else Settings
+    model = create_model(name, __base__=base, __module__=function.__module__, **fields)
+    model.__doc__ = text.split("\n\n")[0]
+    return model
 
 
 def check(model: type[Settings], data: Any, where: str | Path = "settings") -> str | None:

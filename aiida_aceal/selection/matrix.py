@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated
 
 import numpy as np
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
+from aiida_aceal.common.settings import setting
 from aiida_aceal.uncertainty import ActiveSet, build_active_set, update_active_set
+from aiida_aceal.uncertainty.maxvol import TOLERANCE
 
 from .base import Pick, Pool
 
@@ -19,7 +22,13 @@ _MAX_STAGES = 4
 _STAGE_TOLERANCE = 1.05
 
 
-def d_optimal(pool: Pool, wanted: int, rng: np.random.Generator, tolerance: float = 1.001) -> Iterator[Pick]:
+Tolerance = Annotated[float, setting(help="A candidate extrapolates above it.", ge=1)]
+Rank = Annotated[
+    int | None, setting(help="Number of singular vectors; by default all above 1e-6 of the largest.", ge=1)
+]
+
+
+def d_optimal(pool: Pool, wanted: int, rng: np.random.Generator, tolerance: Tolerance = TOLERANCE) -> Iterator[Pick]:
     """MaxVol over the active set and the candidates; structures by how many of their environments enter it.
 
     A set of K rows cannot name more than K structures. Asked for more, it goes on in peeling rounds: what is chosen
@@ -116,9 +125,7 @@ def _entering(pool: Pool, base: ActiveSet, left: np.ndarray, gamma: np.ndarray, 
     return counts
 
 
-def cur(
-    pool: Pool, wanted: int, rng: np.random.Generator, scaled: bool = True, rank: int | None = None
-) -> Iterator[Pick]:
+def cur(pool: Pool, wanted: int, rng: np.random.Generator, scaled: bool = True, rank: Rank = None) -> Iterator[Pick]:
     """CUR decomposition: structures by the largest leverage score of their environments' projections.
 
     ``leverage_i = sum_{k <= rank} (b_i . v_k / s_k)^2`` with the right singular vectors and singular values of each

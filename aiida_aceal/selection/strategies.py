@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from scipy.special import erf
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
+from aiida_aceal.common.settings import Settings, build, setting
 
 from .base import Pick, Pool
 from .reference import ReferenceStatistics
+
+Clusters = Annotated[int | None, setting(help="Number of clusters; by default a tenth of what is wanted.", ge=1)]
+Weight = Annotated[float, setting(help="Of the uncertainty against the distance.", ge=0, le=1)]
 
 
 def random(pool: Pool, wanted: int, rng: np.random.Generator) -> Iterator[Pick]:
@@ -28,7 +32,7 @@ def uncertainty(pool: Pool, wanted: int, rng: np.random.Generator) -> Iterator[P
         yield Pick(int(index), float(values[index]), why)
 
 
-def diversity(pool: Pool, wanted: int, rng: np.random.Generator, clusters: int | None = None) -> Iterator[Pick]:
+def diversity(pool: Pool, wanted: int, rng: np.random.Generator, clusters: Clusters = None) -> Iterator[Pick]:
     """k-means on structure descriptors, then farthest points inside the clusters, one cluster after the other.
 
     :param clusters: number of clusters (default: a tenth of what is wanted, at least 2).
@@ -83,7 +87,7 @@ def _distances(X: np.ndarray, k: int, block: int = 4096) -> np.ndarray:
     return out
 
 
-def hybrid(pool: Pool, wanted: int, rng: np.random.Generator, weight: float = 0.5) -> Iterator[Pick]:
+def hybrid(pool: Pool, wanted: int, rng: np.random.Generator, weight: Weight = 0.5) -> Iterator[Pick]:
     """Uncertainty and diversity combined: ``weight * u + (1 - weight) * d``, chosen one by one.
 
     ``u`` is the rank of the uncertainty scaled to [0, 1] (ranks, because gamma spans decades), ``d`` the distance to
@@ -109,10 +113,30 @@ def hybrid(pool: Pool, wanted: int, rng: np.random.Generator, weight: float = 0.
         np.minimum(nearest, _distances(X, k), out=nearest)
 
 
+class ViabilityRule(Settings):
+    """Numbers of the viability rule, see :func:`viability_probability`."""
+
+    heading = "Strategy viability: `options`"
+
+    shift: float = setting(2.0, "Where an uncertainty becomes likely, in spreads above the mean of the reference.")
+    gradient: float = setting(1.0, "How wide the step is there.", gt=0)
+    floor: float = setting(0.2, "Probability at the energy E + (a + b) sE.", gt=0, le=1)
+    a: float = setting(1.0, "Up to E + a sE the energy does not count.")
+    b: float = setting(0.8, "Width of the fall in energy, in spreads.", gt=0)
+
+
+class ViabilityOptions(ViabilityRule):
+    """Options of the strategy `viability`."""
+
+    reference: dict[str, float] | None = setting(
+        None, "U, sU (uncertainty), E, sE (eV/atom) in place of the training set; with atoms, sE is that of cells of "
+        "so many atoms.",
+    )  # fmt: skip
+
+
 def viability_probability(
-    u: np.ndarray, e: np.ndarray, reference: Mapping[str, Any], *, shift: float = 2.0, gradient: float = 1.0,
-    floor: float = 0.2, a: float = 1.0, b: float = 0.8,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    u: np.ndarray, e: np.ndarray, reference: Mapping[str, Any], rule: ViabilityRule | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """P_U and P_E of the viability rule.
 
     ``P_U = (1 + erf((u - U - shift sU) / (gradient sU sqrt(0.2)))) / 2`` and
@@ -128,11 +152,10 @@ def viability_probability(
         raise AceError(
             f"the reference spread must be positive, found sU = {sU}, sE = {sE}: take a longer reference run"
         )
-    if not (0.0 < floor <= 1.0 and b > 0 and gradient > 0):
-        raise AceError(f"floor = {floor} must lie in (0, 1], b = {b} and gradient = {gradient} above 0")
-    p_u = 0.5 * (1.0 + erf((np.asarray(u) - U - shift * sU) / (gradient * sU * np.sqrt(0.2))))
-    exponent = np.maximum((np.asarray(e) - E - a * sE) / (b * sE), 0.0)
-    return p_u, floor**exponent
+    rule = rule or ViabilityRule()
+    p_u = 0.5 * (1.0 + erf((np.asarray(u) - U - rule.shift * sU) / (rule.gradient * sU * np.sqrt(0.2))))
+    exponent = np.maximum((np.asarray(e) - E - rule.a * sE) / (rule.b * sE), 0.0)
+    return p_u, rule.floor**exponent
 
 
 def viability(
@@ -147,13 +170,11 @@ def viability(
         cells of so many atoms.
     :raises AceError: neither a reference set in the pool nor ``reference``.
     """
-    unknown = set(parameters) - {"shift", "gradient", "floor", "a", "b"}
-    if unknown:
-        raise AceError(f"viability does not know {sorted(unknown)}; known: reference, shift, gradient, floor, a, b")
+    rule = build(ViabilityRule, parameters, "viability")
     known = pool.reference if reference is None else ReferenceStatistics.from_numbers(reference)
     u, e = pool.uncertainty, pool.energies
     mean, spread = known.mean_energy(pool.structures), known.energy_spread(pool.sizes)
-    p_u, p_e = viability_probability(u, e, {"U": known.U, "sU": known.sU, "E": mean, "sE": spread}, **parameters)
+    p_u, p_e = viability_probability(u, e, {"U": known.U, "sU": known.sU, "E": mean, "sE": spread}, rule)
     pool.judged_by = known
     pool.notes.append(
         f"viability: {f'{known.n_structures} reference structures' if reference is None else 'given reference'}: "
@@ -179,3 +200,7 @@ def viability(
         if draw < p:
             why = f"accepted: draw {draw:.3f} < P_U {p_u[index]:.3f} x P_E {p_e[index]:.3f}"
             yield Pick(int(index), p, why)
+
+
+#: its options are declared by a model, as the rule is used elsewhere too
+viability.settings = ViabilityOptions  # type: ignore[attr-defined]

@@ -12,20 +12,22 @@ from aiida.engine import ExitCode, while_
 from aiida.plugins import WorkflowFactory
 
 from aiida_aceal.calculations.label_functions import structures_of
-from aiida_aceal.calculations.worker_base import n_threads, unknown_keys
+from aiida_aceal.calculations.worker_base import n_threads
+from aiida_aceal.common.settings import check, setting
 from aiida_aceal.data.dataset import ConfigurationsData
+from aiida_aceal.worker.settings import LabelSettings
 from aiida_aceal.workflows.base import AceWorkChain, why
 
-#: settings of every labelling WorkChain with their defaults
-COMMON_SETTINGS: dict[str, Any] = {
-    "energy": "extrapolated",
-    "stress": True,
-    "max_force": None,
-    "max_concurrent": 10,
-    "max_failed_fraction": 1.0,
-    "max_iterations": 3,
-    "clean_workdir": True,
-}
+
+class DftLabelSettings(LabelSettings):
+    """What all labelling WorkChains have in common."""
+
+    max_concurrent: int = setting(10, "Calculations under way at a time.", ge=1)
+    max_failed_fraction: float = setting(
+        1.0, "Share of the labels that may fail; 1: never an error while one label is left.", ge=0, le=1
+    )
+    max_iterations: int = setting(3, "Calculations for each configuration at most.", ge=1)
+    clean_workdir: bool = setting(True, "Empty the work folders of finished calculations.")
 
 
 class AceLabelWorkChain(AceWorkChain):
@@ -38,9 +40,8 @@ class AceLabelWorkChain(AceWorkChain):
     #: entry point of the WorkChain that is called, and the plugin its code belongs to
     _WORKFLOW = ""
     _CODE_PLUGIN = ""
-    #: settings beyond the common ones, with defaults
-    _SETTINGS: Mapping[str, Any] = {}
-    _ENERGIES: tuple[str, ...] = ("extrapolated", "free")
+    #: declaration of ``settings``
+    _MODEL: type[DftLabelSettings] = DftLabelSettings
 
     @classmethod
     def define(cls, spec: Any) -> None:
@@ -86,19 +87,10 @@ class AceLabelWorkChain(AceWorkChain):
         if inputs.get("settings") is None:
             return None
         given = inputs["settings"].get_dict()
-        message = unknown_keys(given, {**COMMON_SETTINGS, **cls._SETTINGS})
+        message = check(cls._MODEL, given, "settings")
         if message:
             return message
         settings = cls.filled(given)
-        if settings["energy"] not in cls._ENERGIES:
-            return f"settings: `energy` is {' or '.join(map(repr, cls._ENERGIES))}, not {settings['energy']!r}"
-        for key, kinds in {"max_concurrent": int, "max_iterations": int, "max_force": (int, float)}.items():
-            value = settings[key]
-            if value is not None and (isinstance(value, bool) or not isinstance(value, kinds) or value <= 0):
-                return f"settings: `{key}` must be a positive number, it is {value!r}"
-        fraction = settings["max_failed_fraction"]
-        if not isinstance(fraction, (int, float)) or not 0 <= fraction <= 1:
-            return f"settings: `max_failed_fraction` must lie between 0 and 1, it is {fraction!r}"
         return cls.check_method(settings, inputs.get("configurations"))
 
     @classmethod
@@ -109,7 +101,7 @@ class AceLabelWorkChain(AceWorkChain):
     @classmethod
     def filled(cls, given: Mapping[str, Any]) -> dict[str, Any]:
         """Settings with the defaults for what was not given."""
-        return {**COMMON_SETTINGS, **cls._SETTINGS, **given}
+        return cls._MODEL.read(given).to_dict()
 
     # --- what a method adds ------------------------------------------------------------------------------------
 

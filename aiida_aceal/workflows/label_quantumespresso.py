@@ -12,9 +12,10 @@ from aiida import orm
 from aiida.common.exceptions import EntryPointError, NotExistent
 
 from aiida_aceal.calculations.label_functions import collect_quantumespresso_labels
+from aiida_aceal.common.settings import setting
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.workflows.base import output
-from aiida_aceal.workflows.label_base import AceLabelWorkChain, last_job
+from aiida_aceal.workflows.label_base import AceLabelWorkChain, DftLabelSettings, last_job
 
 #: input of a label: one self-consistent point, forces and stress, no symmetry, nothing that depends on the number of
 #: atoms or on the elements
@@ -25,31 +26,33 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 }
 
 
+class QuantumEspressoLabelSettings(DftLabelSettings):
+    """Labels by Quantum ESPRESSO."""
+
+    heading = "Labels: `settings` of `aceal.label.quantumespresso`"
+
+    pseudo_family: str = setting(help="Label of an aiida-pseudo family (`aiida-pseudo list`).")
+    parameters: dict[str, dict[str, Any]] | None = setting(
+        None, "Namelists in capitals, keys in lower case, added to those of a label; SYSTEM.ecutwfc (Ry) is required, "
+        "null takes a key away.", allowed="a mapping of namelists, such as {'SYSTEM': {'ecutwfc': 50}}",
+    )  # fmt: skip
+    kpoints_distance: float = setting(0.25, "2 pi included.", unit="1/A", gt=0)
+
+
 class AceLabelQuantumEspressoWorkChain(AceLabelWorkChain):
     """Label configurations by Quantum ESPRESSO's pw.x.
 
-    ``settings``: ``pseudo_family`` (required; label of an aiida-pseudo family), ``parameters`` (``SYSTEM.ecutwfc`` is
-    required; namelists in capitals, keys in lower case; added to the defaults, ``null`` takes one away),
-    ``kpoints_distance`` (0.25 1/A, 2 pi included), ``energy`` (``extrapolated``: to zero smearing, default; ``free``:
-    the one whose derivative the forces are), ``stress`` (True), ``max_force`` (eV/A; refuse labels above),
-    ``max_concurrent`` (10), ``max_failed_fraction`` (1: never an error while one label is left), ``max_iterations``
-    (3 calculations for each configuration), ``clean_workdir`` (True).
+    ``settings``: :class:`QuantumEspressoLabelSettings`.
     """
 
     _WORKFLOW = "quantumespresso.pw.base"
     _CODE_PLUGIN = "quantumespresso.pw"
-    _SETTINGS = {  # noqa: RUF012
-        "pseudo_family": None,
-        "parameters": None,
-        "kpoints_distance": 0.25,
-    }
+    _MODEL = QuantumEspressoLabelSettings
 
     @classmethod
     def check_method(cls, settings: Mapping[str, Any], configurations: ConfigurationsData | None) -> str | None:
         """Parameters, k-points, and that the family of pseudopotentials exists and has all elements."""
         given = settings["parameters"] or {}
-        if not isinstance(given, Mapping) or not all(isinstance(part, Mapping) for part in given.values()):
-            return "settings: `parameters` must be a mapping of namelists, such as {'SYSTEM': {'ecutwfc': 50}}"
         for name, part in given.items():
             if name not in PARAMETERS:
                 return f"settings: `parameters` has the namelists {', '.join(PARAMETERS)}, not '{name}'"
@@ -65,9 +68,6 @@ class AceLabelQuantumEspressoWorkChain(AceLabelWorkChain):
                 "settings: `parameters.SYSTEM.ecutwfc` (Ry) is missing: all labels of a data set need one and the "
                 "same cutoff, whatever elements are in a configuration"
             )
-        distance = settings["kpoints_distance"]
-        if isinstance(distance, bool) or not isinstance(distance, (int, float)) or distance <= 0:
-            return f"settings: `kpoints_distance` must be a positive number (1/A), it is {distance!r}"
         return check_pseudos(settings, configurations)
 
     def shared_inputs(self) -> dict[str, Any]:
@@ -143,8 +143,6 @@ def check_pseudos(settings: Mapping[str, Any], configurations: ConfigurationsDat
     except EntryPointError:
         return "aiida-quantumespresso is not installed: pip install aiida-quantumespresso"
     label = settings["pseudo_family"]
-    if not isinstance(label, str) or not label:
-        return "settings: `pseudo_family` is missing: name a family of aiida-pseudo (`aiida-pseudo list`)"
     try:
         family = orm.load_group(label)
     except NotExistent:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from aiida import orm
 from aiida.common.exceptions import InputValidationError, NotExistent
 
 from aiida_aceal.calculations.label_functions import VASP_ENERGIES, collect_vasp_labels, element_order
+from aiida_aceal.common.settings import setting
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.workflows.base import output
-from aiida_aceal.workflows.label_base import AceLabelWorkChain, last_job
+from aiida_aceal.workflows.label_base import AceLabelWorkChain, DftLabelSettings, last_job
 
 #: INCAR of a label: one self-consistent point, forces and stress, no symmetry, and nothing that depends on the number
 #: of atoms or on the elements, so that all labels of a data set belong to one energy surface
@@ -34,35 +35,38 @@ INCAR: dict[str, Any] = {
 }
 
 
+class VaspLabelSettings(DftLabelSettings):
+    """Labels by VASP."""
+
+    heading = "Labels: `settings` of `aceal.label.vasp`"
+
+    energy: Literal["extrapolated", "free", "no_entropy"] = setting(  # type: ignore[assignment]
+        "extrapolated", "Energy at zero smearing, the free energy whose derivative the forces are, or no_entropy."
+    )
+    potential_family: str = setting(help="POTCAR family (`aiida-vasp potcar listfamilies`).")
+    potential_mapping: dict[str, str] | None = setting(None, "Element: POTCAR name; by default the element.")
+    incar: dict[str, Any] | None = setting(
+        None, "INCAR tags in lower case, added to those of a label; null takes one away."
+    )
+    kpoints_spacing: float = setting(0.04, "As in aiida-vasp.", unit="2 pi/A", gt=0)
+    magmom_mapping: dict[str, Any] | None = setting(None, "As in aiida-vasp.")
+    ldau_mapping: dict[str, Any] | None = setting(None, "As in aiida-vasp.")
+
+
 class AceLabelVaspWorkChain(AceLabelWorkChain):
     """Label configurations by VASP.
 
-    ``settings``: ``potential_family`` (required), ``potential_mapping`` (element -> POTCAR name; default: the element),
-    ``incar`` (lower case; added to the defaults, ``null`` takes one away), ``kpoints_spacing`` (0.04, in 2 pi/A as in
-    aiida-vasp), ``magmom_mapping``, ``ldau_mapping`` (as in aiida-vasp), ``energy`` (``extrapolated``: to zero
-    smearing, default; ``free``: the one whose derivative the forces are; ``no_entropy``), ``stress`` (True),
-    ``max_force`` (eV/A; refuse labels above), ``max_concurrent`` (10), ``max_failed_fraction`` (1: never an error
-    while one label is left), ``max_iterations`` (3 calculations for each configuration), ``clean_workdir`` (True).
+    ``settings``: :class:`VaspLabelSettings`.
     """
 
     _WORKFLOW = "vasp.vasp"
     _CODE_PLUGIN = "vasp.vasp"
-    _ENERGIES = tuple(VASP_ENERGIES)
-    _SETTINGS = {  # noqa: RUF012
-        "potential_family": None,
-        "potential_mapping": None,
-        "incar": None,
-        "kpoints_spacing": 0.04,
-        "magmom_mapping": None,
-        "ldau_mapping": None,
-    }
+    _MODEL = VaspLabelSettings
 
     @classmethod
     def check_method(cls, settings: Mapping[str, Any], configurations: ConfigurationsData | None) -> str | None:
         """INCAR tags, k-points, and that the POTCAR family exists and has all elements."""
         incar = settings["incar"] or {}
-        if not isinstance(incar, Mapping):
-            return "settings: `incar` must be a mapping of INCAR tags"
         upper = [key for key in incar if key != key.lower()]
         if upper:
             return f"settings: `incar` keys are lower case in AiiDA: write '{upper[0].lower()}' for '{upper[0]}'"
@@ -71,9 +75,6 @@ class AceLabelVaspWorkChain(AceLabelWorkChain):
             return "settings: a label is a single point; take `nsw` and `ibrion` out of `incar`"
         if settings["stress"] and final.get("isif", 2) in (0, 1):
             return "settings: `isif` 0 or 1 gives no full stress; set `isif` to 2 or `stress` to false"
-        spacing = settings["kpoints_spacing"]
-        if isinstance(spacing, bool) or not isinstance(spacing, (int, float)) or spacing <= 0:
-            return f"settings: `kpoints_spacing` must be a positive number (2 pi/A), it is {spacing!r}"
         from aiida_vasp.common import parameters_validator
 
         try:
@@ -169,12 +170,8 @@ def check_potentials(settings: Mapping[str, Any], configurations: Configurations
     from aiida_vasp.data.potcar import PotcarData
 
     family = settings["potential_family"]
-    if not isinstance(family, str) or not family:
-        return "settings: `potential_family` is missing: name a POTCAR family (`aiida-vasp potcar listfamilies`)"
     if PotcarData.get_potcar_group(family) is None:
         return f"settings: there is no POTCAR family '{family}' (`aiida-vasp potcar listfamilies` shows them)"
-    if settings["potential_mapping"] is not None and not isinstance(settings["potential_mapping"], Mapping):
-        return "settings: `potential_mapping` must map elements to POTCAR names"
     names = dict(settings["potential_mapping"] or {})
     if configurations is not None:
         names = mapping_of(settings, configurations.elements)

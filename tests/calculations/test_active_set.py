@@ -192,17 +192,14 @@ def test_select_by_other_limits(run, learned, cu_configurations):
 
 def test_select_refused(run, learned, sets):
     common = {"configurations": sets["g0"], "active_set": learned[1], "seed": 1}
-    with pytest.raises(ValueError, match="`strategy` is missing"):
-        run("aceal.select", settings={"count": 3}, **common)
     with pytest.raises(ValueError, match="say how much to select"):
         run("aceal.select", settings={"strategy": "random"}, **common)
-    with pytest.raises(ValueError, match="`count` must be a positive integer: 0"):
+    with pytest.raises(ValueError, match="count: must be a positive integer or null, found 0"):
         run("aceal.select", settings={"strategy": "random", "count": 0}, **common)
-    with pytest.raises(ValueError, match="unknown strategy 'ranodm'; did you mean 'random'"):
+    with pytest.raises(ValueError, match=r"strategy: must be .* found 'ranodm'; did you mean 'random'"):
         run("aceal.select", settings={"strategy": "ranodm", "count": 1}, **common)
-    _, node = run("aceal.select", settings={"strategy": "hybrid", "count": 1, "options": {"wait": 1}}, **common)
-    assert node.exit_status == 301
-    assert "wait" in node.exit_message
+    with pytest.raises(ValueError, match="options: unknown key 'wait'; did you mean 'weight'"):
+        run("aceal.select", settings={"strategy": "hybrid", "count": 1, "options": {"wait": 1}}, **common)
 
 
 def test_viability_by_the_training_set(run, learned, sets, cu_configurations):

@@ -84,11 +84,11 @@ def test_unknown_calculator(run_label):
     ("settings", "message"),
     [
         ({"calculater": "emt"}, "unknown key 'calculater'; did you mean 'calculator'"),
-        ({}, "`calculator` is missing"),
-        ({"calculator": "emt", "kwargs": [1]}, "`kwargs` must be a mapping"),
-        ({"calculator": "emt", "workers": 0}, "`workers` must be a positive number, it is 0"),
-        ({"calculator": "emt", "timeout": "1"}, "`timeout` must be a positive number"),
-        ({"calculator": "emt", "energy": "total"}, "`energy` is 'extrapolated' or 'free'"),
+        ({}, "'calculator' is missing"),
+        ({"calculator": "emt", "kwargs": [1]}, "kwargs: must be a mapping"),
+        ({"calculator": "emt", "workers": 0}, "workers: must be a positive integer or null, found 0"),
+        ({"calculator": "emt", "timeout": "1"}, "timeout: must be a positive number"),
+        ({"calculator": "emt", "energy": "total"}, "energy: must be 'extrapolated' or 'free', found 'total'"),
     ],
 )
 def test_refused_at_submission(run_label, settings, message):

@@ -12,7 +12,7 @@ import pytest
 from pydantic import model_validator
 
 from aiida_aceal.common.errors import AceError
-from aiida_aceal.common.settings import Settings, build, check, describe, models, section, setting
+from aiida_aceal.common.settings import Settings, build, check, describe, from_function, models, section, setting
 
 
 class Weights(Settings):
@@ -157,3 +157,20 @@ def test_flat_mappings_from_several_models():
         walkers: int = setting(1, "Walkers.", ge=1)
 
     assert build(More, {"kappa": 0.5, "walkers": 2}).to_dict() == {"kappa": 0.5, "energy": 1.0, "walkers": 2}
+
+
+def blend(pool, wanted, weight: float = 0.5, names: tuple[str, ...] = (), *, mode: Literal["a", "b"]):
+    """Blend.
+
+    :param weight: of the first
+        against the second
+    """
+
+
+def test_a_signature_is_a_declaration():
+    model = from_function(blend, ("pool", "wanted"))
+    assert build(model, {"mode": "a", "weight": 1}).to_dict() == {"weight": 1.0, "names": [], "mode": "a"}
+    assert check(model, {"mode": "c"}, "options") == "options.mode: must be 'a' or 'b', found 'c'"
+    assert check(model, {"mode": "a", "wait": 1}, "") == "unknown key 'wait'; did you mean 'weight'?"
+    assert describe(model)[0].help == "of the first against the second"
+    assert model is from_function(blend, ("pool", "wanted"))

@@ -138,7 +138,10 @@ def test_families(pseudo_family, settings, message):
         ({"parameters": {"system": {"ecutwfc": 20}}}, "not 'system'"),
         ({"parameters": {"CONTROL": {"calculation": "relax"}}}, "a label is a single point"),
         ({"kpoints_spacing": 0.1}, "did you mean 'kpoints_distance'"),
-        ({"parameters": {"SYSTEM": {"ecutwfc": 20}}, "kpoints_distance": 0}, "must be a positive number (1/A)"),
+        (
+            {"parameters": {"SYSTEM": {"ecutwfc": 20}}, "kpoints_distance": 0},
+            "must be a positive number (1/A), found 0",
+        ),
     ],
 )
 def test_refused_settings(aiida_profile, settings, message):

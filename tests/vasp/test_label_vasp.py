@@ -139,16 +139,16 @@ def test_large_forces_are_refused(run_label):
     ("settings", "message"),
     [
         ({"potential_family": "NONE"}, "no POTCAR family 'NONE'"),
-        ({"potential_family": None}, "`potential_family` is missing"),
+        ({"potential_family": None}, "potential_family: must be text, found None"),
         ({"potential_mapping": {"Cu": "Cu_pv"}}, "has no POTCAR 'Cu_pv' for Cu"),
         ({"incar": {"ENCUT": 400}}, "write 'encut' for 'ENCUT'"),
         ({"incar": {"nsw": 10}}, "a label is a single point"),
         ({"incar": {"encutt": 400}}, "encutt"),
         ({"incar": {"isif": 0}}, "gives no full stress"),
         ({"kpoint_spacing": 0.1}, "did you mean 'kpoints_spacing'"),
-        ({"kpoints_spacing": 0}, "`kpoints_spacing` must be a positive number"),
-        ({"max_concurrent": 0}, "`max_concurrent` must be a positive number, it is 0"),
-        ({"energy": "total"}, "`energy` is 'extrapolated' or 'free' or 'no_entropy'"),
+        ({"kpoints_spacing": 0}, "kpoints_spacing: must be a positive number"),
+        ({"max_concurrent": 0}, "max_concurrent: must be a positive integer, found 0"),
+        ({"energy": "total"}, "energy: must be 'extrapolated', 'free' or 'no_entropy'"),
     ],
 )
 def test_refused_at_submission(run_label, settings, message):

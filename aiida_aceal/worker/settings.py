@@ -1,0 +1,71 @@
+"""Settings of the jobs that label, sample and evaluate."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from aiida_aceal.common.settings import Settings, setting
+
+
+class LabelSettings(Settings):
+    """What all labels have in common."""
+
+    energy: Literal["extrapolated", "free"] = setting(
+        "extrapolated", "Energy at zero smearing, or the free energy whose derivative the forces are."
+    )
+    stress: bool = setting(True, "Whether stress is computed.")
+    max_force: float | None = setting(None, "Labels with a larger force are refused.", unit="eV/A", gt=0)
+
+
+class AseLabelSettings(LabelSettings):
+    """Labels by an ASE calculator."""
+
+    heading = "Labels: `settings` of `aceal.label.ase`"
+
+    calculator: str = setting(help="ASE calculator: a short name (emt, tblite, gpaw, ...) or package.module:Class.")
+    kwargs: dict[str, Any] | None = setting(None, "Arguments of the calculator.")
+    workers: int | None = setting(None, "Processes side by side; by default as many as cores.", ge=1)
+    timeout: float | None = setting(None, "Time allowed for one configuration.", unit="s", gt=0)
+
+    @model_validator(mode="after")
+    def _named(self) -> AseLabelSettings:
+        if not self.calculator:
+            raise ValueError("calculator: name an ASE calculator, such as 'emt' or 'tblite'")
+        return self
+
+
+class SampleSettings(Settings):
+    """Snapshots of dynamics with an ASE calculator at constant volume."""
+
+    heading = "Hold-out sets by dynamics: `settings` of `aceal.sample`"
+
+    calculator: str = setting(help="ASE calculator: a short name (emt, tblite, gpaw, ...) or package.module:Class.")
+    kwargs: dict[str, Any] | None = setting(None, "Arguments of the calculator.")
+    temperature: tuple[float, float] = setting((300.0, 300.0), "At the first and at the last step.", unit="K", ge=0)
+    steps: int = setting(500, "Steps of each run.", ge=1)
+    interval: int = setting(25, "Steps between snapshots.", ge=1)
+    timestep: float = setting(0.002, "Time step.", unit="ps", gt=0)
+
+    @model_validator(mode="after")
+    def _reached(self) -> SampleSettings:
+        if self.interval > self.steps:
+            raise ValueError(f"interval ({self.interval}) must not be larger than steps ({self.steps})")
+        return self
+
+
+class StoreSettings(Settings):
+    """Grading."""
+
+    heading = "Grading: `settings` of `aceal.grade`"
+
+    store: bool = setting(True, "Whether the configurations become a node (the report always does).")
+
+
+class EvaluateSettings(StoreSettings):
+    """Evaluation."""
+
+    heading = "Evaluation: `settings` of `aceal.evaluate`"
+
+    worst: int = setting(10, "Number of worst structures in the report.", ge=0)
