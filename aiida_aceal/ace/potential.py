@@ -173,12 +173,15 @@ class AcePotential:
         return format_potential(self)
 
     def write(self, path: str | Path) -> None:
-        """Write ``.yaml`` (B-basis) or ``.yace`` (C-tilde), by the suffix of ``path``."""
+        """Write ``.yaml`` (B-basis) or ``.yace`` (C-tilde), by the suffix of ``path``.
+
+        A ``.yace`` gets as many densities for all elements, which ``pair_style pace`` needs.
+        """
         path = Path(path)
         if path.suffix == ".yace":
             from .yace import potential_to_yace
 
-            write_text(path, potential_to_yace(self))
+            write_text(path, potential_to_yace(self.with_equal_densities()))
         else:
             write_text(path, self.to_yaml())
 
@@ -267,6 +270,27 @@ class AcePotential:
             for name, fs in self.blocks.items()
         }
         return replace(self, blocks=blocks)
+
+    def with_equal_densities(self) -> AcePotential:
+        """The same energies, with as many densities for each element as the one with most has.
+
+        Added densities have coefficients 0 and embedding parameters (0, 1): rho = 0, F = 0 and dF/drho = 0, so that
+        energies, forces and projections do not change by a bit. The recursive evaluator of ML-PACE is wrong where
+        numbers of densities differ. Itself if they are equal.
+        """
+        most = max(self.n_densities.values())
+        missing = {el: most - count for el, count in self.n_densities.items()}
+        if not any(missing.values()):
+            return self
+        species = {
+            el: replace(s, n_density=most, parameters=(*s.parameters, *(0.0, 1.0) * missing[el]))
+            for el, s in self.species.items()
+        }
+        blocks = {
+            name: tuple(replace(f, coefficients=(*f.coefficients, *(0.0,) * missing[f.mu0])) for f in functions)
+            for name, functions in self.blocks.items()
+        }
+        return replace(self, species=species, blocks=blocks)
 
     def with_radial_coefficients(self, radial: Mapping[tuple[str, str], np.ndarray]) -> AcePotential:
         """Copy with new radial coefficients: pair -> [nradmax, lmax + 1, nradbase]; the dual pair is kept equal."""

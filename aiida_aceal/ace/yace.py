@@ -181,7 +181,10 @@ def to_ctilde(pot: AcePotential) -> CTildePotential:
 
 
 def potential_to_yace(pot: AcePotential) -> str:
-    """Text of the ``.yace`` of a B-basis potential, with E0 from ``pot.reference_energies`` (0 where not given)."""
+    """Text of the ``.yace`` of a B-basis potential, with E0 from ``pot.reference_energies`` (0 where not given).
+
+    ``pair_style pace`` needs as many densities for all elements: give it `AcePotential.with_equal_densities`.
+    """
     return to_ctilde(pot).to_yace()
 
 

@@ -39,6 +39,7 @@ from aiida_aceal.lammps.deck import (
     write_data,
     write_md_deck,
 )
+from aiida_aceal.uncertainty.equal_densities import differ, with_equal_densities
 from aiida_aceal.uncertainty.local import local_file_of
 
 LOG_FILE = "log.lammps"
@@ -149,10 +150,25 @@ class AceLammpsCalculation(LammpsRawCalculation):
         return check(LammpsJobSettings, settings, "settings")
 
     @classmethod
+    def check_densities(cls, inputs: Mapping[str, Any]) -> str | None:
+        """A full local active set whose potential is written with other numbers of densities."""
+        potential, active_set = inputs.get("potential"), inputs.get("active_set")
+        if potential is None or active_set is None or not differ(potential.n_densities):
+            return None
+        if active_set.local_filename is None or active_set.kind != "full":
+            return None
+        counts = ", ".join(f"{el} {count}" for el, count in potential.n_densities.items())
+        return (
+            f"the elements have different numbers of densities ({counts}): in LAMMPS this goes with global or with "
+            "linear active sets, not with full local ones; build a linear one (kind: linear)"
+        )
+
+    @classmethod
     def validate_inputs(cls, value: Mapping[str, Any], ctx: Any) -> str | None:
         """First thing that is wrong with the inputs together, or ``None``."""
         message = validate_calc_job(value, ctx) or super().validate_inputs(value, ctx)
         message = message or cls.check_settings(value) or check_active_set(value)
+        message = message or cls.check_densities(value)
         if message or value.get("structure") is None or value.get("settings") is None:
             return message
         seed = value.get("seed")
@@ -207,8 +223,7 @@ class AceLammpsCalculation(LammpsRawCalculation):
         calcinfo.prepend_text = thread_lines(options)
         names = self.inputs["filenames"].get_dict() if "filenames" in self.inputs else {}
         calcinfo.local_copy_list = [
-            (self.inputs.potential.uuid, self.inputs.potential.filename, POTENTIAL_FILE),
-            (self.inputs.active_set.uuid, self.inputs.active_set.filename, ACTIVE_SET_FILE),
+            *self.copy_or_write_potential(folder),
             *(
                 (node.uuid, node.filename, names.get(key, node.filename))
                 for key, node in self.inputs.get("files", {}).items()
@@ -218,10 +233,30 @@ class AceLammpsCalculation(LammpsRawCalculation):
         if local is not None:  # aceal-lmp grades by it; a native LAMMPS does not look at it and uses the .asi
             name = str(local_file_of(ACTIVE_SET_FILE))
             calcinfo.local_copy_list.append((self.inputs.active_set.uuid, local, name))
-        calcinfo.provenance_exclude_list = [DATA_FILE]
+        calcinfo.provenance_exclude_list = [DATA_FILE, POTENTIAL_FILE, ACTIVE_SET_FILE]
         calcinfo.retrieve_list = [LOG_FILE, options.output_filename, ERROR_FILE]
         calcinfo.retrieve_temporary_list = [EXTRAPOLATIVE_DUMP, LAST_DUMP]
         return calcinfo
+
+    def copy_or_write_potential(self, folder: Folder) -> list[tuple[str, str, str]]:
+        """What to copy of potential and active set; they are written where the elements' numbers of densities differ.
+
+        A native LAMMPS takes wrong coefficients then between the steps that compute gamma, and refuses a full set.
+        Which executable is behind the code is not known, and with all densities equal every engine agrees.
+        """
+        node, active_set = self.inputs.potential, self.inputs.active_set
+        copies = [
+            (node.uuid, node.filename, POTENTIAL_FILE), (active_set.uuid, active_set.filename, ACTIVE_SET_FILE),
+        ]  # fmt: skip
+        if not differ(node.n_densities):
+            return copies
+        with folder.open(POTENTIAL_FILE, "w", encoding="utf-8") as handle:
+            handle.write(node.get_lammps())
+        if active_set.kind != "full":
+            return copies[1:]
+        equal = with_equal_densities(active_set.get_active_set(node), node.n_functions, node.n_densities)
+        equal.save(folder.get_abs_path(ACTIVE_SET_FILE))
+        return []
 
 
 def start_atoms(structure: ConfigurationsData | orm.StructureData, settings: Mapping[str, Any]) -> Atoms:

@@ -159,14 +159,20 @@ def potential_show(datum) -> None:
 
 @potential.command("export")
 @arguments.DATUM(type=_POTENTIAL)
-@click.option("-F", "--format", "fmt", type=click.Choice(["yaml", "yace"]), help="Default: by the suffix, else yaml.")
+@click.option(
+    "-F", "--format", "fmt", type=click.Choice(["yaml", "yace", "lammps"]), help="Default: by the suffix, else yaml."
+)
 @_OUTPUT
 @options.FORCE(help="Overwrite an existing file.")
 @decorators.with_dbenv()
 def potential_export(datum, fmt, output, force) -> None:
-    """Export as B-basis .yaml or as C-tilde .yace for `pair_style pace`."""
+    """Export as B-basis .yaml or as C-tilde .yace for `pair_style pace`.
+
+    `lammps` is a .yaml with as many densities for all elements, which ML-PACE needs.
+    """
     fmt = fmt or ("yace" if output is not None and output.suffix == ".yace" else "yaml")
-    _write((datum.get_yace() if fmt == "yace" else datum.content).encode(), output, force)
+    text = {"yaml": lambda: datum.content, "yace": datum.get_yace, "lammps": datum.get_lammps}[fmt]()
+    _write(text.encode(), output, force)
 
 
 @potential.command("import")

@@ -78,9 +78,12 @@ class ActiveSetData(SinglefileData):
         cls, active_set: Any, potential: AcePotentialData, structures: Sequence[str] | None = None
     ) -> ActiveSetData:
         """Unstored node of an ``ActiveSet`` in memory."""
+        from aiida_aceal.uncertainty.equal_densities import with_equal_densities
+
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / cls.DEFAULT_FILENAME
-            active_set.save(path)
+            equal = with_equal_densities(active_set, potential.n_functions, potential.n_densities)
+            equal.save(path)
             return cls(file=path, report=active_set.report(), potential=potential, structures=structures)
 
     def set_file(self, file: str | Path | BinaryIO, filename: str | None = None, **kwargs: Any) -> None:
@@ -230,15 +233,16 @@ def _match(elements: Sequence[str], sizes: Mapping[str, int], potential: AcePote
             f"the active set is for {', '.join(elements)}, the potential for {', '.join(potential.elements)}"
         )
     kinds = set()
+    most = max(densities.values())
     for element, size in sizes.items():
         linear, full = functions[element], functions[element] * densities[element]
-        if size not in (linear, full):
+        if size not in (linear, full, functions[element] * most):
             raise AceError(
                 f"the active set has {size} rows for {element}, but the potential has {linear} functions "
                 f"and {densities[element]} densities: it belongs to another potential"
             )
         # with one density both have the same size, and the other elements decide
-        if linear != full:
+        if linear != full or size != linear:
             kinds.add("linear" if size == linear else "full")
     if len(kinds) > 1:
         raise AceError("the active set mixes linear and full sizes: it belongs to another potential")

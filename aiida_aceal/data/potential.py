@@ -108,7 +108,11 @@ class AcePotentialData(SinglefileData):
         """Text of the C-tilde ``.yace`` for ``pair_style pace``."""
         from aiida_aceal.ace.yace import potential_to_yace
 
-        return potential_to_yace(self.get_potential())
+        return potential_to_yace(self.get_potential().with_equal_densities())
+
+    def get_lammps(self) -> str:
+        """Text of a B-basis ``.yaml`` that ML-PACE evaluates rightly: all elements have as many densities."""
+        return self.get_potential().with_equal_densities().to_yaml()
 
     @property
     def elements(self) -> list[str]:
@@ -152,6 +156,9 @@ class AcePotentialData(SinglefileData):
 
     def _prepare_yaml(self, main_file_name: str = "") -> tuple[bytes, dict]:
         return self.content.encode(), {}
+
+    def _prepare_lammps(self, main_file_name: str = "") -> tuple[bytes, dict]:
+        return self.get_lammps().encode(), {}
 
     def _prepare_yace(self, main_file_name: str = "") -> tuple[bytes, dict]:
         return self.get_yace().encode(), {}

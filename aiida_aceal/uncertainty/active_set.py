@@ -267,6 +267,11 @@ class ActiveSet:
         if kind is not None and kind != found:
             raise AceError(f"{path} holds a {found} active set, but a {kind} one is asked for")
         sets = {el: element_from_report(x, report.get("elements", {}).get(el, {})) for el, x in inverses.items()}
+        if potential is not None and found == "full":
+            from .equal_densities import without_padding
+
+            sizes = {el: potential.n_functions[el] * potential.n_densities[el] for el in sets}
+            sets = {el: without_padding(one, sizes[el], f"{path}: the set of {el}") for el, one in sets.items()}
         standard = {"kind", "tolerance", "tolerance_reached", "converged", "floor", "elements", "format"}
         result = cls(
             sets,
@@ -353,16 +358,17 @@ def _kind_from_sizes(
     if potential is None:
         return known or "linear"
     kinds = set()
+    most = max(potential.n_densities.values())
     for el, x in inverses.items():
         if el not in potential.elements:
             raise AceError(f"{path} holds {el}, which the potential does not: use the active set of this potential")
         n, p = potential.n_functions[el], potential.n_densities[el]
-        if len(x) not in (n, n * p):
+        if len(x) not in (n, n * p, n * most):  # the last: all elements with as many densities, for other engines
             raise AceError(
                 f"{path}: {el} has {len(x)} rows, the potential {n} functions and {p} densities "
                 f"(linear {n}, full {n * p}): use the active set of this potential"
             )
-        if p > 1:
+        if p > 1 or len(x) != n:
             kinds.add("linear" if len(x) == n else "full")
     if len(kinds) == 2:
         raise AceError(f"{path} mixes linear and full sets: rebuild the active set with one kind for all elements")

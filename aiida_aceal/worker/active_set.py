@@ -72,6 +72,7 @@ def command(
         build_local_active_set,
         update_active_set,
     )
+    from aiida_aceal.uncertainty.equal_densities import with_equal_densities
     from aiida_aceal.uncertainty.local import group_names
     from aiida_aceal.uncertainty.sources import memory_left
 
@@ -108,7 +109,13 @@ def command(
         if isinstance(old, LocalActiveSet):
             raise AceError(f"{previous} holds local active sets, which cannot be updated: build them anew")
         active_set = update_active_set(old, model, source, tolerance=tolerance, memory=memory, progress=progress)
-    active_set.save(output)
+    equal = with_equal_densities(active_set, pot.n_functions, pot.n_densities)
+    equal.save(output)
+    if equal is not active_set:
+        click.echo(
+            f"{output}: elements have different numbers of densities; written for as many of all, as ML-PACE and "
+            "python-ace need it: give them the potential written by AcePotential.with_equal_densities()"
+        )
     facts = {**active_set.report(), "seconds": time.perf_counter() - started}
     if report is not None:
         write_json(report, facts)

@@ -15,9 +15,11 @@ from aiida.plugins import CalculationFactory
 from ase import Atoms
 from ase.build import bulk
 
-from aiida_aceal.ace import AceModel
+from aiida_aceal.ace import AceModel, AcePotential, build_potential
 from aiida_aceal.data.active_set import ActiveSetData
 from aiida_aceal.data.dataset import ConfigurationsData
+from aiida_aceal.data.potential import AcePotentialData
+from aiida_aceal.uncertainty import build_active_set
 
 SETTINGS = {
     "steps": 100,
@@ -265,6 +267,52 @@ def test_damaged_output(run_md, tmp_path):
         assert again["report"]["status"] == ("failed" if status else "completed")
         # good frames are kept
         assert len(again.get("candidates", [])) == n_kept, spoil
+
+
+@pytest.mark.parametrize("kind", ["linear", "full"])
+def test_different_densities(run_md, kind, tmp_path):
+    """A native LAMMPS needs as many densities for all elements: they are written so, and no number changes."""
+    potential = build_potential(
+        {
+            "elements": ["Al", "Cu"],
+            "cutoff": 4.5,
+            "embeddings": {"Cu": {"ndensity": 2}},
+            "functions": {"ALL": {"nradmax_by_orders": [3, 2], "lmax_by_orders": [0, 1]}},
+        }
+    )
+    rng = np.random.default_rng(0)
+    potential = potential.with_coefficients(
+        {el: rng.normal(scale=0.01, size=potential.coefficients(el).shape) for el in potential.elements}
+    )
+    frames = []
+    for seed in range(20):
+        atoms = bulk("Cu", cubic=True, a=3.8) * (2, 2, 2)
+        atoms.symbols[::3] = "Al"
+        atoms.rattle(0.05, seed=seed)
+        frames.append(atoms)
+    model = AceModel(potential, threads=1)
+    node = AcePotentialData(potential=potential)
+    active = ActiveSetData.from_active_set(build_active_set(model, frames, kind, seed=0), node)
+    assert active.kind == kind
+    settings = {"steps": 20, "gamma_interval": 10, "gamma_lo": 1e-3}
+    start = ConfigurationsData.from_atoms(frames[:1])
+    results, job = run_md(settings, structure=start, potential=node, active_set=active)
+    assert job.is_finished_ok, job.exit_message
+    with job.computer.get_transport() as transport:
+        for name in ("potential.yaml", "active_set.asi"):
+            transport.getfile(f"{results['remote_folder'].get_remote_path()}/{name}", str(tmp_path / name))
+    written = AcePotential.read(tmp_path / "potential.yaml")
+    assert written.n_densities == {"Al": 2, "Cu": 2}
+    with np.load(tmp_path / "active_set.asi") as arrays:
+        sizes = {el: len(arrays[el]) for el in arrays.files}
+    assert sizes == {el: k * (2 if kind == "full" else 1) for el, k in potential.n_functions.items()}
+    model.active_set = active.get_active_set(node)
+    energies = results["time_series"].get_array("potential_energy_eV")
+    last = results["candidates"].to_atoms([-1])[0]
+    result = model.evaluate(last, gamma=True)
+    assert result.energy == pytest.approx(energies[-1], abs=1e-7)
+    assert last.arrays["gamma"] == pytest.approx(result.gamma, rel=1e-6)
+    assert not any("yaml" in name or "asi" in name for name in job.base.repository.list_object_names())
 
 
 def test_own_script(run_md):
