@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,13 +26,16 @@ from .linear import (
     unpack,
     window_rows,
 )
-from .nonlinear import centre, penalty, slopes
+from .nonlinear import fit_nonlinear
 from .optimize import Objective, StopRule, minimise
+from .penalty import LinearPart, centre, penalty
 from .problem import Problem
 from .schema import build
 from .settings import FitSettings
 from .solvers import NormalAccumulator, QrAccumulator
 from .thresholds import NOTES
+
+log = logging.getLogger(__name__)
 
 
 def fit_ensemble(
@@ -44,6 +48,9 @@ def fit_ensemble(
 ) -> Ensemble:
     """Fit an `Ensemble` on labelled structures, with thresholds by the IQR rule as far as the data have them.
 
+    Members ``weak`` and ``strong`` start from the radial functions of ``potential``: give the fitted one. Those of a
+    blank one are optimised first, once for all members.
+
     Raises
     ------
     AceError
@@ -53,11 +60,21 @@ def fit_ensemble(
     settings = FitSettings.read(settings)
     how = build(EnsembleSettings, ensemble, "ensemble")
     method = how.method_for(settings.method)
+    report: dict = {}
+    if method in ("weak", "strong"):
+        report["radial_functions"] = "given" if potential.is_fitted else "optimised"
+        if not potential.is_fitted:
+            if progress is not None:
+                progress("the potential is blank: its radial functions are optimised first")
+            potential = fit_nonlinear(potential, train, settings, None, names, progress=progress).potential
     job = prepare(potential, train, settings, None, names)
     # one independent stream of random numbers for each member: the result does not depend on their order
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence(settings.seed).spawn(how.members)]
-    make = {"weak": _nonlinear, "strong": _nonlinear, "posterior": _posterior}.get(method, _resampled)
-    potentials = make(job, replace(how, method=method), streams, progress)
+    if method in ("weak", "strong"):
+        potentials = _nonlinear(job, replace(how, method=method), streams, progress, report)
+    else:
+        make = _posterior if method == "posterior" else _resampled
+        potentials = make(job, replace(how, method=method), streams, progress)
     result = Ensemble(tuple(potentials), method, how.use, threads=settings.threads)
     try:
         result.set_thresholds(job.train)
@@ -74,6 +91,7 @@ def fit_ensemble(
         "shared_projections": result.shared,
         "seconds": time.perf_counter() - started,
         "cpu_seconds": time.process_time() - cpu,
+        **report,
     }
     return result
 
@@ -129,24 +147,29 @@ def _posterior(job: Prepared, how: EnsembleSettings, streams, progress) -> list[
     return [unpack(job, draw)[0] for draw in draws]
 
 
-def _nonlinear(job: Prepared, how: EnsembleSettings, streams, progress) -> list[AcePotential]:
-    """Nonlinear members from random starts; neighbourhoods and raw base functions are made once for all."""
+def _nonlinear(job: Prepared, how: EnsembleSettings, streams, progress, report: dict) -> list[AcePotential]:
+    """Nonlinear members from random starts; neighbourhoods and raw base functions are made once for all.
+
+    A member is optimised until the root of its loss is within ``how.within`` of that of the potential, or has taken
+    ``how.effort`` times the evaluations of a fit; ``report`` says how far each came.
+    """
     strong, options = how.method == "strong", job.settings.nonlinear
     # threads go over members, so that one evaluation runs in one thread
     serial = replace(job.settings, threads=1)
+    threads = job.model.threads
     job = replace(job, settings=serial, model=AceModel(job.potential, threads=1))
-    threads = AceModel(job.potential, threads=None).threads
     problem = Problem(job, strong, serial.reference_energies == "joint")
-    slope = slopes(job.potential)
-    R, _ = linear_factor(job, slope)
-    norms = np.linalg.norm(R[:, : len(slope)], axis=0) / np.abs(slope)
-    strength = penalty(job, problem, options, R, slope)
+    part = LinearPart.of(job)
+    norms = part.norms / np.abs(part.slope)
+    target = problem.evaluate(problem.pack(job.potential), gradient=False)
+    good = (1.0 + how.within) ** 2 * target.loss
     zero = problem.pack(_zero(job.potential))
+    strength = penalty(job, problem, options, part, problem.pack(job.potential), True)
     size = how.amplitude * np.sqrt(problem.evaluate(zero, gradient=False).loss)
     spread = size / np.maximum(norms, 1e-12 * norms.max(initial=1e-300))
-    rule = StopRule(options.evaluations, options.tolerance, options.max_seconds, None)
+    scales = _pair_scales(problem, zero)
 
-    def member(m: int) -> AcePotential:
+    def member(m: int) -> tuple[AcePotential, dict]:
         rng, theta, at = streams[m], zero.copy(), 0
         columns = 0
         for P, K in problem.shapes:
@@ -154,15 +177,68 @@ def _nonlinear(job: Prepared, how: EnsembleSettings, streams, progress) -> list[
             at += P * K
             columns += K
         if strong:
-            theta[at : at + problem.n_radial] += how.radial_amplitude * rng.normal(size=problem.n_radial)
-        objective = Objective(problem, strength, centre(problem, theta))
-        best, trace = minimise(objective, theta, rule, options.optimizer, options.refresh, options.damping)
+            theta[at : at + problem.n_radial] += how.radial_amplitude * scales * rng.normal(size=problem.n_radial)
+        objective = Objective(problem, strength, centre(problem, theta), part.loss)
+        tolerance, total, stopped = options.tolerance, 0, ""
+        while total < how.effort * options.evaluations:
+            objective.evaluations = 0
+            left = how.effort * options.evaluations - total
+            rule = StopRule(min(options.evaluations, left), tolerance, options.max_seconds, None)
+            theta, trace = minimise(objective, theta, rule, options.optimizer, options.refresh, options.damping)
+            ev, stopped = problem.evaluate(theta, gradient=False), trace.stopped
+            total += objective.evaluations
+            if ev.loss <= good or stopped == "seconds" or (stopped == "converged" and tolerance < 1e-4):
+                break
+            tolerance = tolerance if stopped == "evaluations" else 0.1 * tolerance
+        found = {
+            "energy_rmse": ev.energy_rmse,
+            "force_rmse": ev.force_rmse,
+            "evaluations": total,
+            "stopped": stopped,
+            "as_good": bool(ev.loss <= good),
+        }
         if progress is not None:
-            progress(f"member {m}: loss {trace.rounds[-1]['loss']:.4e} after {objective.evaluations} evaluations")
-        return problem.unpack(best)[0]
+            progress(
+                f"member {m}: E {ev.energy_rmse * 1e3:.2f} meV/atom, F {ev.force_rmse * 1e3:.2f} meV/A "
+                f"after {total} evaluations"
+            )
+        return problem.unpack(theta)[0], found
 
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(member, range(len(streams))))
+        made = list(pool.map(member, range(len(streams))))
+    report["potential"] = {"energy_rmse": target.energy_rmse, "force_rmse": target.force_rmse}
+    report["fits"] = [found for _, found in made]
+    report["warnings"] = _behind(report, how)
+    for line in report["warnings"]:
+        log.warning(line)
+    return [potential for potential, _ in made]
+
+
+def _behind(report: dict, how: EnsembleSettings) -> list[str]:
+    """A line that says how many members are worse than the potential, if any are."""
+    behind = [f for f in report["fits"] if not f["as_good"]]
+    if not behind:
+        return []
+    worst = {k: 1e3 * max(f[k] for f in behind) for k in ("energy_rmse", "force_rmse")}
+    return [
+        f"{len(behind)} of {len(report['fits'])} members of the ensemble are not as good as the potential (up to "
+        f"{worst['energy_rmse']:.4g} meV/atom and {worst['force_rmse']:.4g} meV/A on the training set against "
+        f"{1e3 * report['potential']['energy_rmse']:.4g} and {1e3 * report['potential']['force_rmse']:.4g}): their "
+        f"disagreement also shows unfinished fits; raise ensemble.effort ({how.effort}) or nonlinear.evaluations"
+    ]
+
+
+def _pair_scales(problem: Problem, theta: np.ndarray) -> np.ndarray:
+    """Root mean square of the radial coefficients of the pair each belongs to, [n_radial]; empty if they are fixed."""
+    if not problem.radial:
+        return np.zeros(0)
+    _, radial, _ = problem.split(theta)
+    scales, at = [], 0
+    for pair in problem.pairs:
+        count = int(np.prod(problem.pair_shapes[pair]))
+        scales.append(np.full(count, np.sqrt(np.mean(radial[at : at + count] ** 2)) or 1.0))
+        at += count
+    return np.concatenate(scales)
 
 
 def _zero(potential: AcePotential) -> AcePotential:

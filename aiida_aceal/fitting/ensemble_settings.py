@@ -19,14 +19,18 @@ class EnsembleSettings:
     ``subsample`` (each member sees ``fraction`` of the structures), ``weights`` (structures weighted by independent
     exponential numbers, the Bayesian bootstrap), ``posterior`` (coefficients drawn from the posterior of the Bayesian
     fit). ``auto``: weights for linear fits, weak for nonlinear ones. ``amplitude``: size of the random start relative
-    to the error of the zero model; ``radial_amplitude``: of the radial coefficients.
+    to the error of the zero model; ``radial_amplitude``: of the radial coefficients, relative to their own size. A weak
+    or strong member is optimised until the root of its loss is within the fraction ``within`` of that of the potential,
+    for at most ``effort`` times ``nonlinear.evaluations``; the report names those that do not get there.
     """
 
     members: int = 8
     method: Literal["auto", "weak", "strong", "subsample", "weights", "posterior"] = "auto"
     fraction: float = 0.7
     amplitude: float = 0.02
-    radial_amplitude: float = 0.1
+    radial_amplitude: float = 0.3
+    within: float = 0.1
+    effort: int = 3
     use: Literal["forces", "energy"] = "forces"
 
     def __post_init__(self) -> None:
@@ -34,6 +38,10 @@ class EnsembleSettings:
             raise AceError(f"ensemble.members: at least 2 are needed, found {self.members}")
         if not 0.0 < self.fraction < 1.0:
             raise AceError(f"ensemble.fraction: must lie between 0 and 1, found {self.fraction}")
+        if self.within < 0.0:
+            raise AceError(f"ensemble.within: must not be negative, found {self.within}")
+        if self.effort < 1:
+            raise AceError(f"ensemble.effort: must be at least 1, found {self.effort}")
 
     def method_for(self, fit_method: str) -> str:
         """The method in use with a ``linear`` or ``nonlinear`` fit.

@@ -18,6 +18,7 @@ from .labels import LabelledSet, collect_labels, reference_energies
 from .metrics import Predictions, predict
 from .settings import FitSettings
 from .solvers import Solution
+from .upfit import kept_reference
 from .weights import Weights, select_and_weigh
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ class FitResult:
 
     ``metrics`` has ``train`` and, if given, ``validation``: each with ``n_structures``, ``n_atoms`` and for
     ``energy`` (eV/atom), ``forces`` (components, eV/Angstrom), ``virial`` (eV/atom): ``rmse``, ``mae``, ``max``, ``n``.
+    ``compared``: errors of what the fit was compared with (`aiida_aceal.fitting.upfit`), ``warnings`` what came of it.
     ``report`` is the machine-readable report (JSON types only), made by `aiida_aceal.fitting.report`.
     """
 
@@ -38,6 +40,8 @@ class FitResult:
     solution: Solution | None = None
     train: Predictions | None = None
     validation: Predictions | None = None
+    compared: dict = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 def peak_memory() -> int:
@@ -48,7 +52,10 @@ def peak_memory() -> int:
 
 @dataclass
 class Prepared:
-    """What every fit needs first: checked labels, weights, reference energies, a model."""
+    """What every fit needs first: checked labels, weights, reference energies, a model.
+
+    ``upfit``: ``potential`` is fitted and the fit starts from it. ``notes``: what the report must say.
+    """
 
     potential: AcePotential
     model: AceModel
@@ -59,6 +66,8 @@ class Prepared:
     settings: FitSettings
     #: held out of the training side: a nonlinear fit stops early by it
     stopping: LabelledSet | None = None
+    upfit: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def prepare(
@@ -85,14 +94,17 @@ def prepare(
     held = None
     if validation:
         held = collect_labels(validation, potential.elements, True, True, "skip", validation_names, "validation set")
-    reference = reference_energies(data, settings.reference_energies)
+    reference, notes = reference_energies(data, settings.reference_energies), []
+    upfit = potential.is_fitted and not (settings.method == "nonlinear" and settings.nonlinear.start == "linear")
+    if upfit:
+        reference, notes = kept_reference(potential, data, reference, settings.reference_energies, settings.threads)
     if settings.repulsion == "auto":
         from .repulsion import with_automatic_repulsion
 
         potential = with_automatic_repulsion(potential, data.structures)
     data, weights = select_and_weigh(data, w, reference)
     model = AceModel(potential, threads=settings.threads)
-    return Prepared(potential, model, data, weights, reference, held, settings)
+    return Prepared(potential, model, data, weights, reference, held, settings, upfit=upfit, notes=tuple(notes))
 
 
 def finish(result: FitResult, job: Prepared, reference: Mapping[str, float]) -> None:

@@ -19,6 +19,7 @@ from .prior import smoothness
 from .report import linear_report
 from .settings import FitSettings
 from .solvers import NormalAccumulator, QrAccumulator, Solution, solve
+from .upfit import judge, the_start
 
 
 def fit_linear(
@@ -59,6 +60,8 @@ def fit_linear(
     fitted, reference = unpack(job, solution.coefficients)
     result = FitResult(fitted, {}, solution=solution)
     finish(result, job, reference)
+    start = the_start(job)
+    judge(result, job, [] if start is None else [start])
     result.report = linear_report(
         result, job, {"solve": built, "total": time.perf_counter() - started, "cpu": time.process_time() - cpu}
     )

@@ -10,18 +10,17 @@ import numpy as np
 from ase import Atoms
 
 from aiida_aceal.ace import AceError, AceModel, AcePotential
-from aiida_aceal.ace.embedding import embed2
 from aiida_aceal.ace.potential import BasisFunction
 
 from .job import FitResult, Prepared, finish, fixed_part, n_free, prepare
 from .labels import collect_labels
-from .linear import linear_factor, penalties, solve_factor
 from .optimize import Objective, StopRule, Trace, minimise
-from .prior import smoothness
+from .penalty import LinearPart, centre, penalty
 from .problem import Problem
 from .report import common_report
 from .settings import FitSettings, NonlinearSettings
 from .split import stopping_split
+from .upfit import LINEAR, Rival, judge, the_start
 from .weights import select_and_weigh
 
 
@@ -51,9 +50,7 @@ def fit_nonlinear(
     settings = FitSettings.read(settings)
     job = _prepare(potential, train, settings, validation, names, validation_names)
     theta, problem, traces = None, None, []
-    upfit = settings.nonlinear.start != "linear" and potential.is_fitted
-    if upfit and settings.reference_energies in ("fit", "joint") and potential.reference_energies:
-        job.reference = {**job.reference, **potential.reference_energies}
+    upfit, whole = job.upfit, job
     steps = _ladder(job.potential, settings.nonlinear)
     previous: AcePotential | None = None
     for count in steps:
@@ -62,7 +59,7 @@ def fit_nonlinear(
         if previous is not None:
             start = _carry_over(previous, part.potential)
             part = _with_potential(part, start)
-        problem, theta, trace = _fit_once(part, start, settings, progress, last=count is None)
+        problem, theta, trace, linear = _fit_once(part, start, settings, progress, last=count is None)
         previous, reference = problem.unpack(theta)
         job = replace(job, reference=reference)  # a copy: the problem keeps the reference of its own start
         traces.append(trace)
@@ -70,6 +67,8 @@ def fit_nonlinear(
     result = FitResult(fitted, {})
     seconds = {"fit": time.perf_counter() - started}
     finish(result, job, reference)
+    rivals = [the_start(whole), Rival.of(LINEAR, *linear.potential(part), job)]
+    judge(result, job, [r for r in rivals if r is not None])
     seconds |= {"total": time.perf_counter() - started, "cpu": time.process_time() - cpu}
     result.report = common_report(result, job, seconds) | {
         "n_parameters": problem.n_parameters,
@@ -98,16 +97,14 @@ def _prepare(potential, train, settings: FitSettings, validation, names, validat
 
 def _fit_once(
     job: Prepared, start: AcePotential | None, settings: FitSettings, progress, last: bool
-) -> tuple[Problem, np.ndarray, Trace]:
+) -> tuple[Problem, np.ndarray, Trace, LinearPart]:
     options = settings.nonlinear
     problem = Problem(job, options.radial, settings.reference_energies == "joint")
-    slope = slopes(job.potential)
-    R, rows = linear_factor(job, slope)
-    if start is None:
-        theta = _linear_start(job, problem, options, R, rows, slope)
-    else:
-        theta = problem.pack(start)
-    objective = Objective(problem, penalty(job, problem, options, R, slope), centre(problem, theta))
+    part = LinearPart.of(job)
+    theta = _linear_start(job, problem, options, part) if start is None else problem.pack(start)
+    objective = Objective(
+        problem, penalty(job, problem, options, part, theta, start is not None), centre(problem, theta), part.loss
+    )
     first = objective(theta, gradient=False)
     if not np.isfinite(first.loss):
         raise AceError(
@@ -128,7 +125,7 @@ def _fit_once(
     theta, trace = minimise(
         objective, theta, rule, options.optimizer, options.refresh, options.damping, validate, progress
     )
-    return problem, theta, trace
+    return problem, theta, trace, part
 
 
 def _validation_problem(job: Prepared, options: NonlinearSettings) -> Problem | None:
@@ -153,15 +150,11 @@ def _validation_problem(job: Prepared, options: NonlinearSettings) -> Problem | 
 
 
 # --- where to start ---------------------------------------------------------------------------------------------------
-def _linear_start(
-    job: Prepared, problem: Problem, options: NonlinearSettings, R: np.ndarray, rows: int, slopes: np.ndarray
-) -> np.ndarray:
+def _linear_start(job: Prepared, problem: Problem, options: NonlinearSettings, part: LinearPart) -> np.ndarray:
     """Linear fit of one density, small random coefficients of the others (at zero their gradient would vanish)."""
     pot, rng = job.potential, np.random.default_rng(job.settings.seed)
-    solution = solve_factor(job, R, rows, penalties(job)).coefficients
-    n_columns = len(slopes)
-    shift = solution[n_columns:] if n_free(job) else np.zeros(len(pot.elements))
-    norms = np.linalg.norm(R[:, :n_columns], axis=0)
+    solution, norms = part.solution.coefficients, part.norms
+    shift = solution[len(norms) :] if n_free(job) else np.zeros(len(pot.elements))
     coefficients, at = {}, 0
     for el, (P, K) in zip(pot.elements, problem.shapes):
         coefficients[el] = np.zeros((P, K))
@@ -169,48 +162,14 @@ def _linear_start(
         at += K
     theta = problem.pack(pot.with_coefficients(coefficients), shift)
     size = options.second_density * max(np.sqrt(problem.evaluate(theta, gradient=False).loss), 1e-6)
-    spread = size / np.maximum(norms, 1e-12 * norms.max(initial=1e-300))
+    # no larger than the prior of the linear fit allows
+    allowed = part.solution.noise * part.slope / np.sqrt(np.maximum(part.solution.penalty[: len(norms)], 1e-300))
+    spread = np.minimum(size / np.maximum(norms, 1e-12 * norms.max(initial=1e-300)), np.abs(allowed))
     at = 0
     for el, (P, K) in zip(pot.elements, problem.shapes):
         coefficients[el][1:] = spread[at : at + K] * rng.normal(size=(P - 1, K))
         at += K
     return problem.pack(pot.with_coefficients(coefficients), shift)
-
-
-def slopes(potential: AcePotential) -> np.ndarray:
-    """dE/drho of the first density at rho = 0 [Ktot]: what a linear start needs where that density is not linear."""
-    values = []
-    for el in potential.elements:
-        s = potential.species[el]
-        w, m = s.parameters[:2]
-        # the slope of FinnisSinclair at zero is an artefact of its regularisation
-        slope = embed2(1, m, 0.0)[1] if s.embedding == "FinnisSinclairShiftedScaled" else 1.0
-        values.append(np.full(potential.n_functions[el], (w * slope) or 1.0))
-    return np.concatenate(values)
-
-
-def penalty(
-    job: Prepared, problem: Problem, options: NonlinearSettings, R: np.ndarray, slopes: np.ndarray
-) -> np.ndarray:
-    """Strength of the quadratic penalty of each parameter: smoothness prior times the size of its function."""
-    columns = (np.linalg.norm(R[:, : len(slopes)], axis=0) / slopes) ** 2
-    d2 = smoothness(job.potential, job.settings.regularization) ** 2 * columns
-    parts, at = [], 0
-    for P, K in problem.shapes:
-        parts.append(np.tile(options.l2 * d2[at : at + K], P))
-        at += K
-    if problem.radial:
-        parts.append(np.full(problem.n_radial, options.l2_radial))
-    if problem.free_reference:
-        parts.append(np.zeros(len(job.potential.elements)))
-    return np.concatenate(parts)
-
-
-def centre(problem: Problem, theta: np.ndarray) -> np.ndarray:
-    """Coefficients are drawn to zero, radial coefficients and reference energies to where they start."""
-    centre = theta.copy()
-    centre[: problem.n_coefficients] = 0.0
-    return centre
 
 
 # --- ladder -----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.linalg import cholesky, eigh, solve_triangular
@@ -20,26 +20,45 @@ from .problem import Evaluation, Problem
 
 @dataclass
 class Objective:
-    """Loss of a problem plus the penalty sum_k penalty_k (theta_k - centre_k)^2; counts its evaluations."""
+    """Loss of a problem plus the penalty factor sum_k penalty_k (theta_k - centre_k)^2; counts its evaluations.
+
+    ``noise_loss``: the loss at which ``penalty`` is the noise variance over the prior variance of each parameter. The
+    prior stays, the noise is what the fit leaves: as the loss falls, so does ``factor`` (None: it stays 1).
+    """
 
     problem: Problem
     penalty: np.ndarray
     centre: np.ndarray
+    noise_loss: float | None = None
+    factor: float = 1.0
     evaluations: int = 0
 
     def __call__(self, theta: np.ndarray, gradient: bool = True) -> Evaluation:
         self.evaluations += 1
         ev = self.problem.evaluate(theta, gradient)
         d = theta - self.centre
-        ev.loss += float(self.penalty @ d**2)
+        ev.penalty = self.factor * float(self.penalty @ d**2)
+        ev.loss += ev.penalty
         if gradient:
-            ev.gradient = ev.gradient + 2.0 * self.penalty * d
+            ev.gradient = ev.gradient + 2.0 * self.factor * self.penalty * d
         return ev
+
+    def follow_noise(self, theta: np.ndarray, ev: Evaluation) -> Evaluation:
+        """Lower the factor to the errors of ``ev``, the evaluation at ``theta``; returns it with the new penalty."""
+        if self.noise_loss is None or ev.loss - ev.penalty >= self.factor * self.noise_loss:
+            return ev
+        data, old = ev.loss - ev.penalty, self.factor
+        self.factor = data / self.noise_loss
+        gradient, d = ev.gradient, theta - self.centre
+        if gradient is not None:
+            gradient = gradient + 2.0 * (self.factor - old) * self.penalty * d
+        penalty = self.factor * float(self.penalty @ d**2)
+        return replace(ev, loss=data + penalty, gradient=gradient, penalty=penalty)
 
     def gauss_newton(self, theta: np.ndarray) -> np.ndarray:
         """Half the Gauss-Newton Hessian, penalty included."""
         H = self.problem.gauss_newton(theta)
-        H[np.diag_indices(len(H))] += self.penalty
+        H[np.diag_indices(len(H))] += self.factor * self.penalty
         return H
 
 
@@ -55,6 +74,7 @@ class Trace:
         entry = {
             "evaluations": evaluations,
             "loss": ev.loss,
+            "penalty": ev.penalty,
             "energy_rmse": ev.energy_rmse,
             "force_rmse": ev.force_rmse,
             "seconds": time.perf_counter() - self.started,
@@ -103,7 +123,7 @@ def minimise(
     trace = Trace()
     step = _lbfgs_round if method == "lbfgs" else _marquardt_round
     state = {"damping": damping}
-    ev = objective(theta)
+    ev = objective.follow_noise(theta, objective(theta))
     best, best_theta, since = np.inf, theta, 0
     while True:
         old = ev.loss
@@ -125,7 +145,9 @@ def minimise(
             trace.stopped = "seconds"
             break
         theta, ev = step(objective, theta, ev, min(refresh, left), state)
-        if not old - ev.loss > rule.tolerance * old:
+        falls = old - ev.loss > rule.tolerance * old
+        ev = objective.follow_noise(theta, ev)
+        if not falls:
             trace.stopped = "converged"
             held = validate(theta) if validate is not None else None
             trace.add(objective.evaluations, ev, held)

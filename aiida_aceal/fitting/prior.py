@@ -25,3 +25,12 @@ def smoothness(potential: AcePotential, settings: RegularizationSettings) -> np.
             rough = sum((n - 1) ** settings.n_power + l**settings.l_power for n, l in zip(f.ns, f.ls))
             values.append((1.0 + rough) * f.rank**settings.rank_power)
     return np.array(values)
+
+
+def radial_smoothness(shape: tuple[int, int, int], settings: RegularizationSettings) -> np.ndarray:
+    """Relative penalties [nradmax, lmax + 1, nradbase] of radial coefficients: base function k as n above."""
+    _, l_count, k_count = shape
+    if settings.prior == "flat":
+        return np.ones(shape)
+    rough = np.arange(l_count)[:, None] ** settings.l_power + np.arange(k_count) ** settings.n_power
+    return np.broadcast_to(1.0 + rough, shape)

@@ -55,12 +55,13 @@ class Chunk:
 
 @dataclass
 class Evaluation:
-    """Loss and its parts, gradient [parameters], sums of squared errors (unweighted, for reporting)."""
+    """Loss (``penalty``: its share that is no error), gradient [parameters], errors (unweighted, for reporting)."""
 
     loss: float
     gradient: np.ndarray | None
     energy_rmse: float
     force_rmse: float
+    penalty: float = 0.0
 
 
 class Problem:

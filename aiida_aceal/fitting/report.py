@@ -34,7 +34,8 @@ def common_report(result: FitResult, job: Prepared, seconds: Mapping[str, float]
         "worst": result.train.worst(job.settings.worst),
         "seconds": {k: float(v) for k, v in seconds.items()},
         "peak_memory_bytes": peak_memory(),
-        "warnings": cutoff_warnings(pot.bonds),
+        "warnings": [*cutoff_warnings(pot.bonds), *job.notes, *result.warnings],
+        "compared": result.compared,
     }
     if result.validation is not None:
         report["validation"] = result.metrics["validation"]
@@ -92,7 +93,8 @@ def format_report(report: Mapping) -> str:
         last = report["rounds"][-1]
         lines.append(
             f"{report['n_parameters']} parameters, start: {report['start']}, {last['evaluations']} evaluations, "
-            f"loss {last['loss']:.4e}, ended by: {report['stopped']}"
+            f"loss {last['loss']:.4e} ({last['penalty'] / max(last['loss'], 1e-300):.1%} penalty), "
+            f"ended by: {report['stopped']}"
         )
         held = report.get("early_stopping", {}).get("n_structures", 0)
         lines.append(
@@ -105,7 +107,8 @@ def format_report(report: Mapping) -> str:
         limits = ", ".join(f"{k} {v:.4g} {UNITS[k]}" for k, v in ensemble["thresholds"].items())
         lines.append(f"ensemble: {ensemble['members']} members ({ensemble['method']}), thresholds {limits or 'none'}")
         lines += [f"ensemble: {note}" for note in ensemble.get(NOTES, [])]
-    lines += [f"warning: {line}" for line in report.get("warnings", ())]
+        lines += [f"warning: {line}" for line in ensemble.get("warnings", [])]
+    lines += [f"warning: {line}" for line in report.get("warnings", [])]
     sets = {k: report[k] for k in ("train", "validation") if k in report}
     lines += ["", metrics_table(sets), ""]
     for key, title in (("worst", "worst training structures"), ("worst_validation", "worst validation structures")):

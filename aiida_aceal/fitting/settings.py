@@ -78,11 +78,12 @@ class NonlinearSettings:
     optimise radial coefficients too. ``start``: ``auto`` goes on from a fitted potential ("upfit"), else from a linear
     fit; ``linear`` always starts afresh. ``second_density``: size of the random start of further densities relative to
     the error of the linear fit. ``ladder``: numbers of functions per element to fit first, added in the order
-    ``ladder_order``. ``l2``, ``l2_radial``: strength of the penalties. With ``early_stopping`` the fraction
-    ``validation_fraction`` of the training structures, taken by origin (`aiida_aceal.fitting.split`), is not fitted;
-    the fit ends after ``patience`` rounds without a lower loss on it, and the best parameters are kept. Nothing is held
-    out where that would be fewer than 5 structures. ``validation_seed`` is apart from the seed of the fit, so that fits
-    that go on from one another hold out the same. A set given for validation or test is only evaluated.
+    ``ladder_order``. ``l2``, ``l2_radial``: strength of the penalties of coefficients and of changes of the radial
+    coefficients, relative to the prior of the linear fit (`aiida_aceal.fitting.penalty`). With ``early_stopping`` the
+    fraction ``validation_fraction`` of the training structures, taken by origin (`aiida_aceal.fitting.split`), is not
+    fitted; the fit ends after ``patience`` rounds without a lower loss on it, and the best parameters are kept. Nothing
+    is held out where that would be fewer than 5 structures. ``validation_seed`` is apart from the seed of the fit, so
+    that fits that go on from one another hold out the same. A set given for validation or test is only evaluated.
     """
 
     optimizer: Literal["lbfgs", "gauss_newton"] = "lbfgs"
@@ -94,8 +95,8 @@ class NonlinearSettings:
     second_density: float = 0.02
     refresh: int = 30
     damping: float = 1e-6
-    l2: float = 1e-9
-    l2_radial: float = 1e-8
+    l2: float = 1.0
+    l2_radial: float = 1.0
     ladder: tuple[int, ...] = ()
     ladder_order: Literal["power_order", "body_order"] = "power_order"
     early_stopping: bool = True

@@ -80,7 +80,8 @@ class Solution:
     """Coefficients [K] and how they were found.
 
     ``effective`` is the effective number of parameters, ``noise`` the estimated standard deviation of a row of unit
-    weight, ``covariance_root`` [K, K] with posterior covariance = root root^T (noise included).
+    weight, ``covariance_root`` [K, K] with posterior covariance = root root^T (noise included); ``penalty`` [K] are the
+    strengths p_k of the terms p_k c_k^2 in force, in the units of the squared residuals.
     """
 
     coefficients: np.ndarray
@@ -91,6 +92,7 @@ class Solution:
     log_evidence: float | None = None
     active: np.ndarray | None = None
     covariance_root: np.ndarray | None = None
+    penalty: np.ndarray | None = None
 
 
 def _split(R: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
@@ -155,6 +157,10 @@ def solve(
         active = np.ones(len(penalty), dtype=bool)
         active[held] = solution.active
         solution.active = active
+    full = np.zeros(len(penalty))
+    if solution.penalty is not None:
+        full[held] = solution.penalty * d**2
+    solution.penalty = full
     solution.coefficients = c
     solution.effective += n_free
     return solution
@@ -201,7 +207,8 @@ def _ridge(A, b, rest, rows, alpha, method) -> Solution:
     residual = rest + float((((1.0 - filt * s) * beta) ** 2).sum())
     noise = np.sqrt(residual / max(rows - effective, 1.0))
     root = Vt.T * (noise / np.sqrt(s**2 + max(lam, 1e-300)))
-    return Solution(y, method, float(alpha), effective, float(noise), best, np.ones(len(y), dtype=bool), root)
+    on = np.ones(len(y), dtype=bool)
+    return Solution(y, method, float(alpha), effective, float(noise), best, on, root, np.full(len(y), lam))
 
 
 def _lower(A: np.ndarray, gram: np.ndarray, lam: np.ndarray) -> np.ndarray:
@@ -253,4 +260,4 @@ def _ard(A, b, rest, rows, iterations: int = 300, tolerance: float = 1e-3) -> So
     inverse = solve_triangular(L, np.eye(len(k)), lower=True)
     root[np.ix_(k, k)] = inverse.T * np.sqrt(noise2)
     effective = float((1.0 - lam[k] * (inverse**2).sum(0)).sum())
-    return Solution(y, "ard", start.alpha, effective, float(np.sqrt(noise2)), start.log_evidence, active, root)
+    return Solution(y, "ard", start.alpha, effective, float(np.sqrt(noise2)), start.log_evidence, active, root, lam)

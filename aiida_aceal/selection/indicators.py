@@ -129,7 +129,9 @@ def compare_indicators(
     ensembles = {}
     if "ensemble" in settings.indicators:
         start = time.perf_counter()
-        ensembles["ensemble"] = fit_ensemble(potential, train, fit_settings, settings.ensemble)
+        # nonlinear members keep the radial functions that the fit has optimised
+        basis = result.potential if fit_settings.method == "nonlinear" else potential
+        ensembles["ensemble"] = fit_ensemble(basis, train, fit_settings, settings.ensemble)
         seconds["ensemble"] = time.perf_counter() - start
         say(f"ensemble of {len(ensembles['ensemble'])} members ({ensembles['ensemble'].method})")
     groups = known = None

@@ -146,7 +146,9 @@ def run_ensemble(plan: dict, result):
         return None
     from aiida_aceal.fitting import fit_ensemble
 
-    return fit_ensemble(plan["start"], plan["train"], plan["fit"], plan["ensemble"], plan["names"], _progress)
+    # nonlinear members keep the radial functions that the fit has optimised
+    basis = result.potential if plan["fit"].method == "nonlinear" else plan["start"]
+    return fit_ensemble(basis, plan["train"], plan["fit"], plan["ensemble"], plan["names"], _progress)
 
 
 def _progress(line: str) -> None:
