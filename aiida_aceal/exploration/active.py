@@ -9,7 +9,7 @@ run in parallel, and their finds are merged in the order of the attempts, graded
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -53,6 +53,8 @@ class ActiveSettings(SearchSettings, Constraints):
     @model_validator(mode="before")
     @classmethod
     def _target(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
         high, low = values.get("gamma_hi"), values.get("gamma_lo", cls.model_fields["gamma_lo"].default)
         if "target_gamma" in values or not (is_number(high) and is_number(low) and high > low):
             return values

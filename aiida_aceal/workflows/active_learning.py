@@ -15,10 +15,9 @@ from aiida_aceal.workflows import functions, policies, ports
 from aiida_aceal.workflows.base import AceWorkChain, clean_scratch, output, why
 from aiida_aceal.workflows.generation import GenerationWorkChain
 from aiida_aceal.workflows.protocol import ProtocolMixin
+from aiida_aceal.workflows.sections import filled
 from aiida_aceal.workflows.steps import derived_seed, step_class, step_inputs
 
-#: settings of `loop` with their defaults
-LOOP = {"max_generations": 20, "max_refusals": 3, "max_without_candidates": 2}
 _PASSED = ("explorers", "labeller", "fitter", "worker", "selection", "activeset", "gate", "limits", "ensemble")
 
 
@@ -59,7 +58,7 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
             "window",
             valid_type=orm.Dict,
             serializer=orm.to_aiida_type,
-            default=lambda: orm.Dict(policies.DEFAULTS),
+            default=lambda: orm.Dict({"policy": policies.DEFAULT_POLICY}),
             validator=_check_window,
             help="`policy` (entry point of aiida_aceal.window_policies) and its settings; `fixed` takes gamma_lo, "
             "gamma_hi and gamma_stop.",
@@ -71,7 +70,7 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
             default=lambda: orm.Bool(True),
             help="Empty the work folders of finished jobs after each generation; those of failed jobs stay.",
         )
-        ports.plain_dict(spec, "loop", LOOP, "When to stop at the latest.")
+        ports.plain_dict(spec, "loop", "When to stop at the latest.")
         spec.inputs.validator = cls.validate_inputs
         spec.outline(
             cls.prepare,
@@ -123,7 +122,7 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
 
     def prepare(self) -> None:
         """Start values; the context holds numbers and identifiers only."""
-        loop = ports.with_defaults(self.inputs.get("loop"), LOOP)
+        loop = filled("loop", self.inputs.loop.get_dict() if "loop" in self.inputs else {})
         self.ctx.number = 1 if "active_set" in self.inputs else 0
         self.ctx.last = loop["max_generations"]
         self.ctx.potential = self.inputs.potential.uuid
@@ -227,7 +226,7 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
         self.ctx.refusals = self.ctx.refusals + 1 if row["status"] == "refused" else 0
         self.ctx.empty = self.ctx.empty + 1 if row["status"] == "no_candidates" else 0
         self.report(_story(row))
-        loop = ports.with_defaults(self.inputs.get("loop"), LOOP)
+        loop = filled("loop", self.inputs.loop.get_dict() if "loop" in self.inputs else {})
         if row["status"] == "converged":
             self.ctx.status = "converged"
         elif self.ctx.refusals >= loop["max_refusals"]:

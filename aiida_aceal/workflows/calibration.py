@@ -6,17 +6,53 @@ and the hold-out set with the same potential.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aiida_aceal.workflows.policies import Window, check_keys, fixed
+from pydantic import model_validator
+
+from aiida_aceal.common.settings import build, setting
+from aiida_aceal.fitting.calibration import Calibration
+from aiida_aceal.workflows.policies import Window, WindowSettings, fixed
 
 #: points that the stored map is kept at
 POINTS = 40
-#: keys of :meth:`aiida_aceal.fitting.calibration.Calibration.propose`
-_PROPOSE = ("error_lo", "error_hi", "factor_lo", "factor_hi", "lo_bounds", "hi_bounds")
-_KNOWN = ("gamma_lo", "gamma_hi", "gamma_stop", "min_count", *_PROPOSE)
-MIN_COUNT = 200
+#: defaults of the proposal, declared by the calibration itself
+_DEFAULTS = inspect.signature(Calibration.propose).parameters
+_PROPOSE = tuple(name for name in _DEFAULTS if name != "self")
+
+
+class CalibratedSettings(WindowSettings):
+    """The window that the calibration proposes; ``gamma_lo`` and ``gamma_hi`` hold until there is one."""
+
+    heading = "Campaign: `window` of policy calibrated"
+
+    error_lo: float | None = setting(
+        None, "Expected force error at which to select; null: factor_lo times that of known environments.",
+        unit="eV/A", gt=0,
+    )  # fmt: skip
+    error_hi: float | None = setting(
+        None, "Expected force error at which to halt; null: factor_hi times that of known environments.",
+        unit="eV/A", gt=0,
+    )  # fmt: skip
+    factor_lo: float = setting(_DEFAULTS["factor_lo"].default, "See error_lo.", gt=0)
+    factor_hi: float = setting(_DEFAULTS["factor_hi"].default, "See error_hi.", gt=0)
+    lo_bounds: tuple[float, float] = setting(_DEFAULTS["lo_bounds"].default, "Limits of gamma_lo.", gt=0)
+    hi_bounds: tuple[float, float] = setting(_DEFAULTS["hi_bounds"].default, "Limits of gamma_hi.", gt=0)
+    min_count: int = setting(200, "Labelled environments that a calibration must rest on.", ge=1)
+
+    @model_validator(mode="after")
+    def _ascending(self) -> CalibratedSettings:
+        for name in ("lo_bounds", "hi_bounds"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} must be two positive ascending numbers, found {[low, high]}")
+        for low, high in (("error_lo", "error_hi"), ("factor_lo", "factor_hi")):
+            first, last = getattr(self, low), getattr(self, high)
+            if first is not None and last is not None and first > last:
+                raise ValueError(f"{low} ({first:g}) must not exceed {high} ({last:g})")
+        return self
 
 
 def has_pairs(reports: Sequence[Mapping[str, Any]]) -> bool:
@@ -53,26 +89,20 @@ def proposal_text(rows: Sequence[Mapping[str, Any]]) -> str | None:
 def calibrated(settings: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> Window:
     """The window that the last calibration proposes; ``gamma_lo`` and ``gamma_hi`` as given until there is one.
 
-    ``error_lo``, ``error_hi`` (eV/Angstrom): expected force errors at which to select and to halt; default: 2 and 10
-    times (``factor_lo``, ``factor_hi``) that of known environments. ``lo_bounds``, ``hi_bounds``: limits of the
-    proposals, [1.5, 5] and [5, 25] by default. ``min_count``: labelled environments that a calibration must rest on.
+    Settings: :class:`CalibratedSettings`.
     ``gamma_stop``: never exceeded, by ``gamma_lo`` neither; without it the stop criterion is ``gamma_lo``, and the
     reason names every change of it.
     """
-    from aiida_aceal.fitting import Calibration
-
-    check_keys(settings, _KNOWN)
+    given = build(CalibratedSettings, settings, "window")
     start = fixed({key: settings[key] for key in ("gamma_lo", "gamma_hi", "gamma_stop") if key in settings}, ())
-    least = settings.get("min_count", MIN_COUNT)
+    least = given.min_count
     maps = [row["calibration"] for row in history if row.get("calibration")]
     usable = [found for found in maps if found["count"] >= least]
-    options = {key: settings[key] for key in _PROPOSE if key in settings}
+    options = {key: getattr(given, key) for key in _PROPOSE}
     if not usable:
-        line = {"gamma": [0.0, 1.0], "error": [0.0, 0.1], "quantile": [0.0, 0.1], "count": 2, "spearman": 1.0}
-        _propose(Calibration.from_dict(line), options)  # wrong options show at submission
         reason = f"calibrated: no generation with {least} graded environments yet"
         return Window(start.gamma_lo, start.gamma_hi, start.gamma_stop, reason)
-    found = _propose(Calibration.from_dict(usable[-1]), options)
+    found = Calibration.from_dict(usable[-1]).propose(**options)
     low, high, stop, changes = _stop_criterion(settings.get("gamma_stop"), start.gamma_stop, found)
     beyond = "" if found.hi_reached else ", not reached in the data"
     return Window(
@@ -100,13 +130,3 @@ def _stop_criterion(given: float | None, before: float, found: Any) -> tuple[flo
     if given > high:
         return low, high, high, f"; gamma_stop {high:.3g} instead of {given:g}, not above gamma_hi"
     return low, high, given, ""
-
-
-def _propose(found: Any, options: Mapping[str, Any]) -> Any:
-    for key in ("lo_bounds", "hi_bounds"):
-        value = options.get(key)
-        if value is not None and not (
-            isinstance(value, (list, tuple)) and len(value) == 2 and 0 < float(value[0]) <= float(value[1])
-        ):
-            raise ValueError(f"window: {key} must be two positive ascending numbers, found {value!r}")
-    return found.propose(**{key: tuple(value) if isinstance(value, list) else value for key, value in options.items()})

@@ -14,8 +14,8 @@ from ase import Atoms
 from pydantic import Field, ValidationError
 
 from aiida_aceal.ace import AceError, AcePotential, build_potential
+from aiida_aceal.common.settings import nearest
 from aiida_aceal.worker.files import configuration_hash, read_configurations
-from aiida_aceal.workflows.policies import nearest
 from aiida_aceal.workflows.protocol import merged, protocol_inputs
 from aiida_aceal.workflows.schema import Codes, Section
 

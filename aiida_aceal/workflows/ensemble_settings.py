@@ -7,7 +7,7 @@ from typing import Any
 
 from aiida import orm
 
-from aiida_aceal.workflows.policies import nearest
+from aiida_aceal.common.settings import nearest
 from aiida_aceal.workflows.steps import step_class
 
 #: settings of `ensemble` with their defaults; 0 members: no ensemble

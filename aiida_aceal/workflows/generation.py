@@ -49,7 +49,7 @@ class GenerationWorkChain(GatheringSteps, LearningSteps):
             problem = inputs["active_set"].check_potential(inputs["potential"])
             if problem:
                 return f"active_set: {problem}"
-        selection = ports.with_defaults(inputs.get("selection"), ports.SELECTION)
+        selection = filled("selection", inputs["selection"].get_dict() if inputs.get("selection") is not None else {})
         reference = inputs.get("dataset") or (selection.get("options") or {}).get("reference")
         if inputs.get("active_set") is not None and selection["strategy"] == "viability" and not reference:
             return "selection: viability judges candidates by the training set; give `dataset`"

@@ -8,8 +8,8 @@ from aiida import orm
 from aiida.plugins import CalculationFactory
 
 from aiida_aceal.data.dataset import ConfigurationsData
-from aiida_aceal.workflows import ports
 from aiida_aceal.workflows.base import AceWorkChain
+from aiida_aceal.workflows.sections import filled
 from aiida_aceal.workflows.steps import step_inputs
 
 
@@ -22,8 +22,7 @@ class GenerationBase(AceWorkChain):
         return self.inputs.generation.value
 
     def _settings(self, name: str) -> dict[str, Any]:
-        defaults = {"selection": ports.SELECTION, "activeset": ports.ACTIVE_SET, "gate": ports.GATE}
-        return ports.with_defaults(self.inputs.get(name), defaults.get(name, ports.LIMITS))
+        return filled(name, self.inputs[name].get_dict() if name in self.inputs else {})
 
     def _worker(self, entry_point: str, **inputs: Any) -> tuple[Any, dict[str, Any]]:
         cls = CalculationFactory(entry_point)

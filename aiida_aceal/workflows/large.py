@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
@@ -10,33 +9,8 @@ from aiida.engine import calcfunction
 
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.workflows.base import output, why
+from aiida_aceal.workflows.sections import CutSection
 from aiida_aceal.workflows.walkers import ABOVE_WINDOW
-
-#: settings in `limits` with their defaults
-LARGE: dict[str, Any] = {"max_label_atoms": None, "max_cut_candidates": 20, "extract": None}
-#: settings of aceal.extract that differ from its own defaults: neighbouring frames have much the same atoms above
-_EXTRACT = {"max_cuts": 3}
-
-
-def check_large(values: Mapping[str, Any]) -> str | None:
-    """What is wrong with the settings of :data:`LARGE`, or ``None``."""
-    from aiida_aceal.common.settings import check
-    from aiida_aceal.exploration.extract import ExtractSettings
-
-    given = {**LARGE, **values}
-    for key in ("max_label_atoms", "max_cut_candidates"):
-        value = given[key]
-        if (value is not None or key != "max_label_atoms") and (
-            isinstance(value, bool) or not isinstance(value, int) or value < 1
-        ):
-            return f"`{key}` must be a positive whole number, found {value!r}"
-    own = given["extract"] or {}
-    if not isinstance(own, Mapping):
-        return f"`extract` must be a mapping of the settings of aceal.extract, found {own!r}"
-    for key, instead in (("max_atoms", "max_label_atoms"), ("gamma_lo", "the window")):
-        if key in own:
-            return f"extract: leave `{key}` out; it comes from {instead}"
-    return check(ExtractSettings, {**_EXTRACT, **own}, "extract")
 
 
 @calcfunction
@@ -106,7 +80,7 @@ class LargeCandidates:
         parts = self._split()
         self.ctx.facts["n_large"] = parts["report"]["n_large"]
         settings = {
-            **_EXTRACT,
+            "max_cuts": CutSection.read(limits["extract"] or {}).max_cuts,
             **(limits["extract"] or {}),
             "gamma_lo": self.ctx.facts["gamma_lo"],
             "max_atoms": limits["max_label_atoms"],

@@ -7,15 +7,38 @@ in the group ``aiida_aceal.window_policies``; another package adds its own by na
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from importlib.metadata import entry_points
 from typing import Any
 
+from pydantic import model_validator
+
+from aiida_aceal.common.settings import Settings, build, nearest, setting
+
 GROUP = "aiida_aceal.window_policies"
-#: usual values for the linear grade (Lysogorskiy et al., Phys. Rev. Materials 7, 043801 (2023), Appendix E)
-DEFAULTS = {"policy": "fixed", "gamma_lo": 2.0, "gamma_hi": 10.0}
+DEFAULT_POLICY = "fixed"
+
+
+class WindowSettings(Settings):
+    """The window of grades, and when the campaign is done.
+
+    Usual values for the linear grade: Lysogorskiy et al., Phys. Rev. Materials 7, 043801 (2023), Appendix E.
+    """
+
+    heading = "Campaign: `window` of policy fixed"
+
+    gamma_lo: float = setting(2.0, "Structures above it are candidates.", gt=0)
+    gamma_hi: float = setting(10.0, "A run halts above it.", gt=0)
+    gamma_stop: float | None = setting(
+        None, "The campaign is done when complete runs stay below it; null: gamma_lo.", gt=0
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> WindowSettings:
+        if self.gamma_lo >= self.gamma_hi:
+            raise ValueError(f"gamma_lo {self.gamma_lo} must be below gamma_hi {self.gamma_hi}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -54,10 +77,9 @@ Policy = Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]]], Window]
 
 def fixed(settings: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> Window:
     """The same window in every generation; ``gamma_stop`` is ``gamma_lo`` unless stated."""
-    check_keys(settings, ("gamma_lo", "gamma_hi", "gamma_stop"))
-    low = settings.get("gamma_lo", DEFAULTS["gamma_lo"])
-    high = settings.get("gamma_hi", DEFAULTS["gamma_hi"])
-    window = Window(low, high, settings.get("gamma_stop", low), "fixed")
+    given = build(WindowSettings, settings, "window")
+    low, high = given.gamma_lo, given.gamma_hi
+    window = Window(low, high, low if given.gamma_stop is None else given.gamma_stop, "fixed")
     if window.gamma_stop < low:  # runs would neither converge nor give candidates
         raise ValueError(f"window: gamma_stop {window.gamma_stop} must lie between gamma_lo {low} and gamma_hi {high}")
     return window
@@ -70,23 +92,9 @@ def choose_window(settings: Mapping[str, Any], history: Sequence[Mapping[str, An
     :param history: reports of the generations before, oldest first
     :raises ValueError: unknown policy or key (the nearest known one is named), or numbers that make no window
     """
-    name = settings.get("policy", DEFAULTS["policy"])
+    name = settings.get("policy", DEFAULT_POLICY)
     found = {point.name: point for point in entry_points(group=GROUP)}
     if name not in found:
         raise ValueError(f"window: unknown policy '{name}'; {nearest(name, found)}")
     own = {key: value for key, value in settings.items() if key != "policy"}
     return found[name].load()(own, history)
-
-
-def nearest(name: Any, known: Any) -> str:
-    """ "did you mean 'x'?" for the nearest known name, else the list of them."""
-    names = sorted(str(item) for item in known)
-    near = get_close_matches(str(name), names, n=1)
-    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names)}"
-
-
-def check_keys(settings: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Refuse keys that a policy does not know. Raises ``ValueError``, with the nearest known key."""
-    for key in settings:
-        if key not in known:
-            raise ValueError(f"window: unknown key '{key}'; {nearest(key, ('policy', *known))}")

@@ -2,61 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
 from aiida.engine import ProcessSpec
-from aiida.plugins import CalculationFactory
 
+from aiida_aceal.common.settings import describe
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.workflows.ensemble_settings import ENSEMBLE, check_ensemble, check_fitter
-from aiida_aceal.workflows.large import LARGE, check_large
-from aiida_aceal.workflows.policies import nearest
+from aiida_aceal.workflows.sections import SECTIONS, check_section, filled
 from aiida_aceal.workflows.steps import check_step
 
-#: settings of `selection`, `activeset`, `gate` and `limits` with their defaults
-SELECTION = {"strategy": "d_optimal", "count": 10}
-ACTIVE_SET = {"kind": "linear", "tolerance": 1.001, "memory": "2GiB", "calcfunction_below_mb": 64.0}
-GATE = {"tolerance": 0.25, "enabled": True}
-LIMITS = {"max_failed_labels": 0.2, **LARGE}
 
-
-def plain_dict(
-    spec: ProcessSpec,
-    name: str,
-    defaults: Mapping[str, Any],
-    text: str,
-    job: str | None = None,
-    values: Callable[[Mapping[str, Any]], str | None] | None = None,
-) -> None:
-    """Port of a Dict whose keys are known; what is not given has the default.
-
-    :param job: entry point of the CalcJob that gets the settings: what it knows is known here, and it checks them
-    :param values: says what is wrong with the values, if anything
-    """
-    keys = ", ".join(f"`{key}` ({value})" for key, value in defaults.items())
-
-    def check(node: orm.Dict | None, _: Any) -> str | None:
-        given = node.get_dict() if node is not None else {}
-        cls = CalculationFactory(job) if job else None
-        known = {**defaults, **(cls._SETTINGS if cls else {})}
-        for key in given:
-            if key not in known:
-                return f"{name}: unknown key '{key}'; {nearest(key, known)}"
-        if cls is None:
-            message = values(given) if values else None
-            return f"{name}: {message}" if message else None
-        passed = {key: value for key, value in {**defaults, **given}.items() if key in cls._SETTINGS}
-        message = cls.check_settings({"settings": orm.Dict(passed)})
-        return f"{name}: {message.removeprefix('settings: ')}" if message else None
-
+def plain_dict(spec: ProcessSpec, name: str, text: str) -> None:
+    """Port of a section of settings, checked by its declaration; what is not given has the default."""
+    model, _ = SECTIONS[name]
+    keys = ", ".join(
+        f"`{row.key}` ({row.default_text})" for row in describe(model) if not row.key.startswith("extract.")
+    )
     spec.input(
         name,
         valid_type=orm.Dict,
         serializer=orm.to_aiida_type,
-        default=lambda: orm.Dict(dict(defaults)),
-        validator=check,
+        default=lambda: orm.Dict(filled(name, {})),
+        validator=lambda node, _: check_section(name, node.get_dict() if node is not None else {}),
         help=f"{text} Keys and defaults: {keys}.",
     )
 
@@ -88,34 +58,26 @@ def step_ports(spec: ProcessSpec) -> None:
     plain_dict(
         spec,
         "selection",
-        SELECTION,
-        "How candidates are chosen for labelling; `strategy` is an entry point of aiida_aceal.strategies. All settings "
-        "of aceal.select are possible.",
-        job="aceal.select",
+        "How candidates are chosen for labelling; `strategy` is an entry point of aiida_aceal.strategies.",
     )
     plain_dict(
         spec,
         "activeset",
-        ACTIVE_SET,
         "How active sets are built; below `calcfunction_below_mb` (size of the projection matrix) by the calcfunction "
-        "aceal.maxvol, above by the CalcJob aceal.active_set, whose settings are all possible.",
-        job="aceal.active_set",
+        "aceal.maxvol, above by the CalcJob aceal.active_set.",
     )
     plain_dict(
         spec,
         "gate",
-        GATE,
-        "A new potential whose hold-out error is larger than that of the last by more than the fraction `tolerance` "
+        "A new potential whose validation error is larger than that of the last by more than the fraction `tolerance` "
         "is refused.",
     )
     plain_dict(
         spec,
         "limits",
-        LIMITS,
         "What is tolerated: the fraction of labels that may fail in one generation. Of candidates with more atoms than "
         "`max_label_atoms` (none: no limit) the unknown environments are cut out by aceal.extract, of at most "
         "`max_cut_candidates` in a generation; `extract`: settings of the cuts.",
-        values=check_large,
     )
     spec.input(
         "ensemble",
@@ -186,11 +148,6 @@ def check_elements(potential: Any, configurations: Any, where: str) -> str | Non
     if foreign:
         return f"{where}: has {', '.join(foreign)}, but the potential knows only {', '.join(potential.elements)}"
     return None
-
-
-def with_defaults(node: orm.Dict | None, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Content of a settings node, completed by the defaults."""
-    return {**defaults, **(node.get_dict() if node is not None else {})}
 
 
 def is_labelled(node: ConfigurationsData) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from aiida_aceal.workflows.policies import nearest
+from aiida_aceal.common.settings import nearest
 
 if TYPE_CHECKING:
     from aiida.engine import ProcessBuilder

@@ -9,47 +9,48 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aiida_aceal.workflows.policies import DEFAULTS, Window, check_keys
+from aiida_aceal.common.settings import build, setting
+from aiida_aceal.workflows.policies import Window, WindowSettings
 
-#: settings with their defaults; None: from gamma_lo and gamma_hi (see :func:`regimes`)
-REGIMES: dict[str, Any] = {
-    "gamma_lo": DEFAULTS["gamma_lo"],
-    "gamma_hi": DEFAULTS["gamma_hi"],
-    "gamma_stop": None,
-    "narrow": None,
-    "wide": None,
-    "lowered": None,
-    "widen_at": 0.5,
-    "lower_at": 0.5,
-    "max_narrow": 12,
-    "max_wide": 6,
-    "narrow_interval": 1,
-}
+
+class RegimesSettings(WindowSettings):
+    """Windows of three regimes; ``gamma_lo`` and ``gamma_hi`` are the last one."""
+
+    heading = "Campaign: `window` of policy regimes"
+
+    narrow: tuple[float, float] | None = setting(
+        None, "[lower, upper] of the first regime; null: 0.4 and 0.6 of gamma_hi.", gt=0,
+        allowed="[lower, upper], two positive numbers",
+    )  # fmt: skip
+    wide: tuple[float, float] | None = setting(
+        None, "[lower, upper] of the second; null: 0.4 and 1 times gamma_hi.", gt=0,
+        allowed="[lower, upper], two positive numbers",
+    )  # fmt: skip
+    lowered: tuple[float, ...] | None = setting(
+        None, "Falling values of gamma_lo of the third; null: 0.2 gamma_hi, then gamma_lo.", gt=0, items=(1, None)
+    )
+    widen_at: float = setting(
+        0.5, "Share of the MD length that the shortest run must reach to go on from the first regime.", gt=0, le=1
+    )
+    lower_at: float = setting(0.5, "The same, from the second.", gt=0, le=1)
+    max_narrow: int = setting(12, "Generations of the first regime at most.", ge=1)
+    max_wide: int = setting(6, "Generations of the second at most.", ge=1)
+    narrow_interval: int | None = setting(
+        1, "Steps between checks of gamma in the narrow regime; null: as the explorer says.", ge=1
+    )
 
 
 def regimes(settings: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> Window:
     """Narrow window, wide window, then lowered ``gamma_lo``: by the MD length that the runs reached.
 
-    Settings:
-
-    - ``gamma_lo``, ``gamma_hi``: the last window. ``gamma_stop``: stop criterion (default ``gamma_lo``).
-    - ``narrow``: ``[lo, hi]`` of the first regime, default 0.4 and 0.6 of ``gamma_hi``.
-    - ``wide``: ``[lo, hi]`` of the second, default 0.4 and 1 times ``gamma_hi``.
-    - ``lowered``: values of gamma_lo of the third, one after the other, default 0.2 ``gamma_hi``, then ``gamma_lo``;
-      its upper limit is that of ``wide``. With ``gamma_hi: 25`` these are 10...15, 10...25, 5...25, 2...25.
-    - ``widen_at``, ``lower_at``: share of the MD length that the shortest run of a generation must reach to go on from
-      the first, from the second regime. Within the third, gamma_lo is lowered when all runs reach their full length.
-    - ``max_narrow``, ``max_wide``: generations of a regime at most.
-    - ``narrow_interval``: steps between checks of gamma in the narrow regime (``null``: as the explorer says).
+    Settings: :class:`RegimesSettings`. With ``gamma_hi: 25`` the windows are 10...15, 10...25, 5...25, 2...25. Within
+    the third regime gamma_lo is lowered when all runs reach their full length.
 
     A generation without candidates moves on, too; complete runs skip all windows that lie above the largest grade seen.
 
     :raises ValueError: unknown keys, or numbers that make no windows
     """
-    check_keys(settings, REGIMES)
-    given = {**REGIMES, **{key: value for key, value in settings.items() if value is not None}}
-    if "narrow_interval" in settings:
-        given["narrow_interval"] = settings["narrow_interval"]
+    given = build(RegimesSettings, settings, "window").to_dict()
     stages = _stages(given)
     limits = _limits(given)
     stage, used, why = 0, 0, "start"
@@ -101,9 +102,7 @@ def _next_stage(
 
 def _stages(given: Mapping[str, Any]) -> list[tuple[str, float, float]]:
     """(name, gamma_lo, gamma_hi) of all windows."""
-    low, high = _number("gamma_lo", given["gamma_lo"]), _number("gamma_hi", given["gamma_hi"])
-    if not low < high:
-        raise ValueError(f"window: gamma_lo {low} must be below gamma_hi {high}")
+    low, high = given["gamma_lo"], given["gamma_hi"]
     narrow = _pair("narrow", given["narrow"] or [max(low, 0.4 * high), max(0.6 * high, low + 0.4 * (high - low))])
     wide = _pair("wide", given["wide"] or [narrow[0], high])
     if wide[1] < narrow[1]:
@@ -111,9 +110,7 @@ def _stages(given: Mapping[str, Any]) -> list[tuple[str, float, float]]:
     lowered = given["lowered"]
     if lowered is None:
         lowered = [value for value in (0.2 * high,) if low < value < wide[0]] + [low]
-    if not isinstance(lowered, Sequence) or isinstance(lowered, str) or not lowered:
-        raise ValueError(f"window: lowered must be a list of falling values of gamma_lo, found {lowered!r}")
-    steps = [_number("lowered", value) for value in lowered]
+    steps = list(lowered)
     if steps != sorted(set(steps), reverse=True) or steps[0] > wide[0]:
         raise ValueError(f"window: lowered must fall from below the lower limit of wide, {wide[0]:g}; found {steps}")
     return [
@@ -125,15 +122,6 @@ def _stages(given: Mapping[str, Any]) -> list[tuple[str, float, float]]:
 
 def _limits(given: Mapping[str, Any]) -> list[tuple[float, int | None]]:
     """(share of the MD length, generations at most) that end each stage but the last."""
-    for key in ("widen_at", "lower_at"):
-        if not 0 < _number(key, given[key]) <= 1:
-            raise ValueError(f"window: {key} is a share of the MD length, between 0 and 1, found {given[key]}")
-    for key in ("max_narrow", "max_wide", "narrow_interval"):
-        value = given[key]
-        if value is None and key == "narrow_interval":
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"window: {key} must be a positive whole number, found {value!r}")
     full = [(1.0, None)] * max(1, len(given["lowered"] or [0, 0]))
     return [(given["widen_at"], given["max_narrow"]), (given["lower_at"], given["max_wide"]), *full]
 

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from aiida_aceal.ace.errors import AceError
-from aiida_aceal.workflows.policies import nearest
+from aiida_aceal.common.settings import nearest
 
 
 class Section(BaseModel):

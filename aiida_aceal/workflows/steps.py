@@ -12,8 +12,8 @@ from aiida.engine import CalcJob, Process
 from aiida.plugins import CalculationFactory, WorkflowFactory
 from aiida.plugins.entry_point import get_entry_point_names
 
+from aiida_aceal.common.settings import nearest
 from aiida_aceal.lammps.deck import MAX_SEED
-from aiida_aceal.workflows.policies import nearest
 
 #: ports that the generation fills; a step must not set them itself
 FILLED = frozenset({"potential", "active_set", "dataset", "validation", "seed"})

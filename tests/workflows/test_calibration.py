@@ -77,7 +77,7 @@ def test_fixed_window_while_there_is_too_little():
     ("settings", "words"),
     [
         ({"error_low": 0.1}, "did you mean 'error_lo'"),
-        ({"error_lo": 0.3, "error_hi": 0.1}, "error_lo = 0.3 must not exceed error_hi = 0.1"),
+        ({"error_lo": 0.3, "error_hi": 0.1}, "error_lo .0.3. must not exceed error_hi .0.1."),
         ({"hi_bounds": [25.0, 5.0]}, "hi_bounds must be two positive ascending numbers"),
         ({"gamma_lo": 12.0, "gamma_hi": 3.0}, "must be below gamma_hi"),
     ],

@@ -9,7 +9,8 @@ from small_campaign import CELL, builder_for, small
 
 from aiida_aceal.cli.live import generations
 from aiida_aceal.workflows.base import output
-from aiida_aceal.workflows.large import check_large, join_cuts, split_large
+from aiida_aceal.workflows.large import join_cuts, split_large
+from aiida_aceal.workflows.sections import check_section
 
 BIG = [{"kind": "supercells", "structure": CELL, "sizes": [[5, 5, 5]]}]
 
@@ -110,12 +111,12 @@ def test_cuts_with_a_bad_seam_are_dropped_unless_there_are_no_others(aiida_profi
         ({"max_cut_candidates": None}, "max_cut_candidates"),
         ({"extract": 3}, "mapping"),
         ({"extract": {"max_atoms": 3}}, "max_label_atoms"),
-        ({"extract": {"max_cut": 3}}, "unknown key 'max_cut'"),
+        ({"extract": {"max_cut": 3}}, "unknown key 'extract.max_cut'"),
     ],
 )
 def test_wrong_settings(settings, words):
-    assert words in check_large(settings)
-    assert check_large({"max_label_atoms": 100, "extract": {"molecules": True}}) is None
+    assert words in check_section("limits", settings)
+    assert check_section("limits", {"max_label_atoms": 100, "extract": {"molecules": True}}) is None
 
 
 def test_wrong_limits_are_found_before_anything_runs(run_input, codes):
@@ -123,5 +124,5 @@ def test_wrong_limits_are_found_before_anything_runs(run_input, codes):
 
     with pytest.raises(AceError, match="max_label_atom'; did you mean 'max_label_atoms'"):
         builder_for({**run_input, "limits": {"max_label_atom": 100}}, codes)
-    with pytest.raises(AceError, match=r"limits: .*max_label_atoms.* positive whole number"):
+    with pytest.raises(AceError, match=r"limits.max_label_atoms: must be a positive integer"):
         builder_for({**run_input, "limits": {"max_label_atoms": -1}}, codes)

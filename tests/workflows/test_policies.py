@@ -9,7 +9,7 @@ def test_fixed_window_stops_at_gamma_lo_unless_told_otherwise():
     window = policies.choose_window({"gamma_lo": 3.0, "gamma_hi": 12.0})
     assert (window.gamma_lo, window.gamma_hi, window.gamma_stop) == (3.0, 12.0, 3.0)
     assert policies.choose_window({"gamma_lo": 3.0, "gamma_hi": 12.0, "gamma_stop": 5.0}).gamma_stop == 5.0
-    assert policies.choose_window({}).as_dict()["gamma_lo"] == policies.DEFAULTS["gamma_lo"]
+    assert policies.choose_window({}).as_dict()["gamma_lo"] == 2.0
 
 
 @pytest.mark.parametrize(
@@ -19,8 +19,8 @@ def test_fixed_window_stops_at_gamma_lo_unless_told_otherwise():
         ({"gamma_low": 2.0}, ["gamma_low", "gamma_lo"]),
         ({"gamma_lo": 10.0, "gamma_hi": 2.0}, ["10.0", "below gamma_hi 2.0"]),
         ({"gamma_lo": 2.0, "gamma_hi": 10.0, "gamma_stop": 1.0}, ["gamma_stop 1.0", "between"]),
-        ({"gamma_lo": float("nan")}, ["positive numbers"]),
-        ({"gamma_lo": "two"}, ["positive numbers", "two"]),
+        ({"gamma_lo": float("nan")}, ["gamma_lo", "positive number", "nan"]),
+        ({"gamma_lo": "two"}, ["positive number", "two"]),
     ],
 )
 def test_bad_windows_are_refused_with_the_remedy(settings, words):
