@@ -65,6 +65,7 @@ def test_potential(run, cu_potential, tmp_path):
     run("aceal-potential", "export", node.pk, "-o", tmp_path / "out.yace")
     assert (tmp_path / "out.yace").read_text().startswith("elements")
     assert run("aceal-potential", "export", node.pk) == node.content
+    assert run("aceal-potential", "export", "-F", "lammps", node.pk) == node.get_lammps()
 
 
 def test_active_set(run, active_set, tmp_path):
