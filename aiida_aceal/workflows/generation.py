@@ -13,6 +13,7 @@ from aiida_aceal.workflows.base import output
 from aiida_aceal.workflows.generation_gather import GatheringSteps
 from aiida_aceal.workflows.generation_learn import LearningSteps
 from aiida_aceal.workflows.generation_ports import generation_ports
+from aiida_aceal.workflows.sections import filled
 
 
 class GenerationWorkChain(GatheringSteps, LearningSteps):
