@@ -215,7 +215,7 @@ def test_viability_by_the_training_set(run, learned, sets, cu_configurations):
     assert node.is_finished_ok, node.exit_message
     report = results["report"].get_dict()
     assert report["reference"]["n_structures"] == len(sets["g0"])
-    assert "reference structures" in report["notes"][0]
+    assert any("reference structures" in note for note in report["notes"])
     # every decision follows from the reference: the same by hand
     model = AceModel(learned[0].get_potential(), threads=1)
     by_hand = select(

@@ -65,7 +65,7 @@ def test_exploded_candidates_are_refused(copper):
     assert len(taken) >= 5
     assert all(index < 10 for index in taken)
     assert chosen.report()["reference"]["n_structures"] == 40
-    assert "40 reference structures" in chosen.report()["notes"][0]
+    assert any("40 reference structures" in note for note in chosen.report()["notes"])
     by_itself = select("viability", candidates, 100, reference=candidates, **common).indices
     assert sum(index >= 10 for index in by_itself) > 0.9 * len(by_itself) > 0
     with pytest.raises(AceError, match=r"give the training set .*\{U, sU, E, sE\}"):
