@@ -247,6 +247,59 @@ def test_nonlinear_ensembles(small_potential, random_structures, label, method):
     assert np.abs(p.energies.mean(1) - labels).mean() < 0.3 * np.abs(labels - labels.mean()).mean()
 
 
+@pytest.fixture(scope="module")
+def nonlinear_case(small_potential, random_structures, label):
+    """A blank two-density basis, training structures, settings, and the fit of them."""
+    from aiida_aceal.fitting import fit
+
+    true = small_potential(n_density=2, scale=0.3, seed=3)
+    basis = true.with_coefficients({"Cu": np.zeros((2, true.n_functions["Cu"]))})
+    basis = basis.with_radial_coefficients({("Cu", "Cu"): small_potential(seed=9).bonds["Cu", "Cu"].radcoefficients})
+    train = label(random_structures(20), true, noise=0.02)
+    settings = {"method": "nonlinear", "nonlinear": {"evaluations": 120}, "reference_energies": "none"}
+    return basis, train, settings, fit(basis, train, settings)
+
+
+def radial(potential):
+    return potential.bonds["Cu", "Cu"].radcoefficients
+
+
+def test_weak_members_keep_the_optimised_radial_functions(nonlinear_case):
+    """App. B: optimised once, then fixed; also where the potential is blank, and then optimised first."""
+    basis, train, settings, fitted = nonlinear_case
+    assert np.abs(radial(fitted.potential) - radial(basis)).max() > 1e-3
+    wanted = {"members": 3, "method": "weak"}
+    for start, how in ((fitted.potential, "given"), (basis, "optimised")):
+        ensemble = fit_ensemble(start, train, settings, wanted)
+        assert ensemble.report["radial_functions"] == how
+        for potential in ensemble.potentials:
+            np.testing.assert_allclose(radial(potential), radial(fitted.potential), rtol=1e-10)
+
+
+@pytest.mark.parametrize("method", ["weak", "strong"])
+def test_members_are_as_good_as_the_potential_or_the_report_says_so(nonlinear_case, caplog, method):
+    from aiida_aceal.fitting.metrics import predict
+
+    _, train, settings, fitted = nonlinear_case
+    wanted = {"members": 2, "method": method, "effort": 6}
+    ensemble = fit_ensemble(fitted.potential, train, settings, wanted)
+    ours = ensemble.report["potential"]["force_rmse"]
+    labels = collect_labels(train, ("Cu",))
+    for potential, found in zip(ensemble.potentials, ensemble.report["fits"]):
+        errors = predict(AceModel(potential), labels, {}).metrics()
+        assert errors["forces"]["rmse"] == pytest.approx(found["force_rmse"], rel=1e-6)
+        assert not found["as_good"] or found["force_rmse"] < 1.25 * ours
+    assert bool(ensemble.report["warnings"]) == (not all(f["as_good"] for f in ensemble.report["fits"]))
+    hurried = {**settings, "nonlinear": {"evaluations": 3}}
+    poor = fit_ensemble(fitted.potential, train, hurried, {**wanted, "effort": 1})
+    assert not any(f["as_good"] for f in poor.report["fits"])
+    assert "2 of 2 members of the ensemble are not as good as the potential" in poor.report["warnings"][0]
+    assert poor.report["warnings"][0] in caplog.text
+    assert all(
+        good["force_rmse"] < bad["force_rmse"] for good, bad in zip(ensemble.report["fits"], poor.report["fits"])
+    )
+
+
 def test_methods_must_fit_the_model(small_potential, random_structures, label):
     true = small_potential()
     train = label(random_structures(3), true)

@@ -77,6 +77,20 @@ def test_nonlinear(workplace, tmp_path):
     assert json.loads((tmp_path / "r.json").read_text())["rounds"]
 
 
+def test_nonlinear_members_keep_the_fitted_radial_functions(workplace, tmp_path):
+    workplace(
+        method="nonlinear", nonlinear={"evaluations": 20}, text_report="r.txt", report="r.json",
+        ensemble={"members": 2, "effort": 1}, ensemble_output="e.zip",
+    )  # fmt: skip
+    fitted = AcePotential.read("fitted.yaml").bonds["Cu", "Cu"].radcoefficients
+    assert np.abs(fitted - AcePotential.read("basis.yaml").bonds["Cu", "Cu"].radcoefficients).max() > 1e-6
+    for member in Ensemble.load("e.zip").potentials:
+        np.testing.assert_allclose(member.bonds["Cu", "Cu"].radcoefficients, fitted, rtol=1e-10)
+    found = json.loads((tmp_path / "r.json").read_text())["ensemble"]
+    assert found["radial_functions"] == "given"
+    assert all(f"warning: {line}" in (tmp_path / "r.txt").read_text() for line in found["warnings"])
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
