@@ -64,7 +64,7 @@ class AceJobCalculation(AceWorkerCalculation):
                 "settings",
                 valid_type=orm.Dict,
                 serializer=orm.to_aiida_type,
-                required=any(field.is_required() for field in job.settings.model_fields.values()),
+                required=any(field.is_required() for field in job.model.model_fields.values()),
                 help=f"{names}: see `aceal-worker {job.name} --help`.",
             )
         if job.seeded:
@@ -78,7 +78,7 @@ class AceJobCalculation(AceWorkerCalculation):
     @classmethod
     def setting_keys(cls) -> list[str]:
         """Keys that the port ``settings`` takes."""
-        return [*cls.JOB.settings.model_fields, *cls.JOB.node_settings.model_fields]
+        return [*cls.JOB.model.model_fields, *cls.JOB.node_settings.model_fields]
 
     # --- checks at submission --------------------------------------------------------------------------------------
 
@@ -93,7 +93,7 @@ class AceJobCalculation(AceWorkerCalculation):
         """What is wrong with the content of ``settings``, or ``None``."""
         own = cls.JOB.node_settings.model_fields
         problem = check(cls.JOB.node_settings, {k: v for k, v in values.items() if k in own})
-        return problem or check(cls.JOB.settings, {k: v for k, v in values.items() if k not in own})
+        return problem or check(cls.JOB.model, {k: v for k, v in values.items() if k not in own})
 
     @classmethod
     def validate_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
@@ -130,7 +130,7 @@ class AceJobCalculation(AceWorkerCalculation):
         if settings:
             with folder.open(SETTINGS_FILE, "w", encoding="utf-8") as handle:
                 yaml.safe_dump(settings, handle, sort_keys=True)
-            words += ["--settings-file", SETTINGS_FILE]
+            words += [job.settings_option, SETTINGS_FILE]
         if job.seeded:
             words += ["--seed", str(self.inputs.seed.value)]
         for part in job.outputs:

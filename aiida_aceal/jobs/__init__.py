@@ -15,7 +15,7 @@ __all__ = ("GROUP", "OWN", "Input", "Job", "NoSettings", "Output", "find_job", "
 #: entry point group in which other packages name their jobs
 GROUP = "aiida_aceal.jobs"
 #: command -> module of this package
-OWN = {"grade": "grade"}
+OWN = {"evaluate": "evaluate", "grade": "grade", "extract": "extract"}
 
 
 def job_names() -> list[str]:

@@ -28,6 +28,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from aiida_aceal.common.settings import Settings
@@ -99,20 +101,22 @@ class Output:
         return self.name + SUFFIX[self.kind]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Job:
     """A subcommand of ``aceal-worker`` and the CalcJob ``aceal.NAME``.
 
-    ``run`` gets a `Task` and returns the report (JSON types). ``seeded``: whether there is randomness (option
+    ``run`` gets a `Task` and returns the report (JSON types). ``settings`` may be given as ``"package.module:Class"``,
+    so that a list of all commands need not import it. ``seeded``: whether there is randomness (option
     ``--seed``, port ``seed``). ``node_settings``: keys that only the CalcJob takes. ``check_report`` returns what is
     missing in a report, ``slim`` the part of it that goes into the data base, ``source`` (from the settings) where the
-    configurations that it writes come from (default: its name).
+    configurations that it writes come from (default: its name). ``settings_option`` is the option
+    of the command that takes a file with settings.
     """
 
     name: str
     help: str
     run: Callable[[Task], dict[str, Any]]
-    settings: type[Settings] = NoSettings
+    settings: type[Settings] | str = NoSettings
     inputs: tuple[Input, ...] = ()
     outputs: tuple[Output, ...] = ()
     seeded: bool = False
@@ -121,13 +125,15 @@ class Job:
     check_report: Callable[[Mapping[str, Any]], str | None] = lambda report: None
     slim: Callable[[dict[str, Any]], dict[str, Any]] = lambda report: report
     source: Callable[[Mapping[str, Any]], str] | None = None
+    settings_option: str = "--settings-file"
 
-    def __post_init__(self) -> None:
-        names = [part.name for part in (*self.inputs, *self.outputs)]
-        keys = [*self.settings.model_fields, *self.node_settings.model_fields]
-        doubled = sorted({name for name in [*names, *keys] if [*names, *keys].count(name) > 1})
-        if doubled:
-            raise ValueError(f"job {self.name}: {', '.join(doubled)} is declared twice")
+    @cached_property
+    def model(self) -> type[Settings]:
+        """The settings model."""
+        if not isinstance(self.settings, str):
+            return self.settings
+        module, _, name = self.settings.partition(":")
+        return getattr(import_module(module), name)
 
     def source_of(self, settings: Mapping[str, Any]) -> str:
         """Where configurations that the job writes come from, as their node says."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiida_aceal.common.settings import Settings
 
@@ -106,27 +106,23 @@ class Task:
 
         :raises AceError: a file that cannot be read, or an element that the potential of the job does not know.
         """
+        for _, _, atoms in self.located(name):
+            yield atoms
+
+    def located(self, name: str = "configurations") -> Iterator[tuple[Path, int, Atoms]]:
+        """As `configurations`, each with its file and its number in it."""
         from aiida_aceal.worker.files import check_elements, iter_configurations
 
         known = self.potential.elements if self.given("potential") else None
         for path in self.paths(name):
-            for atoms in iter_configurations(path, **self.label_keys):
+            for index, atoms in enumerate(iter_configurations(path, **self.label_keys)):
                 if known is not None:
                     check_elements([atoms], known, str(path))
-                yield atoms
+                yield path, index, atoms
 
     def chunks(self, name: str = "configurations", limit: int = CHUNK_ATOMS) -> Iterator[list[Atoms]]:
         """Lists of consecutive configurations with at most ``limit`` atoms together (a larger one comes alone)."""
-        chunk: list[Atoms] = []
-        n_atoms = 0
-        for atoms in self.configurations(name):
-            if chunk and n_atoms + len(atoms) > limit:
-                yield chunk
-                chunk, n_atoms = [], 0
-            chunk.append(atoms)
-            n_atoms += len(atoms)
-        if chunk:
-            yield chunk
+        return chunks(self.configurations(name), limit)
 
     # --- files out -------------------------------------------------------------------------------------------------
 
@@ -139,3 +135,17 @@ class Task:
 
         path = self.path(name)
         return sum(1 for _ in frames) if path is None else write_configurations(path, frames)
+
+
+def chunks(frames: Iterable[Any], limit: int = CHUNK_ATOMS) -> Iterator[list[Any]]:
+    """Lists of consecutive configurations with at most ``limit`` atoms together (a larger one comes alone)."""
+    chunk: list[Any] = []
+    n_atoms = 0
+    for frame in frames:
+        if chunk and n_atoms + len(frame) > limit:
+            yield chunk
+            chunk, n_atoms = [], 0
+        chunk.append(frame)
+        n_atoms += len(frame)
+    if chunk:
+        yield chunk

@@ -19,37 +19,45 @@ LABEL_KEYS = {"energy": "energy", "forces": "force", "stress": "stress"}
 _PATH = click.Path(path_type=Path)
 
 
-def command_of(job: Job) -> click.Command:
+class JobCommand(click.Command):
     """Click command ``aceal-worker NAME``.
 
-    Inputs are arguments in their order (or options), settings are options named after their keys, ``--settings-file``
+    Inputs are arguments in their order (or options), settings are options named after their keys, the settings option
     takes them all from YAML or JSON (options count on top of it), and ``--report`` writes the report as JSON.
     """
+
+    def __init__(self, job: Job) -> None:
+        def callback(report_file: Path | None, **given: Any) -> None:
+            run_job(job, given, report_file)
+
+        self.job = job
+        super().__init__(job.name, help=job.help, callback=callback)
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Made when they are first needed, since settings may bring heavy imports that a list of commands can spare."""
+        if not self.params:
+            self.params = parameters(self.job)
+        return super().get_params(ctx)
+
+
+def parameters(job: Job) -> list[click.Parameter]:
+    """Arguments and options of a job."""
     params: list[click.Parameter] = [_input_parameter(part) for part in job.inputs]
     params += [_output_parameter(part) for part in job.outputs]
-    params += [_setting_option(name, field) for name, field in job.settings.model_fields.items()]
-    if job.settings.model_fields:
-        params.append(click.Option(["--settings-file"], type=_PATH, help="YAML or JSON mapping with settings by key."))
+    params += [_setting_option(name, field) for name, field in job.model.model_fields.items()]
+    if job.model.model_fields:
+        help = "YAML or JSON mapping with settings by key."
+        params.append(click.Option([job.settings_option, "settings_file"], type=_PATH, help=help))
     if job.label_keys:
         for name, word in LABEL_KEYS.items():
             text = f"Name of the {word} labels in the file (default: ASE's usual place)."
             params.append(click.Option([f"--{name}-key"], help=text))
     if job.seeded:
-        params.append(
-            click.Option(
-                ["--seed"],
-                type=click.IntRange(min=0),
-                default=0,
-                show_default=True,
-                help="All randomness comes from it.",
-            )
-        )
+        seed = click.IntRange(min=0)
+        help = "All randomness comes from it."
+        params.append(click.Option(["--seed"], type=seed, default=0, show_default=True, help=help))
     params.append(click.Option(["--report", "report_file"], type=_PATH, help="JSON with the numbers."))
-
-    def callback(report_file: Path | None, **given: Any) -> None:
-        run_job(job, given, report_file)
-
-    return click.Command(job.name, params=params, help=job.help, callback=callback)
+    return params
 
 
 def run_job(job: Job, given: Mapping[str, Any], report_file: Path | None) -> dict[str, Any]:
@@ -74,11 +82,11 @@ def _settings(job: Job, given: Mapping[str, Any]) -> Settings:
     path = given.get("settings_file")
     if path is not None:
         values.update(read_mapping(path))
-        build(job.settings, values, str(path))  # so that the message names the file
-    for name, field in job.settings.model_fields.items():
+        build(job.model, values, str(path))  # so that the message names the file
+    for name, field in job.model.model_fields.items():
         if given.get(name) is not None:
             values[name] = option_value(field.annotation, given[name])
-    return build(job.settings, values, "")
+    return build(job.model, values, "")
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

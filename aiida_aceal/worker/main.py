@@ -18,12 +18,10 @@ from aiida_aceal.jobs import find_job, job_names
 
 #: command name -> module of this package that holds it, where it is not made from a declaration in aiida_aceal.jobs
 COMMANDS = {
-    "evaluate": "evaluate",
     "fit": "fit",
     "active-set": "active_set",
     "select": "select",
     "explore": "explore",
-    "extract": "extract",
     "label": "label",
     "sample": "sample",
     "learning-curve": "learning_curve",
@@ -42,9 +40,9 @@ class LazyGroup(OneLineErrors):
             return importlib.import_module(f"aiida_aceal.worker.{COMMANDS[name]}").command
         if name not in job_names():
             return None
-        from aiida_aceal.worker.command import command_of
+        from aiida_aceal.worker.command import JobCommand
 
-        return command_of(find_job(name))
+        return JobCommand(find_job(name))
 
 
 def _out_of_time(seconds: float) -> None:

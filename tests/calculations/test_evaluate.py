@@ -64,10 +64,11 @@ def test_unknown_setting_is_refused_at_submission(run_evaluate):
         run_evaluate(settings={"wurst": 3})
 
 
-def test_bad_input_of_the_worker(run_evaluate):
-    _, node = run_evaluate(settings={"worst": "many"})
-    assert node.exit_status == 301
-    assert "'many' is not a valid integer" in node.exit_message
+def test_what_the_worker_would_refuse_is_refused_at_submission(run_evaluate):
+    with pytest.raises(ValueError, match=r"settings\.worst: must be a non-negative integer, found 'many'"):
+        run_evaluate(settings={"worst": "many"})
+    with pytest.raises(ValueError, match="unknown key 'stores'; did you mean 'store'"):
+        run_evaluate(settings={"stores": False})
 
 
 def test_out_of_walltime(run_evaluate, cu_configurations, job_metadata):
