@@ -58,13 +58,14 @@ class AceJobCalculation(AceWorkerCalculation):
                 )
             else:
                 spec.input(part.name, valid_type=NODE_TYPES[part.kind], required=part.required, help=part.help)
-        if cls.setting_keys():
-            names = ", ".join(f"`{key}`" for key in cls.setting_keys())
+        fields = job.node_model.model_fields
+        if fields:
+            names = ", ".join(f"`{key}`" for key in fields)
             spec.input(
                 "settings",
                 valid_type=orm.Dict,
                 serializer=orm.to_aiida_type,
-                required=any(field.is_required() for field in job.model.model_fields.values()),
+                required=any(field.is_required() for field in fields.values()),
                 help=f"{names}: see `aceal-worker {job.name} --help`.",
             )
         if job.seeded:
@@ -75,25 +76,13 @@ class AceJobCalculation(AceWorkerCalculation):
         for part in job.outputs:
             spec.output(part.name, valid_type=NODE_TYPES[part.kind], required=False, help=part.help)
 
-    @classmethod
-    def setting_keys(cls) -> list[str]:
-        """Keys that the port ``settings`` takes."""
-        return [*cls.JOB.model.model_fields, *cls.JOB.node_settings.model_fields]
-
     # --- checks at submission --------------------------------------------------------------------------------------
 
     @classmethod
     def check_settings(cls, inputs: Mapping[str, Any]) -> str | None:
         """What the worker would refuse."""
         node = inputs.get("settings")
-        return cls.check_values(node.get_dict() if node is not None else {})
-
-    @classmethod
-    def check_values(cls, values: Mapping[str, Any]) -> str | None:
-        """What is wrong with the content of ``settings``, or ``None``."""
-        own = cls.JOB.node_settings.model_fields
-        problem = check(cls.JOB.node_settings, {k: v for k, v in values.items() if k in own})
-        return problem or check(cls.JOB.model, {k: v for k, v in values.items() if k not in own})
+        return check(cls.JOB.node_model, node.get_dict() if node is not None else {}, "settings")
 
     @classmethod
     def validate_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
@@ -144,8 +133,8 @@ class AceJobCalculation(AceWorkerCalculation):
 
     def worker_settings(self) -> dict[str, Any]:
         """What of ``settings`` goes to the worker."""
-        own = self.JOB.node_settings.model_fields
-        return {key: value for key, value in self.settings().items() if key not in own}
+        known = self.JOB.model.model_fields
+        return {key: value for key, value in self.settings().items() if key in known}
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         """Files that are nodes already are copied, not written."""

@@ -106,11 +106,11 @@ class Job:
     """A subcommand of ``aceal-worker`` and the CalcJob ``aceal.NAME``.
 
     ``run`` gets a `Task` and returns the report (JSON types). ``settings`` may be given as ``"package.module:Class"``,
-    so that a list of all commands need not import it. ``seeded``: whether there is randomness (option
-    ``--seed``, port ``seed``). ``node_settings``: keys that only the CalcJob takes. ``check_report`` returns what is
-    missing in a report, ``slim`` the part of it that goes into the data base, ``source`` (from the settings) where the
-    configurations that it writes come from (default: its name). ``settings_option`` is the option
-    of the command that takes a file with settings.
+    so that a list of all commands need not import it; ``node_settings`` is the model of the port ``settings`` where
+    that has more keys. ``seeded``: whether there is randomness (option ``--seed``, port ``seed``). ``label_keys``:
+    whether the command can be told where labels stand in the files. ``check_report`` returns what is missing in a
+    report, ``slim`` the part of it that goes into the data base, ``source`` (from the settings) where configurations
+    that are written come from (default: the job's name). ``settings_option`` takes a file with all settings.
     """
 
     name: str
@@ -120,7 +120,7 @@ class Job:
     inputs: tuple[Input, ...] = ()
     outputs: tuple[Output, ...] = ()
     seeded: bool = False
-    node_settings: type[Settings] = NoSettings
+    node_settings: type[Settings] | None = None
     label_keys: bool = False
     check_report: Callable[[Mapping[str, Any]], str | None] = lambda report: None
     slim: Callable[[dict[str, Any]], dict[str, Any]] = lambda report: report
@@ -134,6 +134,11 @@ class Job:
             return self.settings
         module, _, name = self.settings.partition(":")
         return getattr(import_module(module), name)
+
+    @property
+    def node_model(self) -> type[Settings]:
+        """Model of the port ``settings``: the job's own, and keys that only the CalcJob takes."""
+        return self.node_settings or self.model
 
     def source_of(self, settings: Mapping[str, Any]) -> str:
         """Where configurations that the job writes come from, as their node says."""

@@ -26,8 +26,10 @@ class EvaluateSettings(Settings):
     worst: int = setting(10, "Number of worst structures in the report.", ge=0)
 
 
-class KeepEvaluated(Settings):
-    """What becomes a node."""
+class EvaluateNodeSettings(EvaluateSettings):
+    """What the report lists, and what becomes a node."""
+
+    heading = "Evaluation: `settings` of `aceal.evaluate`"
 
     store: bool = setting(True, "Whether the evaluated configurations become a node (the report always does).")
 
@@ -235,6 +237,6 @@ JOB = Job(
             required=False, wanted=lambda settings: settings.get("store", True),
         ),
     ),
-    node_settings=KeepEvaluated,
+    node_settings=EvaluateNodeSettings,
     label_keys=True,
 )  # fmt: skip

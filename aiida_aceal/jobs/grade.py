@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from .task import Task
 
 
-class KeepGraded(Settings):
+class GradeSettings(Settings):
     """What becomes a node."""
+
+    heading = "Grading: `settings` of `aceal.grade`"
 
     store: bool = setting(True, "Whether the graded configurations become a node (the report always does).")
 
@@ -86,5 +88,5 @@ JOB = Job(
             required=False, wanted=lambda settings: settings.get("store", True),
         ),
     ),
-    node_settings=KeepGraded,
+    node_settings=GradeSettings,
 )  # fmt: skip

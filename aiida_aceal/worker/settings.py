@@ -1,4 +1,4 @@
-"""Settings of the jobs that label, sample and evaluate."""
+"""Settings of the jobs that label and sample."""
 
 from __future__ import annotations
 
@@ -53,19 +53,3 @@ class SampleSettings(Settings):
         if self.interval > self.steps:
             raise ValueError(f"interval ({self.interval}) must not be larger than steps ({self.steps})")
         return self
-
-
-class StoreSettings(Settings):
-    """Grading."""
-
-    heading = "Grading: `settings` of `aceal.grade`"
-
-    store: bool = setting(True, "Whether the configurations become a node (the report always does).")
-
-
-class EvaluateSettings(StoreSettings):
-    """Evaluation."""
-
-    heading = "Evaluation: `settings` of `aceal.evaluate`"
-
-    worst: int = setting(10, "Number of worst structures in the report.", ge=0)

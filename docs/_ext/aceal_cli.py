@@ -2,20 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 from aceal_text import anchor, block
-
-
-def _only_present(group: click.Group) -> None:
-    """Leave out commands whose modules are not there."""
-    from importlib.util import find_spec
-
-    names = sys.modules[group.callback.__module__].COMMANDS
-    package = group.callback.__module__.rpartition(".")[0]
-    here = [name for name, module in names.items() if find_spec(f"{package}.{module}")]
-    group.list_commands = lambda ctx: here
 
 
 def _help(command: click.Command, path: str, parent: click.Context | None) -> tuple[str, click.Context]:
@@ -44,8 +32,6 @@ def command_lines_page() -> str:
     from aiida_aceal.worker.main import main as worker
 
     parts = ["# Command lines\n", "The help texts of the installed commands.\n"]
-    for group in (root, worker):
-        _only_present(group)
     parts += _section(root, "aiida-aceal", 2)
     parts += _section(worker, "aceal-worker", 2)
     parts += ["(command-aceal-lmp)=\n## `aceal-lmp`\n", block(USAGE)]

@@ -44,7 +44,7 @@ SETTINGS = (
         "Labels: `settings` of `aceal.label.quantumespresso`",
     ),
     ("aiida_aceal.worker.settings", "SampleSettings", "Hold-out sets by dynamics: `settings` of `aceal.sample`"),
-    ("aiida_aceal.worker.settings", "EvaluateSettings", "Evaluation: `settings` of `aceal.evaluate`"),
+    ("aiida_aceal.jobs.evaluate", "EvaluateNodeSettings", "Evaluation: `settings` of `aceal.evaluate`"),
     ("aiida_aceal.exploration.active", "ActiveSettings", "Active exploration"),
     ("aiida_aceal.exploration.pool", "PoolSettings", "Pool"),
     ("aiida_aceal.exploration.extract", "ExtractSettings", "Local environments"),
