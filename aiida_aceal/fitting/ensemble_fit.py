@@ -113,11 +113,11 @@ def _resampled(job: Prepared, how: EnsembleSettings, streams, progress) -> list[
     kind = QrAccumulator if job.settings.solver == "qr" else NormalAccumulator
     accumulators = [kind(columns, buffer_rows=window_rows(job, columns) // (2 * len(streams))) for _ in streams]
     done = 0
-    for rows, structure in design_windows(job, scale):
+    for rows, structure, informs in design_windows(job, scale):
 
-        def add(m: int, rows=rows, structure=structure) -> None:
+        def add(m: int, rows=rows, structure=structure, informs=informs) -> None:
             seen = roots[m, structure] > 0.0
-            accumulators[m].add(rows[seen] * roots[m, structure[seen]][:, None])
+            accumulators[m].add(rows[seen] * roots[m, structure[seen]][:, None], int(informs[seen].sum()))
 
         _parallel(job, add, range(len(streams)))
         done += len(rows)

@@ -15,11 +15,15 @@ from aiida_aceal.common.threads import thread_count
 
 from .job import FitResult, Prepared, finish, fixed_part, n_free, prepare
 from .labels import reference_sum
-from .prior import smoothness
+from .prior import composition_bound, smoothness
 from .report import linear_report
 from .settings import FitSettings
 from .solvers import NormalAccumulator, QrAccumulator, Solution, solve
 from .upfit import judge, the_start
+
+#: below this fraction of what is usual derivatives and labels vanish: positions are often rounded, so that symmetry
+#: makes forces small, not zero
+NEGLIGIBLE = 1e-3
 
 
 def fit_linear(
@@ -77,13 +81,16 @@ def solve_linear(job: Prepared, progress: Callable[[str], None] | None = None) -
 def linear_factor(
     job: Prepared, scale: np.ndarray, progress: Callable[[str], None] | None = None
 ) -> tuple[np.ndarray, int]:
-    """R of the weighted [design matrix | labels] and its number of rows; ``scale`` [Ktot]: dE/drho of each column."""
+    """R of the weighted [design matrix | labels] and the number of rows that hold information (see `design_windows`).
+
+    ``scale`` [Ktot]: dE/drho of each column.
+    """
     columns = len(scale) + n_free(job) + 1
     kind = QrAccumulator if job.settings.solver == "qr" else NormalAccumulator
     accumulator = kind(columns, buffer_rows=window_rows(job, columns - 1) // 2)
     done = 0
-    for rows in design_blocks(job, scale):
-        accumulator.add(rows)
+    for rows, _, informs in design_windows(job, scale):
+        accumulator.add(rows, int(informs.sum()))
         done += len(rows)
         if progress is not None:
             progress(f"{done} rows of the design matrix")
@@ -95,13 +102,23 @@ def penalties(job: Prepared) -> np.ndarray:
     return np.concatenate([smoothness(job.potential, job.settings.regularization), np.zeros(n_free(job))])
 
 
-def solve_factor(job: Prepared, R: np.ndarray, rows: int, penalty: np.ndarray) -> Solution:
-    """Solve with the prior scaled by the columns' size on the data."""
+def solve_factor(
+    job: Prepared, R: np.ndarray, rows: int, penalty: np.ndarray, scale: np.ndarray | None = None
+) -> Solution:
+    """Solve with the prior scaled by the columns' size on the data, and bounded at compositions outside of the data.
+
+    ``scale`` [Ktot] as in `linear_factor`; default: `first_density_weights`.
+    """
     norms = np.linalg.norm(R[:, :-1], axis=0)
     # a column much smaller than the rest is noise of a function that hardly occurs: it must not get a huge coefficient
     norms = np.maximum(norms, 1e-12 * norms.max(initial=1e-300))
     reg = job.settings.regularization
-    return solve(R, rows, penalty * norms, reg.method, reg.alpha)
+    bound = composition_bound(job)
+    if bound is not None:
+        bound = np.pad(
+            bound * (first_density_weights(job.potential) if scale is None else scale), ((0, 0), (0, n_free(job)))
+        )
+    return solve(R, rows, penalty * norms, reg.method, reg.alpha, bound)
 
 
 def first_density_weights(potential: AcePotential) -> np.ndarray:
@@ -129,14 +146,13 @@ def window_rows(job: Prepared, columns: int) -> int:
     return max(64, int(job.settings.memory_bytes / (4 * 8 * (columns + 1))))
 
 
-def design_blocks(job: Prepared, scale: np.ndarray) -> Iterator[np.ndarray]:
-    """Weighted rows [m, Ktot + n_free + 1] of design matrix and labels, a window of structures at a time."""
-    for rows, _ in design_windows(job, scale):
-        yield rows
+def design_windows(job: Prepared, scale: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Weighted rows [m, Ktot + n_free + 1] of design matrix and labels, a window of structures at a time.
 
-
-def design_windows(job: Prepared, scale: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """As `design_blocks`, with the structure [m] that each row belongs to."""
+    With the structure [m] that each row belongs to, and whether it holds information [m] (bool): a row of forces or
+    virials does not if derivative and label both vanish, as by symmetry. "Vanish" means below `NEGLIGIBLE` times the
+    structure's row of energies per atom (per Angstrom; 1 for virials), and the same fraction of the RMS of the labels.
+    """
     data, weights = job.train, job.weights
     columns = len(scale) + n_free(job)
     limit = window_rows(job, columns)
@@ -145,7 +161,10 @@ def design_windows(job: Prepared, scale: np.ndarray) -> Iterator[tuple[np.ndarra
     rows_of = 1 + 6 * (weights.virial > 0) + np.array([0 if f is None else 3 * len(f) for f in data.forces])
     threads = thread_count(job.settings.threads)
 
-    def one(k: int) -> np.ndarray:
+    small_f = NEGLIGIBLE * _rms(data.forces)
+    small_v = NEGLIGIBLE * _rms([None if v is None else v / m for v, m in zip(data.virials, data.n_atoms)])
+
+    def one(k: int) -> tuple[np.ndarray, np.ndarray]:
         w_f = weights.forces[k]
         with_f, with_v = w_f is not None and bool(w_f.any()), weights.virial[k] > 0.0
         system = job.model.linear_system(data.structures[k], forces=with_f, virial=with_v)
@@ -153,20 +172,26 @@ def design_windows(job: Prepared, scale: np.ndarray) -> Iterator[tuple[np.ndarra
         out = np.zeros((1 + 3 * n * with_f + 6 * with_v, columns + 1))
         e0, f0, v0 = fixed(k)
         K = len(scale)
+        informs = np.zeros(len(out), dtype=bool)
         out[0, :K] = system.energy * scale
+        size = NEGLIGIBLE * float(np.linalg.norm(out[0, :K])) / n
         if columns > K:
             out[0, K:columns] = data.counts[k]
         out[0, -1] = data.energies[k] - base_energy[k] - e0
         out[0] *= np.sqrt(weights.energy[k]) / n
+        informs[0] = out[0].any()
         if with_f:
             root = np.repeat(np.sqrt(w_f), 3)
-            out[1 : 1 + 3 * n, :K] = system.forces * scale * root[:, None]
-            out[1 : 1 + 3 * n, -1] = (data.forces[k] - f0).ravel() * root
+            X, y = system.forces * scale, (data.forces[k] - f0).ravel()
+            informs[1 : 1 + 3 * n] = ((np.linalg.norm(X, axis=1) > size) | (np.abs(y) > small_f)) & (root > 0.0)
+            out[1 : 1 + 3 * n, :K] = X * root[:, None]
+            out[1 : 1 + 3 * n, -1] = y * root
         if with_v:
-            root = np.sqrt(weights.virial[k]) / n
-            out[-6:, :K] = system.virial * scale * root
-            out[-6:, -1] = (data.virials[k] - v0) * root
-        return out
+            X, y = system.virial * scale / n, (data.virials[k] - v0) / n
+            informs[-6:] = (np.linalg.norm(X, axis=1) > size) | (np.abs(y) > small_v)
+            out[-6:, :K] = X * np.sqrt(weights.virial[k])
+            out[-6:, -1] = y * np.sqrt(weights.virial[k])
+        return out, informs
 
     windows: list[list[int]] = [[]]
     filled = 0
@@ -180,7 +205,14 @@ def design_windows(job: Prepared, scale: np.ndarray) -> Iterator[tuple[np.ndarra
         for window in windows:
             with threadpool_limits(1, user_api="blas"):
                 parts = list(pool.map(one, window))
-            yield np.concatenate(parts), np.repeat(window, [len(p) for p in parts])
+            rows, informs = zip(*parts)
+            yield np.concatenate(rows), np.repeat(window, [len(p) for p in rows]), np.concatenate(informs)
+
+
+def _rms(labels: Sequence[np.ndarray | None]) -> float:
+    """Root mean square of all components of the labels there are."""
+    values = [np.asarray(v).ravel() for v in labels if v is not None]
+    return float(np.sqrt(np.mean(np.concatenate(values) ** 2))) if values else 0.0
 
 
 def unpack(job: Prepared, solution: np.ndarray) -> tuple[AcePotential, dict[str, float]]:

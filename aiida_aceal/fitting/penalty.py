@@ -43,7 +43,7 @@ class LinearPart:
             settings = replace(settings, regularization=regularization)
         slope = first_slopes(job.potential)
         R, rows = linear_factor(job, slope)
-        solution = solve_factor(replace(job, settings=settings), R, rows, penalties(job))
+        solution = solve_factor(replace(job, settings=settings), R, rows, penalties(job), slope)
         residual = R[:-1, :-1] @ solution.coefficients - R[:-1, -1]
         loss = float(residual @ residual + R[-1, -1] ** 2)
         return cls(solution, slope, np.linalg.norm(R[:, : len(slope)], axis=0), loss)

@@ -55,6 +55,8 @@ class RegularizationSettings:
     ``method``: ``ridge`` (strength ``alpha``, or ``auto``), ``evidence`` (the same as ridge with ``auto``: strength of
     greatest Bayesian evidence), ``ard`` (one strength for each function; switches needless functions off), ``none``.
     ``prior``: ``smooth`` penalises rank, n and l with the exponents below; ``flat`` treats all scaled functions alike.
+    ``composition_bound`` (eV/atom): with more than one element, the prior's standard deviation of the energy per atom
+    of training structures with their elements exchanged (see `aiida_aceal.fitting.prior`); null: no such bound.
     """
 
     method: Literal["ridge", "evidence", "ard", "none"] = "evidence"
@@ -63,8 +65,10 @@ class RegularizationSettings:
     n_power: float = 1.0
     l_power: float = 1.0
     rank_power: float = 4.0
+    composition_bound: float | None = 10.0
 
     def __post_init__(self) -> None:
+        _positive("regularization", composition_bound=self.composition_bound)
         if self.alpha != "auto" and self.alpha < 0.0:
             raise AceError(f"regularization.alpha: must not be negative, found {self.alpha}")
 

@@ -2,12 +2,14 @@
 
 All work on R (and Q^T y) of the weighted design matrix X = Q R, so their cost does not depend on the number of rows.
 With penalties d_k (the prior) the problem is min |R c - b|^2 + alpha sum_k (d_k c_k)^2; columns with d_k = 0 are free.
+Rows that hold no information (forces that vanish by symmetry) must not be counted: the noise would come out too small,
+and with it the strength of greatest evidence.
 Evidence: D. J. C. MacKay, Neural Comput. 4, 415 (1992); ARD: M. E. Tipping, J. Mach. Learn. Res. 1, 211 (2001).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import cho_solve, cholesky, qr, solve_triangular
@@ -29,9 +31,10 @@ class QrAccumulator:
         self._buffer = np.zeros((capacity, columns), order="F")
         self._fill = 0
 
-    def add(self, block: np.ndarray) -> None:
-        """Add rows [m, columns], already multiplied by the roots of their weights."""
-        self.rows += len(block)
+    def add(self, block: np.ndarray, counted: int | None = None) -> None:
+        """Add rows [m, columns], already multiplied by the roots of their weights; ``counted``: how many of them
+        hold information and enter ``rows`` (default: all)."""
+        self.rows += len(block) if counted is None else counted
         start = 0
         while start < len(block):
             take = min(len(block) - start, len(self._buffer) - self._fill)
@@ -62,8 +65,8 @@ class NormalAccumulator:
         self.columns, self.rows = columns, 0
         self._gram = np.zeros((columns, columns))
 
-    def add(self, block: np.ndarray) -> None:
-        self.rows += len(block)
+    def add(self, block: np.ndarray, counted: int | None = None) -> None:
+        self.rows += len(block) if counted is None else counted
         self._gram += block.T @ block
 
     def factor(self) -> np.ndarray:
@@ -100,20 +103,29 @@ def _split(R: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
 
 
 def solve(
-    R: np.ndarray, rows: int, penalty: np.ndarray, method: str = "evidence", alpha: float | str = "auto"
+    R: np.ndarray,
+    rows: int,
+    penalty: np.ndarray,
+    method: str = "evidence",
+    alpha: float | str = "auto",
+    bound: np.ndarray | None = None,
 ) -> Solution:
     """Solve from the factor R [K + 1, K + 1] of [X | y].
 
     Parameters
     ----------
     rows
-        Number of rows of X (for the noise estimate).
+        Number of rows of X that hold information (for the noise estimate).
     penalty
         d [K] >= 0: prior scale of each column is 1 / d; 0 marks free columns.
     method
         ``none``, ``ridge``, ``evidence`` or ``ard``.
     alpha
         Strength relative to the mean square of the scaled columns; ``auto``: by evidence.
+    bound
+        P [m, K]: a further prior by which P c is normal about zero with standard deviation 1. The strength and the
+        noise are found without it, so that it adds information where the data have none and changes little elsewhere.
+        Not used by ``none`` and ``alpha: 0``.
 
     Raises
     ------
@@ -134,14 +146,20 @@ def solve(
     rows, n_free = max(rows - len(s), 1), len(s)
     Ap = A[:, held] / d
     Ap, bp = Ap - U @ (U.T @ Ap), b - U @ (U.T @ b)
+    if rows < Ap.shape[1]:
+        # few rows are interpolated: those that follow from others (equivalent atoms, the sum of forces) are no second
+        # observation, else they pass for a proof that there is no noise
+        values = np.linalg.svd(Ap, compute_uv=False)
+        rows = min(rows, max(int(np.count_nonzero(values > 1e-10 * values.max())), 1))
+    bound = None if bound is None else bound[:, held] / d
     if method == "none":
         y, rank = _least_norm(Ap, bp)
         chi2 = rest + float(((Ap @ y - bp) ** 2).sum())
         solution = Solution(y, "none", 0.0, float(rank), np.sqrt(chi2 / max(rows - rank, 1)))
     elif method == "ard":
-        solution = _ard(Ap, bp, rest, rows)
+        solution = _ard(Ap, bp, rest, rows, bound)
     else:
-        solution = _ridge(Ap, bp, rest, rows, alpha, method)
+        solution = _ridge(Ap, bp, rest, rows, alpha, bound, method)
     y = solution.coefficients
     y[~A[:, held].any(axis=0)] = 0.0  # columns without data: rounding must not leave traces
     pinv = (Vt.T / s) @ U.T / scale[:, None]
@@ -177,7 +195,7 @@ def _unit(A: np.ndarray) -> float:
     return (float(np.mean((A**2).sum(0))) if A.size else 1.0) or 1.0
 
 
-def _ridge(A, b, rest, rows, alpha, method) -> Solution:
+def _ridge(A, b, rest, rows, alpha, bound=None, method="evidence") -> Solution:
     U, s, Vt = np.linalg.svd(A, full_matrices=False)
     beta = U.T @ b
     rest = rest + max(float(b @ b - beta @ beta), 0.0)
@@ -208,7 +226,21 @@ def _ridge(A, b, rest, rows, alpha, method) -> Solution:
     noise = np.sqrt(residual / max(rows - effective, 1.0))
     root = Vt.T * (noise / np.sqrt(s**2 + max(lam, 1e-300)))
     on = np.ones(len(y), dtype=bool)
-    return Solution(y, method, float(alpha), effective, float(noise), best, on, root, np.full(len(y), lam))
+    solution = Solution(y, method, float(alpha), effective, float(noise), best, on, root, np.full(len(y), lam))
+    return solution if bound is None or lam == 0.0 else _bounded(solution, lam, A, b, rest, rows, bound)
+
+
+def _bounded(start: Solution, lam: float, A, b, rest, rows, bound) -> Solution:
+    """``start`` with the prior P c ~ N(0, 1) added; strength and noise are those found without it."""
+    K = len(start.coefficients)
+    below = np.vstack([bound * start.noise, np.sqrt(lam) * np.eye(K)])
+    (R,) = qr(np.vstack([np.column_stack([A, b]), np.pad(below, ((0, 0), (0, 1)))]), mode="r")
+    y, inverse = np.split(solve_triangular(R[:K, :K], np.column_stack([R[:K, K], np.eye(K)])), [1], axis=1)
+    y = y[:, 0]
+    effective = float(((A @ inverse) ** 2).sum())
+    residual = rest + float(((A @ y - b) ** 2).sum())
+    noise = float(np.sqrt(residual / max(rows - effective, 1.0)))
+    return replace(start, coefficients=y, effective=effective, noise=noise, covariance_root=inverse * noise)
 
 
 def _lower(A: np.ndarray, gram: np.ndarray, lam: np.ndarray) -> np.ndarray:
@@ -224,9 +256,14 @@ def _lower(A: np.ndarray, gram: np.ndarray, lam: np.ndarray) -> np.ndarray:
         return R.T
 
 
-def _ard(A, b, rest, rows, iterations: int = 300, tolerance: float = 1e-3) -> Solution:
-    """Fixed-point updates of one precision for each column; columns whose precision diverges are switched off."""
-    start = _ridge(A, b, rest, rows, "auto", "evidence")
+def _ard(A, b, rest, rows, bound=None, iterations: int = 300, tolerance: float = 1e-3) -> Solution:
+    """Fixed-point updates of one precision for each column; columns whose precision diverges are switched off.
+
+    A bound acts as rows with the label zero from the first update on: which columns are switched off depends on it.
+    """
+    start = _ridge(A, b, rest, rows, "auto")
+    if bound is not None:
+        A, b = np.vstack([A, bound * start.noise]), np.append(b, np.zeros(len(bound)))
     gram, proj = A.T @ A, A.T @ b
     count = A.shape[1]
     noise2 = start.noise**2

@@ -130,3 +130,54 @@ def test_infinite_rows_are_refused():
     R = np.full((4, 4), np.nan)
     with pytest.raises(AceError, match="not finite"):
         solve(R, 10, np.ones(3))
+
+
+def test_rows_that_follow_from_others_are_no_second_observation():
+    """Fewer rows than columns: repeated rows change nothing."""
+    X, _, y = _problem(rows=30, columns=60, noise=1.0)
+    d = np.linspace(1.0, 30.0, 60)
+    once = solve(*_factor(QrAccumulator, X, y), d)
+    root = np.sqrt(0.5)
+    twice = solve(*_factor(QrAccumulator, np.vstack([X, X])[:50] * root, np.append(y, y)[:50] * root), d)
+    full = solve(*_factor(QrAccumulator, np.vstack([X, X])[:55] * root, np.append(y, y)[:55] * root), d)
+    assert once.alpha > 1e-6
+    assert 0.1 < twice.alpha / once.alpha < 10.0
+    assert 0.1 < full.alpha / once.alpha < 10.0
+
+
+def test_rows_without_information_are_not_counted():
+    X, _, y = _problem(rows=60, columns=40, noise=2.0)
+    plain = solve(*_factor(QrAccumulator, X, y), np.ones(40))
+    acc = QrAccumulator(41)
+    acc.add(np.column_stack([X, y]))
+    acc.add(np.zeros((200, 41)), counted=0)
+    padded = solve(acc.factor(), acc.rows, np.ones(40))
+    assert padded.alpha == pytest.approx(plain.alpha, rel=1e-3)
+    assert padded.noise == pytest.approx(plain.noise, rel=1e-3)
+
+
+@pytest.mark.parametrize("method", ["evidence", "ridge", "ard"])
+def test_bound_holds_where_data_are_silent(method):
+    """Two columns that the data know only as a sum: their difference is free without the bound, and held with it."""
+    X, c, _ = _problem(rows=200, columns=12)
+    rng = np.random.default_rng(1)
+    X[:, 1] = X[:, 0] * (1.0 + 1e-5 * rng.normal(size=200))
+    y = X @ c + 0.1 * rng.normal(size=200)
+    R, rows = _factor(QrAccumulator, X, y)
+    new = np.zeros((1, 12))
+    new[0, :2] = 1.0, -1.0
+    alpha = 1e-12 if method == "ridge" else "auto"
+    free = solve(R, rows, np.full(12, 1e-5), method, alpha)
+    assert method != "ridge" or np.abs(new @ free.coefficients).max() > 3.0
+    held = solve(R, rows, np.full(12, 1e-5), method, alpha, new / 0.5)
+    assert np.abs(new @ held.coefficients).max() < 1.0
+    assert np.std(X @ held.coefficients - y) < 0.12  # the data are met all the same
+    # the posterior knows the bound too
+    covariance = held.covariance_root @ held.covariance_root.T
+    assert float((new @ covariance @ new.T).squeeze()) < 0.5**2 * 1.2
+    # ridge: the posterior mode of data and both priors, written out
+    if method == "ridge":
+        unit = np.mean(((X * 1e5) ** 2).sum(0))
+        P = new / 0.5 * free.noise
+        expected = np.linalg.solve(X.T @ X + P.T @ P + 1e-12 * unit * 1e-10 * np.eye(12), X.T @ y)
+        np.testing.assert_allclose(held.coefficients, expected, rtol=1e-3, atol=1e-3)
