@@ -7,7 +7,7 @@ from scipy.linalg import lapack, qr, solve_triangular
 
 from aiida_aceal.ace.errors import AceError
 
-from .swaps import improve
+from .swaps import improve, largest_rows
 from .threads import Team, largest_coefficients, row_blocks
 
 #: Label of an active row that is no environment but stands for an unseen direction.
@@ -256,7 +256,7 @@ def start_rows(
         gram[np.diag_indices(k)] += max(1e-13 * gram.trace(), 1e-100)
         project = solve_triangular(np.linalg.cholesky(gram), rng.normal(size=(k, _PROJECTIONS)), lower=True, trans=1)
         leverage = np.square(team.matmul(rows, project / scale[:, None])).sum(axis=1)
-        chosen = np.sort(np.argpartition(-leverage, count)[:count])
+        chosen = largest_rows(leverage, count)
     return lu_rows(rows[chosen], chosen, scale, rank_tolerance)
 
 

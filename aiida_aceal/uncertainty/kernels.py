@@ -11,6 +11,9 @@ _JIT = {"cache": True, "nogil": True, "fastmath": False, "boundscheck": False}
 #: integer is found by SIMD instructions, a largest float is not (its NaN forbids another order of comparisons).
 _MAGNITUDE = np.int64(0x7FFFFFFFFFFFFFFF)
 
+#: Sizes that differ by less than this part are equal, and the first one counts: rounding must not decide between rows.
+_TIE = 1.0e-5
+
 
 @nb.njit("void(f8[:,::1], f8[::1])", **_JIT)
 def row_maxima(c: np.ndarray, out: np.ndarray) -> None:
@@ -45,6 +48,22 @@ def take_columns(c: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
             out[i, j] = c[i, columns[j]]
 
 
+@nb.njit("Tuple((i8, i8))(f8[:,::1], f8[::1])", **_JIT)
+def _first_largest(c: np.ndarray, big: np.ndarray) -> tuple[int, int]:
+    """(row, column) of the largest ``|c|``; the first of those that are equal up to rounding. ``big``: row maxima."""
+    w, k = np.int64(c.shape[0]), np.int64(c.shape[1])
+    best = 0.0
+    for i in range(w):
+        best = big[i] if big[i] > best else best
+    least = best * (1.0 - _TIE)
+    for i in range(w):
+        if big[i] >= least:
+            for j in range(k):
+                if abs(c[i, j]) >= least:
+                    return i, j
+    return np.int64(0), np.int64(0)
+
+
 @nb.njit("i8(f8[:,::1], i8[::1], f8, i8, f8[::1])", **_JIT)
 def swap_rows(c: np.ndarray, owner: np.ndarray, tolerance: float, limit: int, gain: np.ndarray) -> int:
     """Greedy swaps inside a small coefficient matrix until ``max |c| <= tolerance``.
@@ -59,20 +78,13 @@ def swap_rows(c: np.ndarray, owner: np.ndarray, tolerance: float, limit: int, ga
     :return: number of swaps, at most ``limit``.
     """
     w, k = np.int64(c.shape[0]), np.int64(c.shape[1])
-    best_i = np.int64(0)
-    best_j = np.int64(0)
-    best = -1.0
-    for i in range(w):
-        for j in range(k):
-            v = abs(c[i, j])
-            if v > best:
-                best = v
-                best_i = i
-                best_j = j
     row = np.empty(k)
     big = np.empty(w)
     bits = c.view(np.int64)
     big_bits = big.view(np.int64)
+    row_maxima(c, big)
+    best_i, best_j = _first_largest(c, big)
+    best = abs(c[best_i, best_j])
     swaps = np.int64(0)
     while best > tolerance and swaps < limit:
         p = best_i
@@ -99,15 +111,8 @@ def swap_rows(c: np.ndarray, owner: np.ndarray, tolerance: float, limit: int, ga
             c[p, j] = 0.0
         c[p, q] = 1.0
         big[p] = 1.0
-        best = -1.0
-        for i in range(w):
-            if big[i] > best:
-                best = big[i]
-                best_i = i
-        for j in range(k):
-            if abs(c[best_i, j]) == best:
-                best_j = j
-                break
+        best_i, best_j = _first_largest(c, big)
+        best = abs(c[best_i, best_j])
     return swaps
 
 
@@ -129,9 +134,11 @@ def best_pair(c: np.ndarray, rows: np.ndarray, columns: np.ndarray, least: float
             k, l = rows[b], columns[b]
             if k != i and l != j:
                 v = abs(x * c[k, l] - c[i, l] * c[k, j])
-                if v > best:
-                    best = v
-                    i1, j1, i2, j2 = i, j, k, l
+                if v > best * (1.0 - _TIE):
+                    p, q = (i, j, k, l) if i < k else (k, l, i, j), (i1, j1, i2, j2)
+                    if v > best * (1.0 + _TIE) or (i1 >= 0 and p < q):
+                        best = max(v, best)
+                        i1, j1, i2, j2 = p
     if i1 < 0:
         return 0.0, i1, j1, i2, j2
     return best, i1, j1, i2, j2

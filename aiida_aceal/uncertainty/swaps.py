@@ -24,6 +24,12 @@ _PAIR_LIMIT = 1500
 #: A shake replaces this many places (or a quarter of all) by rows with coefficients above the bound.
 _SHAKEN_PLACES = 20
 _SHAKEN_ELEMENT = 0.3
+#: A row that is the same as the one in its place, up to rounding, is no other row.
+_SAME_ROW = 1.0e-4
+#: Working sets are cut at a gap of sizes within this part of their number.
+_CUT = 8
+#: Sizes that differ by less than this part are equal.
+_EQUAL = 1.0e-5
 
 
 def improve(
@@ -61,12 +67,12 @@ def improve(
             break
         chosen = np.arange(n)
         if n > WORKING_ROWS:
-            chosen = np.sort(np.argpartition(-largest, WORKING_ROWS)[:WORKING_ROWS])
+            chosen = largest_rows(largest, WORKING_ROWS)
         small = c[chosen]
         local = np.full(k, -1, dtype=np.int64)
         total += _working_set(small, local, tolerance, limit - total, pairs, np.zeros(1), team)
         if polish and violators <= WORKING_ROWS:
-            total += _shake_often(small, local, tolerance, limit - total, shakes, rng, team)
+            total += _shake_often(small, chosen, local, tolerance, limit - total, shakes, rng, team)
             polish = False
         places = np.flatnonzero(local >= 0)
         if places.size == 0:
@@ -74,6 +80,28 @@ def improve(
         owner[places] = chosen[local[places]]
         replace_places(c, places, owner[places], team)
     return owner, total
+
+
+def largest_rows(size: np.ndarray, count: int) -> np.ndarray:
+    """Indices, sorted, of about the ``count`` largest of ``size`` [n], cut where neighbours in size differ most.
+
+    A cut between two sizes that are nearly equal would hang on rounding, and with it all swaps that follow.
+    """
+    if len(size) <= count:
+        return np.arange(len(size))
+    most = min(len(size), count + count // _CUT)
+    first = np.argpartition(-size, most - 1)[:most]
+    order = first[np.argsort(-size[first], kind="stable")]
+    least = max(1, count - count // _CUT)
+    gaps = size[order[least - 1 : -1]] - size[order[least:]]
+    end = least + int(np.argmax(gaps)) if gaps.size else most
+    level = size[order[end - 1]]
+    if gaps.size and gaps.max() <= _EQUAL * abs(level):
+        # all of the size at the cut are equal up to rounding (copies of an active row): the first of them count
+        above = np.flatnonzero(size > level * (1.0 + _EQUAL))
+        equal = np.flatnonzero(np.abs(size - level) <= level * _EQUAL)
+        return np.sort(np.concatenate([above, equal[: max(0, count - len(above))]]))
+    return np.sort(order[:end])
 
 
 def _row_maxima(c: np.ndarray, team: Team | None) -> np.ndarray:
@@ -103,7 +131,7 @@ def _working_set(
         if largest.max() > tolerance:
             chosen = np.arange(n)
             if n > _INNER_ROWS:
-                chosen = np.sort(np.argpartition(-largest, _INNER_ROWS)[:_INNER_ROWS])
+                chosen = largest_rows(largest, _INNER_ROWS)
             local = np.full(k, -1, dtype=np.int64)
             total += int(kernels.swap_rows(c[chosen], local, tolerance, limit - total, gain))
             places = np.flatnonzero(local >= 0)
@@ -122,6 +150,7 @@ def _working_set(
 
 def _shake_often(
     c: np.ndarray,
+    names: np.ndarray,
     owner: np.ndarray,
     tolerance: float,
     limit: int,
@@ -129,10 +158,13 @@ def _shake_often(
     rng: np.random.Generator,
     team: Team | None,
 ) -> int:
-    """Shakes, two at a time from the same state whatever the number of threads; the better one is kept."""
+    """Shakes, two at a time from the same state whatever the number of threads; the better one is kept.
+
+    :param names: [n] what the rows are called, whatever working set they are in.
+    """
     total = 0
     for _ in range(0, shakes, 2):
-        starts = [_draw(c, rng) for _ in range(2)]
+        starts = [_draw(c, names, rng) for _ in range(2)]
         run = map if team is None else team.map
         left = limit - total
         results = list(run(lambda start, left=left: _shake(c, start, tolerance, left), starts))
@@ -145,16 +177,29 @@ def _shake_often(
     return total
 
 
-def _draw(c: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to put into places, at random among the large coefficients."""
+def _draw(c: np.ndarray, names: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to put into places, at random among the large coefficients.
+
+    The row of the largest random number is taken, which is a function of its name: a row more or less in the lists,
+    by rounding at the bounds, does not shift all draws that follow.
+    """
     k = c.shape[1]
     chosen: dict[int, int] = {}
+    salt = rng.integers(2**63, size=k, dtype=np.uint64)
     for j in rng.choice(k, max(1, min(_SHAKEN_PLACES, k // 4)), replace=False):
         size = np.abs(c[:, j])
-        rows = np.flatnonzero((size > _SHAKEN_ELEMENT) & (size < 1.0 - 1e-9))
+        rows = np.flatnonzero((size > _SHAKEN_ELEMENT) & (size < 1.0 - _SAME_ROW))
         if rows.size:
-            chosen[int(rng.choice(rows))] = int(j)
+            chosen[int(rows[_scatter(names[rows], salt[j]).argmax()])] = int(j)
     return np.array(list(chosen), dtype=np.int64), np.array(list(chosen.values()), dtype=np.int64)
+
+
+def _scatter(names: np.ndarray, salt: np.uint64) -> np.ndarray:
+    """Random 64 bit numbers [n] of integers and a random salt (splitmix64)."""
+    x = names.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + salt
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
 
 
 def _shake(

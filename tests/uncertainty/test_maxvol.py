@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
+from ase.build import bulk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from aiida_aceal.ace import AceModel, build_potential
 from aiida_aceal.ace.errors import AceError
 from aiida_aceal.uncertainty import maxvol
 from aiida_aceal.uncertainty.active_rows import FLOOR, FLOOR_ROW
+from aiida_aceal.uncertainty.swaps import largest_rows
 
 
 def check(rows, result):
@@ -200,3 +203,59 @@ def test_copies_of_active_rows_are_not_new_directions():
         check(rows, result)
         assert result.rank == 16
         assert result.converged
+
+
+def crystals(seed=0):
+    """Perfect crystals, vacancies and warm copies: many environments are equal but for rounding."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for kind, a in (("fcc", 3.61), ("bcc", 2.87), ("hcp", 2.55)):
+        for strain in np.linspace(0.9, 1.15, 12):
+            atoms = bulk("Cu", kind, a * strain, **({} if kind == "hcp" else {"cubic": True})).repeat(2)
+            vacancy, warm = atoms.copy(), atoms.copy()
+            del vacancy[0]
+            warm.positions += rng.normal(0, 0.15, warm.positions.shape)
+            found += [atoms, vacancy, warm]
+    return found
+
+
+@pytest.fixture(scope="module")
+def environments():
+    """Rows of crystals, and of hot ones to be graded."""
+    shape = {"cutoff": 5.0, "nradmax_by_orders": [8, 4, 3], "lmax_by_orders": [0, 3, 2]}
+    model = AceModel(build_potential({"elements": ["Cu"], **shape}), threads=1)
+    known = crystals()
+    rng = np.random.default_rng(5)
+    hot = []
+    for _ in range(40):
+        atoms = known[int(rng.integers(len(known)))].copy()
+        atoms.positions += rng.normal(0, 0.25, atoms.positions.shape)
+        hot.append(atoms)
+    return model.projections(known)["Cu"].rows, model.projections(hot)["Cu"].rows
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_noise_does_not_choose(environments, seed):
+    """Projections that differ in the eighth digit give the same set, but for environments that are the same."""
+    rows, hot = environments
+    reference = maxvol(rows, seed=seed, threads=1)
+    gamma = np.abs(hot @ reference.inverse).max(axis=1)
+    scale = np.abs(rows).max(axis=0)
+    for noise in (1e-13, 1e-10, 1e-8):
+        for draw in range(2):
+            factor = 1.0 + noise * np.random.default_rng(draw).normal(size=rows.shape)
+            other = maxvol(rows * factor, seed=seed, threads=1)
+            found = np.abs(hot @ other.inverse).max(axis=1)
+            assert np.abs(found / gamma - 1.0).max() < 1e-3
+            distance = np.abs((rows[other.indices][:, None] - rows[reference.indices][None]) / scale).max(axis=2)
+            assert (distance.min(axis=1) < 1e-6).sum() >= len(scale) - 2
+
+
+def test_cut_at_a_gap():
+    """Which rows are looked at must not hang on the order of sizes that are equal."""
+    size = np.concatenate([np.linspace(9, 10, 90), np.full(60, 5.0), np.linspace(0, 1, 100)])
+    for draw in range(3):
+        noise = 1.0 + 1e-9 * np.random.default_rng(draw).normal(size=size.size)
+        assert np.array_equal(largest_rows(size * noise, 95), np.arange(90))
+    assert len(largest_rows(np.random.default_rng(0).random(5000), 3072)) == pytest.approx(3072, rel=0.125)
+    assert np.array_equal(largest_rows(np.ones(10), 10), np.arange(10))
