@@ -50,8 +50,9 @@ def write_errors(source, target):
     for name, values in (("energy", numpy.array(energy)), ("forces", forces)):
         result[name + "_rmse"] = float(numpy.sqrt(numpy.mean(values**2)))
         result[name + "_mae"] = float(numpy.mean(numpy.abs(values)))
-    with open(target, "w") as handle:
+    with open(target + ".part", "w") as handle:
         json.dump(result, handle)
+    os.replace(target + ".part", target)
 
 
 def main():

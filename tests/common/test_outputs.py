@@ -13,8 +13,8 @@ from aiida_aceal.uncertainty import build_active_set
 from aiida_aceal.worker.files import write_configurations
 
 PACKAGE = Path(aiida_aceal.__file__).parent
-#: write into temporary folders of their own
-PRIVATE = {"common/atomic.py", "data/ensemble.py", "data/active_set.py"}
+#: write into temporary folders of their own, or run without our package
+PRIVATE = {"common/atomic.py", "data/ensemble.py", "data/active_set.py", "fitting/pacemaker_data.py"}
 SAVERS = {"save", "savez", "savez_compressed", "savetxt", "savefig"}
 
 
