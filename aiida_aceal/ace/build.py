@@ -17,6 +17,7 @@ import numpy as np
 from .describe import BondSettings, Description, FunctionSettings, read_description
 from .errors import AceError
 from .independent import angular_functions
+from .limits import check_count, check_radial_size
 from .potential import AcePotential, BasisFunction, Bond
 from .radial import cutoff_warnings
 
@@ -107,6 +108,7 @@ def _functions(block: tuple[str, ...], settings: FunctionSettings, zero: tuple[f
     for rank, (nmax, lmax, lmin) in enumerate(zip(settings.nradmax, settings.lmax, settings.lmin), start=1):
         if rank < len(block) - 1 or nmax == 0:
             continue
+        check_count(f"functions of {central}", 1, rank, nmax, lmax, MAX_FUNCTIONS_PER_ELEMENT)
         for mus in combinations_with_replacement(members, rank):
             if {central, *mus} != set(block):
                 continue
@@ -141,6 +143,7 @@ def _bonds(wanted: Description, by_block: Mapping[tuple[str, ...], list[BasisFun
                                  ("nradbase", settings.nradbase, max(k_used, nradmax))):  # fmt: skip
             if given is not None and given < used:
                 raise AceError(f"bonds {a}-{b}: {key}={given}, but functions need {used}; raise it or leave it out")
+        check_radial_size(f"bonds {a}-{b}", nradmax, lmax, nradbase)
         radial = np.zeros((nradmax, lmax + 1, nradbase)) + np.eye(nradmax, nradbase)[:, None, :]
         bonds[a, b] = bonds[b, a] = Bond(
             radbase=settings.radbase,

@@ -14,6 +14,7 @@ from math import factorial, sqrt
 import numpy as np
 
 from .errors import AceError
+from .limits import check_coupling
 
 
 @cache
@@ -79,6 +80,7 @@ def _coupling(ls: tuple[int, ...], lint: tuple[int, ...]) -> tuple[np.ndarray, n
     rank = len(ls)
     if rank == 1:
         return np.zeros((1, 1), dtype=np.int64), np.ones(1)
+    check_coupling(ls)
     pairs = coupling_tree(rank)
     l_of = list(ls) + list(lint) + [0]
     ms, coefficients = [], []

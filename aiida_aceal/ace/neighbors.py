@@ -12,6 +12,9 @@ from numba import njit
 
 from .errors import AceError
 
+#: Periodic images a search may need where they are more than a thousand times the atoms.
+MAX_IMAGES = 5e6
+
 
 class Neighbors(NamedTuple):
     """Atoms and ghosts with the neighbours of the atoms.
@@ -177,6 +180,12 @@ def build_neighbors(atoms: Atoms, cutoff: float, pool: Executor | None = None, t
         wrapped = np.where(pbc, frac - np.floor(frac), frac)
         reach = cutoff * np.linalg.norm(inverse, axis=0)
         images = np.where(pbc, np.ceil(reach).astype(np.int64) + 1, 0).astype(np.int64)
+        count = n * float(np.prod(1.0 + 2.0 * np.where(pbc, reach, 0.0)))
+        if count > MAX_IMAGES and count > 1000 * n:
+            raise AceError(
+                f"{n} atoms in a cell of {volume:.3g} A^3 have about {count:.0e} images within {cutoff:g} A; "
+                "check cell and cutoff"
+            )
         ghost_owner, shift = _ghosts(wrapped, full, -reach - 1e-12, 1.0 + reach + 1e-12, images)
         home = positions + (wrapped - frac) @ full  # wrapping only shifts the frame of the ghosts
         x = np.concatenate([home, home[ghost_owner] + shift])

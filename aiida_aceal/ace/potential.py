@@ -13,6 +13,7 @@ from aiida_aceal.common.atomic import write_text
 
 from .coupling import coupling_terms
 from .errors import AceError
+from .limits import check_cutoff
 
 RADIAL_TYPES = ("SBessel", "ChebExpCos", "ChebPow", "ChebLinear")
 EMBEDDINGS = ("FinnisSinclair", "FinnisSinclairShiftedScaled")
@@ -75,6 +76,7 @@ class Bond:
             )
         if not self.rcut > 0:
             raise AceError(f"rcut must be positive, found {self.rcut}")
+        check_cutoff("rcut", self.rcut)
 
     @property
     def nradmax(self) -> int:

@@ -7,7 +7,6 @@ recovered from it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -16,13 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from aiida_aceal.common.atomic import write_text
+from aiida_aceal.common.yaml import load_yaml
 
+from . import values
 from .coupling import coupling_terms
 from .errors import AceError
 from .graph import Products, collect_products
+from .limits import MAX_L, check_radial_size
 from .potential import AcePotential, Bond, Species
 
 if TYPE_CHECKING:
@@ -63,12 +64,7 @@ class CTildePotential:
     @classmethod
     def read(cls, path: str | Path) -> CTildePotential:
         """Read a ``.yace`` file; raises `AceError` if it is missing or malformed."""
-        path = Path(path)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise AceError(f"{path}: cannot be read ({error}); give the path of a .yace potential") from error
-        return parse_yace(text, str(path))
+        return parse_yace(Path(path), str(path))
 
     def to_yace(self) -> str:
         """Text of the ``.yace``; reading it back gives bit-equal numbers."""
@@ -237,33 +233,15 @@ def _format_bond(b: Bond) -> str:
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """Safe loader that takes sequences as keys of mappings: ``[0, 1]: {...}``."""
-
-
-def _mapping(loader: Any, node: yaml.MappingNode) -> dict:
-    result = {}
-    for key, value in node.value:
-        k = loader.construct_object(key, deep=True)
-        result[tuple(k) if isinstance(k, list) else k] = loader.construct_object(value, deep=True)
-    return result
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
-
-
-def parse_yace(text: str, source: str = "<string>") -> CTildePotential:
-    """Parse the text of a ``.yace``; ``source`` names it in error messages.
+def parse_yace(text: str | Path, source: str = "<string>") -> CTildePotential:
+    """Parse the text (or the file, if a path is given) of a ``.yace``; ``source`` names it in error messages.
 
     Raises
     ------
     AceError
         If the text is no YAML or no valid C-tilde potential.
     """
-    try:
-        data = yaml.load(text, Loader=_Loader)  # a safe loader: no Python objects
-    except (yaml.YAMLError, TypeError) as error:
-        raise AceError(f"{source}: is not valid YAML ({error})") from error
+    data = load_yaml(text, source, sequence_keys=True)
     needed = ("elements", "embeddings", "bonds", "functions")
     if not isinstance(data, dict) or any(key not in data for key in needed):
         raise AceError(f"{source}: lacks one of {', '.join(needed)}; this is no C-tilde potential (.yace)")
@@ -271,64 +249,60 @@ def parse_yace(text: str, source: str = "<string>") -> CTildePotential:
         return _build(data)
     except AceError as error:
         raise AceError(f"{source}: {error}") from error
-    except KeyError as error:
-        raise AceError(f"{source}: the key {error} is missing") from error
-    except (TypeError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError) as error:
+        raise AceError(f"{source}: the entry {error} is missing") from error
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise AceError(f"{source}: malformed potential ({type(error).__name__}: {error})") from error
 
 
 def _build(data: dict) -> CTildePotential:
-    elements = tuple(str(el) for el in data["elements"])
-    energies = _floats("E0", data.get("E0", [0.0] * len(elements)))
+    elements = tuple(str(el) for el in values.sequence("elements", data["elements"]))
+    values.check_symbols(elements)
+    energies = values.numbers("E0", data.get("E0", [0.0] * len(elements)))
     if len(energies) != len(elements):
         raise AceError(f"E0 holds {len(energies)} energies for {len(elements)} elements")
     species = {}
     for i, el in enumerate(elements):
-        e = data["embeddings"][i]
+        e = values.mapping(f"embeddings {i}", data["embeddings"][i])
         species[el] = Species(
             element=el,
-            n_density=int(e["ndensity"]),
+            n_density=values.integer(f"ndensity of {el}", e["ndensity"], 1, 100),
             embedding=str(e["npoti"]),
-            parameters=_floats(f"FS_parameters of {el}", e["FS_parameters"]),
-            rho_core_cut=float(e.get("rho_core_cutoff", 100000.0)),
-            drho_core_cut=float(e.get("drho_core_cutoff", 250.0)),
+            parameters=values.numbers(f"FS_parameters of {el}", e["FS_parameters"]),
+            rho_core_cut=values.number("rho_core_cutoff", e.get("rho_core_cutoff", 100000.0)),
+            drho_core_cut=values.number("drho_core_cutoff", e.get("drho_core_cutoff", 250.0)),
         )
     bonds = {(elements[i], elements[j]): _bond(f"bond [{i}, {j}]", b) for (i, j), b in data["bonds"].items()}
     functions = {}
     for i, el in enumerate(elements):
         items = data["functions"].get(i) or []
         functions[el] = tuple(_function(i, k, item, elements, species[el], bonds) for k, item in enumerate(items))
-    delta = float(data.get("deltaSplineBins", 0.001))
+    delta = values.number("deltaSplineBins", data.get("deltaSplineBins", 0.001), 1e-12)
     return CTildePotential(elements, species, bonds, functions, energies, delta)
-
-
-def _floats(where: str, values: Any) -> tuple[float, ...]:
-    numbers = tuple(float(v) for v in values)
-    if not all(math.isfinite(v) for v in numbers):
-        raise AceError(f"{where} holds a value that is not finite: {list(numbers)}")
-    return numbers
 
 
 def _bond(where: str, b: dict) -> Bond:
     name = str(b["radbasename"])
     if name.startswith("ACE.jl"):
         raise AceError(f"{where}: radial functions {name!r} of ACE.jl are not supported; use SBessel or Cheb* ones")
-    shape = (int(b["nradmax"]), int(b["lmax"]) + 1, int(b["nradbasemax"]))
-    radial = np.array(b["radcoefficients"], dtype=float)
+    n, l, k = (values.integer(f"{where}: {key}", b[key]) for key in ("nradmax", "lmax", "nradbasemax"))
+    check_radial_size(where, n, l, k)
+    shape = (n, l + 1, k)
+    radial = values.array(f"{where}: radcoefficients", b["radcoefficients"])
     if radial.size == 0:
         radial = radial.reshape(shape)
     if radial.shape != shape or not np.isfinite(radial).all():
         raise AceError(f"{where}: radcoefficients of shape {radial.shape}, expected {shape} finite numbers")
     return Bond(
         radbase=name,
-        radparameters=_floats(f"{where}: radparameters", b["radparameters"]),
-        rcut=float(b["rcut"]),
-        dcut=float(b.get("dcut", 0.01)),
+        radparameters=values.numbers(f"{where}: radparameters", b["radparameters"]),
+        rcut=values.number(f"{where}: rcut", b["rcut"], 0.0),
+        dcut=values.number(f"{where}: dcut", b.get("dcut", 0.01), 0.0),
         nradbase=shape[2],
         radcoefficients=radial,
-        core_repulsion=_floats(where, (b.get("prehc", 0.0), b.get("lambdahc", 0.0))),
-        r_in=float(b.get("rcut_in", 0.0)),
-        delta_in=float(b.get("dcut_in", 0.0)),
+        core_repulsion=values.numbers(where, (b.get("prehc", 0.0), b.get("lambdahc", 0.0))),
+        r_in=values.number(f"{where}: rcut_in", b.get("rcut_in", 0.0), 0.0),
+        delta_in=values.number(f"{where}: dcut_in", b.get("dcut_in", 0.0), 0.0),
         inner_cutoff_type=str(b.get("inner_cutoff_type", "density")),
     )
 
@@ -337,19 +311,21 @@ def _function(
     center: int, k: int, item: dict, elements: tuple[str, ...], species: Species, bonds: Mapping
 ) -> CTildeFunction:
     where = f"function {k + 1} of {elements[center]}"
-    mus, ns, ls = (tuple(int(x) for x in item[key]) for key in ("mus", "ns", "ls"))
+    mus, ns, ls = (values.integers(f"{where}: {key}", item[key]) for key in ("mus", "ns", "ls"))
     rank, P = len(mus), species.n_density
-    if rank == 0 or len(ns) != rank or len(ls) != rank or int(item.get("rank", rank)) != rank:
+    stated = values.integer(f"{where}: rank", item.get("rank", rank))
+    if rank == 0 or len(ns) != rank or len(ls) != rank or stated != rank:
         raise AceError(f"{where}: mus, ns, ls must have one entry for each of its {item.get('rank', rank)} factors")
-    if int(item.get("ndensity", P)) != P:
+    if values.integer(f"{where}: ndensity", item.get("ndensity", P)) != P:
         raise AceError(f"{where}: ndensity={item['ndensity']}, but the embedding of {species.element} has {P}")
-    ms = np.array(item["ms_combs"], dtype=np.int64)
-    ctildes = np.array(item["ctildes"], dtype=float)
-    count = int(item.get("num_ms_combs", ms.size // rank))
+    ms = values.array(f"{where}: ms_combs", item["ms_combs"])
+    if (ms != np.rint(ms)).any() or (np.abs(ms) > MAX_L).any():
+        raise AceError(f"{where}: ms_combs must be integers of at most {MAX_L}")
+    ms = ms.astype(np.int64)
+    ctildes = values.array(f"{where}: ctildes", item["ctildes"])
+    count = values.integer(f"{where}: num_ms_combs", item.get("num_ms_combs", ms.size // rank), 0, 10**9)
     if ms.size != count * rank or ctildes.size != count * P:
         raise AceError(f"{where}: {count} combinations need {count * rank} ms_combs and {count * P} ctildes")
-    if not np.isfinite(ctildes).all():
-        raise AceError(f"{where}: ctildes hold a value that is not finite")
     ms = ms.reshape(count, rank)
     if (np.abs(ms) > np.array(ls)).any() or ms.sum(axis=1).any():
         raise AceError(f"{where}: a combination of ms_combs has |m| > l or a sum that is not zero")

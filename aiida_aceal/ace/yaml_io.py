@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 
+from aiida_aceal.common.yaml import load_yaml
+
+from . import values
 from .coupling import full_intermediates
 from .errors import AceError
+from .limits import check_radial_size
 from .potential import AcePotential, BasisFunction, Bond, Species
 
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _RADIAL_KEYS = {
     "nradmaxi", "lmaxi", "nradbaseij", "rcutij", "dcutij", "NameOfCutoffFunctionij", "radbase", "radparameters",
     "radcoefficients", "core-repulsion", "r_in", "delta_in", "inner_cutoff_type",
 }  # fmt: skip
 _SPECIES_KEYS = {"ndensityi", "npoti", "parameters", "rho_core_cut", "drho_core_cut"}
 _KNOWN_KEYS = _RADIAL_KEYS | _SPECIES_KEYS | {"speciesblock", "nbody"}
+_TOP_KEYS = {"species", "global", "metadata", "auxdata"}
+_FUNCTION_KEYS = {"type", "nr", "nl", "lint", "c", "skip"}
+#: lengths of a pair (Angstrom) and their defaults
+_LENGTHS = {"rcutij": None, "dcutij": 0.01, "r_in": 0.0, "delta_in": 0.0}
 
 
 def read_potential(path: str | Path) -> AcePotential:
@@ -29,43 +37,41 @@ def read_potential(path: str | Path) -> AcePotential:
     AceError
         If the file is missing, is no YAML, or holds no valid B-basis potential.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise AceError(f"{path}: cannot be read ({error}); give the path of a pacemaker .yaml potential") from error
-    return parse_potential(text, str(path))
+    return parse_potential(Path(path), str(path))
 
 
-def parse_potential(text: str, source: str = "<string>") -> AcePotential:
-    """Parse the text of a B-basis ``.yaml``; ``source`` names it in the messages of `AceError`."""
-    try:
-        data = yaml.load(text, Loader=_Loader)  # a safe loader: no Python objects
-    except yaml.YAMLError as error:
-        raise AceError(f"{source}: is not valid YAML ({error})") from error
+def parse_potential(text: str | Path, source: str = "<string>") -> AcePotential:
+    """Parse a B-basis ``.yaml``, its text or (a `Path`) the file; ``source`` names it in the messages of `AceError`."""
+    data = load_yaml(text, source)
     if not isinstance(data, dict) or not isinstance(data.get("species"), list) or not data["species"]:
         raise AceError(f"{source}: no 'species' list; this is not a B-basis potential of pacemaker")
     try:
         return _build(data)
     except AceError as error:
         raise AceError(f"{source}: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise AceError(f"{source}: malformed potential ({type(error).__name__}: {error})") from error
+
+
+def _unknown(where: str, given: Mapping, known: set[str]) -> None:
+    alien = sorted(str(key) for key in given if key not in known)
+    if alien:
+        raise AceError(f"{where}: unknown keys {alien}; known: {sorted(known)}")
 
 
 def _build(data: dict) -> AcePotential:
+    _unknown("the file", data, _TOP_KEYS)
     entries: dict[str, dict] = {}
     for block in data["species"]:
-        if not isinstance(block, dict) or "speciesblock" not in block:
+        if not isinstance(block, dict) or not isinstance(block.get("speciesblock"), str):
             raise AceError("an entry of 'species' has no 'speciesblock' name")
-        name = " ".join(str(block["speciesblock"]).split())
+        name = " ".join(block["speciesblock"].split())
+        if not name:
+            raise AceError("an entry of 'species' has an empty 'speciesblock' name")
         if name in entries:
             raise AceError(f"speciesblock {name!r} stands twice")
-        unknown = set(block) - _KNOWN_KEYS
-        if unknown:
-            raise AceError(f"speciesblock {name!r}: unknown keys {sorted(unknown)}; known: {sorted(_KNOWN_KEYS)}")
+        _unknown(f"speciesblock {name!r}", block, _KNOWN_KEYS)
         entries[name] = block
     elements = tuple(sorted({el for name in entries for el in name.split()}))
+    values.check_symbols(elements)
     species, bonds, blocks = {}, {}, {}
     types = set()
     for name, block in entries.items():
@@ -73,7 +79,10 @@ def _build(data: dict) -> AcePotential:
         if len(members) == 1:
             species[name] = _species(name, block)
         if len(members) <= 2 and "radbase" in block:
-            bond = _bond(name, block)
+            try:
+                bond = _bond(name, block)
+            except AceError as error:
+                raise error if "speciesblock" in str(error) else AceError(f"speciesblock {name!r}: {error}") from None
             bonds[members[0], members[-1]] = bond
             types.add(bond.inner_cutoff_type)
     for a, b in list(bonds):
@@ -87,50 +96,73 @@ def _build(data: dict) -> AcePotential:
         if el not in species or (el, el) not in bonds:
             raise AceError(f"element {el} has no complete block of its own (speciesblock: {el} with radial data)")
     for name, block in entries.items():
-        blocks[name] = tuple(_function(name, item) for item in block.get("nbody") or [])
-    return AcePotential(
+        items = values.sequence(f"speciesblock {name!r}: nbody", block.get("nbody") or [])
+        blocks[name] = tuple(_function(name, item) for item in items)
+    pot = AcePotential(
         elements=elements,
         species=species,
         bonds=bonds,
         blocks=blocks,
-        delta_spline_bins=float((data.get("global") or {}).get("DeltaSplineBins", 0.001)),
-        metadata={str(k): str(v) for k, v in (data.get("metadata") or {}).items()},
-        auxdata=data.get("auxdata") or {},
+        delta_spline_bins=_spline_step(data),
+        metadata={str(k): str(v) for k, v in values.mapping("metadata", data.get("metadata")).items()},
+        auxdata=values.mapping("auxdata", data.get("auxdata")),
     )
+    for el, energy in pot.metadata.items():
+        if el.startswith("reference_energy_"):
+            values.number(f"metadata: {el}", energy)
+    _refuse_doubles(pot)
+    return pot
+
+
+def _spline_step(data: dict) -> float:
+    step = values.number("global: DeltaSplineBins", values.mapping("global", data.get("global")).get(
+        "DeltaSplineBins", 0.001), 0.0)  # fmt: skip
+    if step == 0.0:
+        raise AceError("global: DeltaSplineBins must be larger than 0, such as 0.001")
+    return step
+
+
+def _refuse_doubles(pot: AcePotential) -> None:
+    """A function that stands twice is added twice: no fit can tell the two apart."""
+    seen = set()
+    for name, functions in pot.blocks.items():
+        for f in functions:
+            factors = tuple(sorted(zip(f.mus, f.ns, f.ls))) if f.rank <= 2 else tuple(zip(f.mus, f.ns, f.ls))
+            if (f.mu0, factors, f.lint) in seen:
+                raise AceError(
+                    f"speciesblock {name!r}: the function {f.mu0} {' '.join(f.mus)} nr={list(f.ns)} nl={list(f.ls)} "
+                    f"lint={list(f.lint)} stands twice; remove one of them"
+                )
+            seen.add((f.mu0, factors, f.lint))
 
 
 def _species(name: str, block: dict) -> Species:
     missing = {"ndensityi", "npoti", "parameters"} - set(block)
     if missing:
         raise AceError(f"speciesblock {name!r} lacks {sorted(missing)}")
+    where = f"speciesblock {name!r}: "
     return Species(
         element=name,
-        n_density=int(block["ndensityi"]),
-        embedding=str(block["npoti"]),
-        parameters=_numbers(name, "parameters", block["parameters"]),
-        rho_core_cut=float(block.get("rho_core_cut", 100000.0)),
-        drho_core_cut=float(block.get("drho_core_cut", 250.0)),
+        n_density=values.integer(where + "ndensityi", block["ndensityi"], 1, 100),
+        embedding=values.text(where + "npoti", block["npoti"]),
+        parameters=values.numbers(where + "parameters", block["parameters"]),
+        rho_core_cut=values.number(where + "rho_core_cut", block.get("rho_core_cut", 100000.0)),
+        drho_core_cut=values.number(where + "drho_core_cut", block.get("drho_core_cut", 250.0)),
     )
-
-
-def _numbers(name: str, key: str, values) -> tuple[float, ...]:
-    values = [values] if isinstance(values, (int, float)) else list(values)
-    numbers = tuple(float(v) for v in values)
-    if not all(math.isfinite(v) for v in numbers):
-        raise AceError(f"speciesblock {name!r}: {key} holds a value that is not finite: {values}")
-    return numbers
 
 
 def _bond(name: str, block: dict) -> Bond:
     missing = {"nradmaxi", "lmaxi", "nradbaseij", "rcutij", "radparameters"} - set(block)
     if missing:
         raise AceError(f"speciesblock {name!r} lacks {sorted(missing)}")
-    N, L, K = int(block["nradmaxi"]), int(block["lmaxi"]), int(block["nradbaseij"])
+    where = f"speciesblock {name!r}: "
+    N, L, K = (values.integer(where + key, block[key]) for key in ("nradmaxi", "lmaxi", "nradbaseij"))
+    check_radial_size(where[:-2], N, L, K)
     raw = block.get("radcoefficients")
-    if not raw:
+    if raw is None or raw == []:
         radial = np.zeros((N, L + 1, K)) + np.eye(N, K)[:, None, :]
     else:
-        radial = np.array(raw, dtype=float)
+        radial = values.array(where + "radcoefficients", raw)
         if radial.ndim == 1 and radial.size == N * (L + 1) * K:  # old files: k slowest, then n, then l
             radial = radial.reshape(K, N, L + 1).transpose(1, 2, 0).copy()
         if radial.shape != (N, L + 1, K):
@@ -138,21 +170,23 @@ def _bond(name: str, block: dict) -> Bond:
                 f"speciesblock {name!r}: radcoefficients have shape {radial.shape}, "
                 f"expected [nradmaxi={N}][lmaxi+1={L + 1}][nradbaseij={K}]"
             )
-        if not np.isfinite(radial).all():
-            raise AceError(f"speciesblock {name!r}: radcoefficients hold a value that is not finite")
-    core = _numbers(name, "core-repulsion", block.get("core-repulsion") or [0.0, 0.0])
+    core = values.numbers(where + "core-repulsion", block.get("core-repulsion") or [0.0, 0.0])
+    parameters = values.numbers(where + "radparameters", block["radparameters"])
+    if len(core) != 2 or not parameters:
+        raise AceError(f"{where}core-repulsion has two numbers (prefactor, lambda), radparameters at least one")
+    lengths = {key: values.number(where + key, block.get(key, default), 0.0) for key, default in _LENGTHS.items()}
     return Bond(
-        radbase=str(block["radbase"]),
-        radparameters=_numbers(name, "radparameters", block["radparameters"]),
-        rcut=float(block["rcutij"]),
-        dcut=float(block.get("dcutij", 0.01)),
+        radbase=values.text(where + "radbase", block["radbase"]),
+        radparameters=parameters,
+        rcut=lengths["rcutij"],
+        dcut=lengths["dcutij"],
         nradbase=K,
         radcoefficients=radial,
         core_repulsion=(core[0], core[1]),
-        r_in=float(block.get("r_in", 0.0)),
-        delta_in=float(block.get("delta_in", 0.0)),
-        inner_cutoff_type=str(block.get("inner_cutoff_type", "density")),
-        cutoff_function=str(block.get("NameOfCutoffFunctionij", "cos")),
+        r_in=lengths["r_in"],
+        delta_in=lengths["delta_in"],
+        inner_cutoff_type=values.text(where + "inner_cutoff_type", block.get("inner_cutoff_type", "density")),
+        cutoff_function=values.text(where + "NameOfCutoffFunctionij", block.get("NameOfCutoffFunctionij", "cos")),
     )
 
 
@@ -161,26 +195,32 @@ def _same_bond(a: Bond, b: Bond) -> bool:
     return all(getattr(a, k) == getattr(b, k) for k in plain) and np.array_equal(a.radcoefficients, b.radcoefficients)
 
 
-def _function(name: str, item: dict) -> BasisFunction:
-    members = str(item["type"]).split()
+def _function(name: str, item: Any) -> BasisFunction:
+    item = values.mapping(f"speciesblock {name!r}: an entry of nbody", item)
+    _unknown(f"speciesblock {name!r}: a function", item, _FUNCTION_KEYS)
+    missing = [key for key in ("type", "nr", "nl", "c") if key not in item]
+    if missing:
+        raise AceError(f"speciesblock {name!r}: the function {dict(item)!r:.80} lacks {', '.join(missing)}")
+    where = f"speciesblock {name!r}, function nr={item['nr']!r:.40} nl={item['nl']!r:.40}"
+    members = values.text(f"{where}: type", item["type"]).split()
     rank = len(members) - 1
-    ns, ls = tuple(map(int, item["nr"])), tuple(map(int, item["nl"]))
+    ns, ls = values.integers(f"{where}: nr", item["nr"], 1), values.integers(f"{where}: nl", item["nl"])
     if set(members) != set(name.split()) or members[0] != name.split()[0]:
         raise AceError(
             f"speciesblock {name!r} holds a function of type {item['type']!r}, which belongs to another block"
         )
     if rank == 2 and len(ls) == 1:
         ls = ls * 2
-    where = f"speciesblock {name!r}, function nr={list(ns)} nl={list(ls)}"
     if rank < 1 or len(ns) != rank or len(ls) != rank:
         raise AceError(f"{where}: type {item['type']!r} needs {rank} entries in nr and nl")
     if rank == 2 and ls[0] != ls[1]:
         raise AceError(f"{where}: rank 2 needs equal l")
     if sum(ls) % 2:
         raise AceError(f"{where}: the sum of nl must be even")
-    coefficients = _numbers(name, f"c of nr={list(ns)} nl={list(ls)}", item.get("c", [0.0]))
-    lint = full_intermediates(ls, tuple(map(int, item.get("lint") or ())))
-    return BasisFunction(members[0], tuple(members[1:]), ns, ls, lint, coefficients, bool(item.get("skip", False)))
+    coefficients = values.numbers(f"{where}: c", item["c"])
+    lint = full_intermediates(ls, values.integers(f"{where}: lint", item.get("lint") or []))
+    skip = values.boolean(f"{where}: skip", item.get("skip", False))
+    return BasisFunction(members[0], tuple(members[1:]), ns, ls, lint, coefficients, skip)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

@@ -28,14 +28,13 @@ def command(calculator, seed, output, profile, cache, verbose) -> None:
     Makes (or reuses) the AiiDA profile 'aceal-demo': SQLite, no services. Other profiles are not touched. A few minutes
     on two cores; the input is examples/cu_emt.yaml.
     """
-    import yaml
-
     from aiida_aceal.cli.runner import run_campaign
+    from aiida_aceal.common.yaml import load_yaml
     from aiida_aceal.worker.calculators import calculator_spec
     from aiida_aceal.workflows.schema import check_campaign
 
     spec = calculator_spec(calculator)  # an unknown calculator is found before anything else happens
-    data = yaml.safe_load(resources.files("aiida_aceal.cli").joinpath("demo.yaml").read_text("utf-8"))
+    data = load_yaml(resources.files("aiida_aceal.cli").joinpath("demo.yaml").read_text("utf-8"), "demo.yaml")
     data["seed"] = seed
     data["label"]["settings"]["calculator"] = calculator
     if calculator != "emt":

@@ -60,6 +60,15 @@ def load_yaml(source: Path | str, name: str | Path | None = None, *, sequence_ke
     return _Builder(name, sequence_keys).run(source)
 
 
+def load_mapping(path: str | Path, hint: str = "") -> dict:
+    """Content of a YAML file that holds a mapping; ``hint`` ends the message if it does not. Errors: `load_yaml`."""
+    data = load_yaml(Path(path))
+    if not isinstance(data, dict):
+        found = "nothing" if data is None else type(data).__name__
+        raise AceError(f"{path}: a mapping (key: value) is expected, found {found}{hint and '; ' + hint}")
+    return data
+
+
 class _Open:
     """A mapping or list whose end has not come yet. ``size`` counts its values with those of its aliases."""
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from aiida_aceal.common.atomic import write_json
+from aiida_aceal.common.yaml import load_mapping
 
 #: mode -> model of its settings file
 MODES = {"active": "ActiveFile", "pool": "PoolFile"}
@@ -83,18 +84,8 @@ def read_yaml(path: Path, command: str) -> dict[str, Any]:
 
     :raises AceError: missing or malformed file
     """
-    import yaml
 
-    from aiida_aceal.ace import AceError
-
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, UnicodeDecodeError) as error:
-        raise AceError(f"{path}: cannot be read ({error})") from error
-    except yaml.YAMLError as error:
-        raise AceError(f"{path}: is not valid YAML ({error})") from error
-    if not isinstance(data, dict):
-        raise AceError(f"{path}: expected a mapping of settings; see aceal-worker {command} --help")
+    data = load_mapping(path, f"see aceal-worker {command} --help")
     return data
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from aiida_aceal.common.atomic import open_whole, write_json, write_text
+from aiida_aceal.common.yaml import load_mapping
 
 #: keys of the settings file that are not settings of the fit itself
 FILE_KEYS = (
@@ -70,21 +71,12 @@ def read_plan(path: Path) -> dict:
 
     :raises AceError: missing or malformed file, unknown key, missing key.
     """
-    import yaml
-
     from aiida_aceal.ace import AceError
     from aiida_aceal.fitting import FitSettings
     from aiida_aceal.fitting.ensemble_settings import EnsembleSettings
     from aiida_aceal.fitting.schema import build, unknown_key
 
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, UnicodeDecodeError) as error:
-        raise AceError(f"{path}: cannot be read ({error})") from error
-    except yaml.YAMLError as error:
-        raise AceError(f"{path}: is not valid YAML ({error})") from error
-    if not isinstance(data, dict):
-        raise AceError(f"{path}: expected a mapping of settings; see aceal-worker fit --help")
+    data = load_mapping(path, "see aceal-worker fit --help")
     own = {f for f in FitSettings.__dataclass_fields__}
     for key in data:
         if key not in own and key not in FILE_KEYS:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from aiida_aceal.common.atomic import write_json
+from aiida_aceal.common.yaml import load_mapping
 
 #: keys of the settings file, beside the sets, that are not settings of the curve itself
 FILE_KEYS = ("potential", "output", "seed", "energy_key", "forces_key")
@@ -80,19 +81,10 @@ def read_plan(path: Path, kind: Any, sets: tuple[str, ...]) -> tuple[dict, Any]:
     :param kind: class of settings with a method ``read``, such as `CurveSettings`
     :raises AceError: missing or malformed file, unknown key, missing key.
     """
-    import yaml
-
     from aiida_aceal.ace import AceError
     from aiida_aceal.fitting.schema import unknown_key
 
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, UnicodeDecodeError) as error:
-        raise AceError(f"{path}: cannot be read ({error})") from error
-    except yaml.YAMLError as error:
-        raise AceError(f"{path}: is not valid YAML ({error})") from error
-    if not isinstance(data, dict):
-        raise AceError(f"{path}: expected a mapping of settings; see --help of the command")
+    data = load_mapping(path, "see --help of the command")
     own, keys = set(kind.__dataclass_fields__), (*FILE_KEYS, *sets)
     for key in data:
         if key not in own and key not in keys:

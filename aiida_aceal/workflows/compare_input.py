@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-import yaml
 from ase import Atoms
 from pydantic import Field, ValidationError
 
 from aiida_aceal.ace import AceError, AcePotential, build_potential
 from aiida_aceal.common.settings import nearest
+from aiida_aceal.common.yaml import load_mapping
 from aiida_aceal.worker.files import configuration_hash, read_configurations
 from aiida_aceal.workflows.protocol import merged, protocol_inputs
 from aiida_aceal.workflows.schema import Codes, Section
@@ -75,25 +75,8 @@ def read_comparison(path: str | Path, overrides: Mapping[str, Any] | None = None
 
     :raises AceError: no such file, no YAML, unknown keys (the nearest known one is named), wrong types
     """
-    data = load_mapping(path)
+    data = load_mapping(path, "such as `test: ...`")
     return check_comparison_input({**data, **(overrides or {})}, str(path)), Path(path).resolve().parent
-
-
-def load_mapping(path: str | Path) -> Mapping[str, Any]:
-    """Content of a YAML file.
-
-    :raises AceError: no such file, no YAML, no mapping
-    """
-    path = Path(path)
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise AceError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    except yaml.YAMLError as error:
-        raise AceError(f"{path}: no valid YAML ({getattr(error, 'problem', None) or error})") from error
-    if not isinstance(data, Mapping):
-        raise AceError(f"{path}: a mapping is expected (`test: ...`), found {type(data).__name__}")
-    return data
 
 
 def check_comparison_input(data: Mapping[str, Any], source: str = "input") -> SelectionComparison:

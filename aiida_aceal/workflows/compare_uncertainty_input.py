@@ -13,9 +13,10 @@ from ase import Atoms
 from pydantic import Field
 
 from aiida_aceal.ace import AceError, AcePotential
+from aiida_aceal.common.yaml import load_mapping
 from aiida_aceal.selection.indicators import INDICATORS, IndicatorSettings
 from aiida_aceal.worker.files import configuration_hash, read_configurations
-from aiida_aceal.workflows.compare_input import basis_and_fit, load_mapping, validated
+from aiida_aceal.workflows.compare_input import basis_and_fit, validated
 from aiida_aceal.workflows.protocol import merged
 from aiida_aceal.workflows.schema import Codes, Section
 
@@ -72,7 +73,7 @@ def read_uncertainty_input(path: str | Path, overrides: Mapping[str, Any] | None
     :raises AceError: anything that is wrong with them
     """
     source = str(path)
-    data = {**load_mapping(path), **(overrides or {})}
+    data = {**load_mapping(path, "such as `test: ...`"), **(overrides or {})}
     return prepare_uncertainty(validated(UncertaintyComparison, data, source, ("train", "test")), Path(path).parent)
 
 

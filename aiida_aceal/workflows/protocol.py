@@ -8,9 +8,8 @@ from functools import lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from aiida_aceal.common.settings import nearest
+from aiida_aceal.common.yaml import load_yaml
 
 if TYPE_CHECKING:
     from aiida.engine import ProcessBuilder
@@ -22,7 +21,7 @@ SECTIONS = ("selection", "activeset", "window", "gate", "limits", "ensemble", "l
 @lru_cache
 def _file() -> dict[str, Any]:
     text = resources.files("aiida_aceal.workflows").joinpath("protocols/active_learning.yaml").read_text("utf-8")
-    return yaml.safe_load(text)
+    return load_yaml(text, "active_learning.yaml")
 
 
 def protocol_names() -> dict[str, str]:

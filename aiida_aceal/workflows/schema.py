@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from aiida_aceal.ace.errors import AceError
 from aiida_aceal.common.settings import nearest
+from aiida_aceal.common.yaml import load_yaml
 
 
 class Section(BaseModel):
@@ -128,16 +128,7 @@ def read_campaign(path: str | Path) -> tuple[Campaign, Path]:
     :raises AceError: no such file, no YAML, unknown keys (the nearest known one is named), wrong types; with the place
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise AceError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f", line {where.line + 1}" if where is not None else ""
-        raise AceError(f"{path}{line}: no valid YAML ({getattr(error, 'problem', None) or error})") from error
+    data = load_yaml(path)
     return check_campaign(data, str(path)), path.resolve().parent
 
 

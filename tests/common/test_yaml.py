@@ -60,7 +60,7 @@ def test_what_differs_from_pyyaml():
         ("a: 1\n---\nb: 2", "line 2: a second document begins"),
         ("{[0, 1]: x}", "where a key is due"),
         ("{{a: 1}: x}", "where a key is due"),
-        ("a: [1, 2", r"line 1: is not valid YAML"),
+        ("a: [1, 2", r"s\.yaml, line \d: is not valid YAML"),
         ("a: b: c", r"s\.yaml, line 1: is not valid YAML \(mapping values"),
         ("a: \x00", "is not valid YAML"),
         ("<<: 3", "<< takes a mapping"),
