@@ -385,7 +385,7 @@ def test_bad_descriptions(change, message):
 
 def test_far_too_large_basis(monkeypatch):
     monkeypatch.setattr("aiida_aceal.ace.build.MAX_FUNCTIONS_PER_ELEMENT", 1000)
-    with pytest.raises(AceError, match="more than 1000 functions"):
+    with pytest.raises(AceError, match="at most 1000 functions"):
         build_potential({**COPPER, "nradmax_by_orders": [4, 2, 40]})
 
 

@@ -199,7 +199,7 @@ def test_reference_files(reference_case, case):
     [
         ("elements:", "atoms:", "no C-tilde potential"),
         ("E0: [0]", "E0: [0, 1]", "2 energies for 1"),
-        ("E0: [0]", "E0: [.nan]", "not finite"),
+        ("E0: [0]", "E0: [.nan]", "not a finite number"),
         ("npoti: FinnisSinclairShiftedScaled", "npoti: Quadratic", "Quadratic"),
         ("radbasename: SBessel", "radbasename: ACE.jl.base", "not supported"),
         ("radbasename: SBessel", "radbasename: Splines", "Splines"),

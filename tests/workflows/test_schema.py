@@ -115,7 +115,7 @@ def test_a_data_set_must_have_labels(data, tmp_path, cu_atoms):
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("a: [", "no valid YAML"), ("- 1", "a mapping is expected"), ("", "a mapping is expected")],
+    [("a: [", "is not valid YAML"), ("- 1", "a mapping is expected"), ("", "a mapping is expected")],
 )
 def test_files_that_are_no_input(text, words, tmp_path):
     (tmp_path / "bad.yaml").write_text(text)
@@ -128,7 +128,7 @@ def test_files_that_are_no_input(text, words, tmp_path):
 
 def test_yaml_cannot_run_code(tmp_path):
     (tmp_path / "evil.yaml").write_text("title: !!python/object/apply:os.getcwd []\n")
-    with pytest.raises(AceError, match="no valid YAML"):
+    with pytest.raises(AceError, match="is refused: only plain data"):
         read_campaign(tmp_path / "evil.yaml")
 
 
