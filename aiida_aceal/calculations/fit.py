@@ -10,7 +10,6 @@ from aiida.common.datastructures import CalcInfo
 from aiida.common.folders import Folder
 from aiida.engine import CalcJobProcessSpec
 
-from aiida_aceal.ace.errors import AceError
 from aiida_aceal.calculations.worker_base import (
     POTENTIAL_FILE,
     REPORT_FILE,
@@ -23,9 +22,11 @@ from aiida_aceal.calculations.worker_base import (
     write_set,
     write_union,
 )
+from aiida_aceal.common.settings import check
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.ensemble import EnsembleData
 from aiida_aceal.data.potential import AcePotentialData
+from aiida_aceal.fitting.settings import FitJobSettings
 
 SETTINGS_FILE = "settings.yaml"
 DATASET_FILE = "dataset.extxyz"
@@ -78,31 +79,15 @@ class AceFitCalculation(AceWorkerCalculation):
     @classmethod
     def check_settings(cls, inputs: Mapping[str, Any]) -> str | None:
         """What the fit itself would refuse, found before anything runs."""
-        from aiida_aceal.fitting.ensemble_settings import EnsembleSettings
-        from aiida_aceal.fitting.schema import build
-        from aiida_aceal.fitting.settings import FitSettings
-
         if inputs.get("settings") is None:
             return None
         settings = inputs["settings"].get_dict()
         for key in FILLED:
             if key in settings:
                 return f"settings: '{key}' is filled by the CalcJob; use its input of that name"
-        fraction = settings.pop("validation_fraction", None)
-        if fraction is not None and not (isinstance(fraction, (int, float)) and 0 < fraction < 1):
-            return f"settings: `validation_fraction` must lie between 0 and 1, it is {fraction!r}"
-        if fraction is not None and inputs.get("validation") is not None:
+        if settings.get("validation_fraction") is not None and inputs.get("validation") is not None:
             return "settings: give `validation_fraction` or the input `validation`, not both"
-        ensemble = settings.pop("ensemble", None)
-        try:
-            checked = FitSettings.read(settings)
-            if ensemble is not None:
-                method = build(EnsembleSettings, ensemble, "ensemble").method_for(checked.method)
-                if method == "posterior" and checked.regularization.method == "none":
-                    return "settings: ensemble.method: posterior needs regularization.method evidence, ridge or ard"
-        except AceError as error:
-            return str(error)
-        return None
+        return check(FitJobSettings, settings, "settings")
 
     @classmethod
     def validate_inputs(cls, inputs: Mapping[str, Any]) -> str | None:

@@ -6,13 +6,14 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 from ase import Atoms
 from threadpoolctl import threadpool_limits
 
 from aiida_aceal.ace import AceError, AceModel, AcePotential
+from aiida_aceal.common.settings import build
 
 from .ensemble import Ensemble
 from .ensemble_settings import EnsembleSettings
@@ -30,7 +31,6 @@ from .nonlinear import fit_nonlinear
 from .optimize import Objective, StopRule, minimise
 from .penalty import LinearPart, centre, penalty
 from .problem import Problem
-from .schema import build
 from .settings import FitSettings
 from .solvers import NormalAccumulator, QrAccumulator
 from .thresholds import NOTES
@@ -71,10 +71,10 @@ def fit_ensemble(
     # one independent stream of random numbers for each member: the result does not depend on their order
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence(settings.seed).spawn(how.members)]
     if method in ("weak", "strong"):
-        potentials = _nonlinear(job, replace(how, method=method), streams, progress, report)
+        potentials = _nonlinear(job, how.replace(method=method), streams, progress, report)
     else:
         make = _posterior if method == "posterior" else _resampled
-        potentials = make(job, replace(how, method=method), streams, progress)
+        potentials = make(job, how.replace(method=method), streams, progress)
     result = Ensemble(tuple(potentials), method, how.use, threads=settings.threads)
     try:
         result.set_thresholds(job.train)
@@ -85,7 +85,7 @@ def fit_ensemble(
         for line in result.report[NOTES]:
             progress(f"ensemble: {line}")
     result.report |= {
-        "settings": asdict(how),
+        "settings": how.to_dict(),
         "seed": settings.seed,
         "n_structures": len(job.train),
         "shared_projections": result.shared,
@@ -155,7 +155,7 @@ def _nonlinear(job: Prepared, how: EnsembleSettings, streams, progress, report: 
     """
     strong, options = how.method == "strong", job.settings.nonlinear
     # threads go over members, so that one evaluation runs in one thread
-    serial = replace(job.settings, threads=1)
+    serial = job.settings.replace(threads=1)
     threads = job.model.threads
     job = replace(job, settings=serial, model=AceModel(job.potential, threads=1))
     problem = Problem(job, strong, serial.reference_energies == "joint")

@@ -2,46 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
+from aiida_aceal.common.settings import Settings, setting
 
 _NONLINEAR = ("weak", "strong")
 
 
-@dataclass(frozen=True)
-class EnsembleSettings:
-    """How members differ.
+class EnsembleSettings(Settings):
+    """How the members of an ensemble differ.
 
-    ``method``: ``weak`` (coefficients start from a normal distribution, radial functions fixed), ``strong`` (radial
-    coefficients are randomised and optimised too): both nonlinear fits. For linear models, which have one minimum:
-    ``subsample`` (each member sees ``fraction`` of the structures), ``weights`` (structures weighted by independent
-    exponential numbers, the Bayesian bootstrap), ``posterior`` (coefficients drawn from the posterior of the Bayesian
-    fit). ``auto``: weights for linear fits, weak for nonlinear ones. ``amplitude``: size of the random start relative
-    to the error of the zero model; ``radial_amplitude``: of the radial coefficients, relative to their own size. A weak
-    or strong member is optimised until the root of its loss is within the fraction ``within`` of that of the potential,
-    for at most ``effort`` times ``nonlinear.evaluations``; the report names those that do not get there.
+    ``weak`` (coefficients start from a normal distribution, radial functions fixed) and ``strong`` (radial coefficients
+    are randomised and optimised too) are nonlinear fits. For linear models, which have one minimum: ``subsample`` (each
+    member sees ``fraction`` of the structures), ``weights`` (structures weighted by independent exponential numbers,
+    the Bayesian bootstrap), ``posterior`` (coefficients drawn from the posterior of the Bayesian fit).
     """
 
-    members: int = 8
-    method: Literal["auto", "weak", "strong", "subsample", "weights", "posterior"] = "auto"
-    fraction: float = 0.7
-    amplitude: float = 0.02
-    radial_amplitude: float = 0.3
-    within: float = 0.1
-    effort: int = 3
-    use: Literal["forces", "energy"] = "forces"
+    heading = "Ensembles"
 
-    def __post_init__(self) -> None:
-        if self.members < 2:
-            raise AceError(f"ensemble.members: at least 2 are needed, found {self.members}")
-        if not 0.0 < self.fraction < 1.0:
-            raise AceError(f"ensemble.fraction: must lie between 0 and 1, found {self.fraction}")
-        if self.within < 0.0:
-            raise AceError(f"ensemble.within: must not be negative, found {self.within}")
-        if self.effort < 1:
-            raise AceError(f"ensemble.effort: must be at least 1, found {self.effort}")
+    members: int = setting(8, "Number of members.", ge=2)
+    method: Literal["auto", "weak", "strong", "subsample", "weights", "posterior"] = setting(
+        "auto", "auto: weights for linear fits, weak for nonlinear ones."
+    )
+    fraction: float = setting(0.7, "Part of the structures that each member sees, of subsample.", gt=0, lt=1)
+    amplitude: float = setting(0.02, "Size of the random start relative to the error of the zero model.", ge=0)
+    radial_amplitude: float = setting(
+        0.3, "Size of the random start of the radial coefficients, relative to their own size.", ge=0
+    )
+    within: float = setting(
+        0.1, "A weak or strong member is optimised until the root of its loss is within this fraction of that of the "
+        "potential; the report names those that do not get there.", ge=0,
+    )  # fmt: skip
+    effort: int = setting(3, "For at most so many times nonlinear.evaluations.", ge=1)
+    use: Literal["forces", "energy"] = setting("forces", "Deviation that counts as the indicator: dF or dE.")
 
     def method_for(self, fit_method: str) -> str:
         """The method in use with a ``linear`` or ``nonlinear`` fit.

@@ -130,7 +130,7 @@ def _fit_once(
 
 def _validation_problem(job: Prepared, options: NonlinearSettings) -> Problem | None:
     """The loss on the structures held out for early stopping, with uniform weights and the same kappa."""
-    weights = replace(job.settings.weights, type="uniform", kappa=job.weights.kappa)
+    weights = job.settings.weights.replace(type="uniform", kappa=job.weights.kappa)
     data, w = select_and_weigh(job.stopping, weights, job.reference)
     part = Prepared(job.potential, job.model, data, w, job.reference, None, job.settings)
     # structures whose atoms are closer than any of the training set, so that the core takes over, cannot steer the fit

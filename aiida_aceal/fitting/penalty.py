@@ -39,8 +39,8 @@ class LinearPart:
         """Solve; where the settings say ``ard``, evidence, whose prior suits other densities too."""
         settings = job.settings
         if settings.regularization.method == "ard":
-            regularization = replace(settings.regularization, method="evidence")
-            settings = replace(settings, regularization=regularization)
+            regularization = settings.regularization.replace(method="evidence")
+            settings = settings.replace(regularization=regularization)
         slope = first_slopes(job.potential)
         R, rows = linear_factor(job, slope)
         solution = solve_factor(replace(job, settings=settings), R, rows, penalties(job), slope)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 
 import numpy as np
 
@@ -25,7 +24,7 @@ def common_report(result: FitResult, job: Prepared, seconds: Mapping[str, float]
         "n_functions": dict(pot.n_functions),
         "n_densities": dict(pot.n_densities),
         "cutoff": pot.cutoff,
-        "settings": asdict(job.settings),
+        "settings": job.settings.to_dict(),
         "kappa": job.weights.kappa,
         "n_dropped": job.weights.dropped,
         "reference_energies": pot.reference_energies,

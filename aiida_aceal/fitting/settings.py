@@ -2,168 +2,183 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from aiida_aceal.ace.errors import AceError
+from pydantic import model_validator
+
 from aiida_aceal.common.memory import parse_memory
+from aiida_aceal.common.settings import Settings, memory_size, section, setting
 
-from .schema import build
-
-
-def _positive(where: str, **values: float | None) -> None:
-    for name, value in values.items():
-        if value is not None and not value > 0:
-            raise AceError(f"{where}.{name}: must be positive, found {value}")
+from .ensemble_settings import EnsembleSettings
 
 
-@dataclass(frozen=True)
-class WeightSettings:
-    """How errors enter the loss (pacemaker's meaning; see `aiida_aceal.fitting.weights`).
+class WeightSettings(Settings):
+    """How errors enter the loss (pacemaker's meaning; see `aiida_aceal.fitting.weights`)."""
 
-    ``kappa``: share of forces against energies, or ``auto`` (by the variances of the labels). ``virial``: share of
-    virials on top (0: not used). ``forces: skip`` lets structures without forces train on their energy alone.
-    ``DElow``, ``DEup``, ``DE`` in eV/atom; ``DFup``, ``DF`` in eV/Angstrom: of ``type: energy_based`` only.
-    """
+    heading = "Fits: `weights`"
 
-    type: Literal["uniform", "energy_based", "data"] = "uniform"
-    kappa: float | Literal["auto"] = 0.3
-    virial: float = 0.0
-    missing_forces: Literal["error", "skip"] = "error"
-    DElow: float = 1.0
-    DEup: float = 10.0
-    DFup: float = 50.0
-    DE: float = 1.0
-    DF: float = 1.0
-    wlow: float | None = 0.75
-    energy: Literal["lowest", "convex_hull", "cohesive"] = "convex_hull"
-
-    def __post_init__(self) -> None:
-        if self.kappa != "auto" and not 0.0 <= self.kappa <= 1.0:
-            raise AceError(f"weights.kappa: must lie between 0 (energies only) and 1 (forces only), found {self.kappa}")
-        if self.virial < 0.0:
-            raise AceError(f"weights.virial: must not be negative, found {self.virial}")
-        if self.wlow is not None and not 0.0 < self.wlow < 1.0:
-            raise AceError(f"weights.wlow: must lie between 0 and 1, found {self.wlow}")
-        _positive("weights", DElow=self.DElow, DEup=self.DEup, DFup=self.DFup, DE=self.DE, DF=self.DF)
+    type: Literal["uniform", "energy_based", "data"] = setting("uniform", "How structures are weighted.")
+    kappa: float | Literal["auto"] = setting(
+        0.3, "Share of forces (1) against energies (0), or auto (by the variances of the labels).", ge=0, le=1
+    )
+    virial: float = setting(0.0, "Share of virials on top; 0: not used.", ge=0)
+    missing_forces: Literal["error", "skip"] = setting(
+        "error", "skip: structures without forces train on their energy alone."
+    )
+    DElow: float = setting(1.0, "Of type energy_based.", unit="eV/atom", gt=0)
+    DEup: float = setting(10.0, "Of type energy_based.", unit="eV/atom", gt=0)
+    DFup: float = setting(50.0, "Of type energy_based.", unit="eV/A", gt=0)
+    DE: float = setting(1.0, "Of type energy_based.", unit="eV/atom", gt=0)
+    DF: float = setting(1.0, "Of type energy_based.", unit="eV/A", gt=0)
+    wlow: float | None = setting(
+        0.75, "Share of the weights below DElow, of type energy_based; null: as they come.", gt=0, lt=1
+    )
+    energy: Literal["lowest", "convex_hull", "cohesive"] = setting(
+        "convex_hull", "What energies are counted from, of type energy_based."
+    )
 
 
-@dataclass(frozen=True)
-class RegularizationSettings:
-    """Regularisation of linear fits (see `aiida_aceal.fitting.solvers`).
+class RegularizationSettings(Settings):
+    """Regularisation of linear fits (see `aiida_aceal.fitting.solvers`)."""
 
-    ``method``: ``ridge`` (strength ``alpha``, or ``auto``), ``evidence`` (the same as ridge with ``auto``: strength of
-    greatest Bayesian evidence), ``ard`` (one strength for each function; switches needless functions off), ``none``.
-    ``prior``: ``smooth`` penalises rank, n and l with the exponents below; ``flat`` treats all scaled functions alike.
-    ``composition_bound`` (eV/atom): with more than one element, the prior's standard deviation of the energy per atom
-    of training structures with their elements exchanged (see `aiida_aceal.fitting.prior`); null: no such bound.
-    """
+    heading = "Fits: `regularization`"
 
-    method: Literal["ridge", "evidence", "ard", "none"] = "evidence"
-    alpha: float | Literal["auto"] = "auto"
-    prior: Literal["smooth", "flat"] = "smooth"
-    n_power: float = 1.0
-    l_power: float = 1.0
-    rank_power: float = 4.0
-    composition_bound: float | None = 10.0
-
-    def __post_init__(self) -> None:
-        _positive("regularization", composition_bound=self.composition_bound)
-        if self.alpha != "auto" and self.alpha < 0.0:
-            raise AceError(f"regularization.alpha: must not be negative, found {self.alpha}")
+    method: Literal["ridge", "evidence", "ard", "none"] = setting(
+        "evidence", "ridge (strength alpha), evidence (as ridge with auto: strength of greatest Bayesian evidence), "
+        "ard (one strength for each function; switches needless functions off) or none.",
+    )  # fmt: skip
+    alpha: float | Literal["auto"] = setting("auto", "Strength of ridge.", ge=0)
+    prior: Literal["smooth", "flat"] = setting(
+        "smooth", "smooth penalises rank, n and l with the exponents below; flat treats all scaled functions alike."
+    )
+    n_power: float = setting(1.0, "Exponent of n in the smooth prior.")
+    l_power: float = setting(1.0, "Exponent of l in the smooth prior.")
+    rank_power: float = setting(4.0, "Exponent of the rank in the smooth prior.")
+    composition_bound: float | None = setting(
+        10.0, "With more than one element: the prior's standard deviation of the energy per atom of training "
+        "structures with their elements exchanged; null: no such bound.", unit="eV/atom", gt=0,
+    )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class NonlinearSettings:
+class NonlinearSettings(Settings):
     """Options of ``method: nonlinear`` (see `aiida_aceal.fitting.optimize`).
 
-    ``evaluations``: largest number of evaluations of loss and gradient; ``tolerance``: the fit ends when a round of
-    ``refresh`` evaluations lowers the loss by less than this fraction; ``max_seconds`` of wall time. ``radial``:
-    optimise radial coefficients too. ``start``: ``auto`` goes on from a fitted potential ("upfit"), else from a linear
-    fit; ``linear`` always starts afresh. ``second_density``: size of the random start of further densities relative to
-    the error of the linear fit. ``ladder``: numbers of functions per element to fit first, added in the order
-    ``ladder_order``. ``l2``, ``l2_radial``: strength of the penalties of coefficients and of changes of the radial
-    coefficients, relative to the prior of the linear fit (`aiida_aceal.fitting.penalty`). With ``early_stopping`` the
-    fraction ``validation_fraction`` of the training structures, taken by origin (`aiida_aceal.fitting.split`), is not
-    fitted; the fit ends after ``patience`` rounds without a lower loss on it, and the best parameters are kept. Nothing
-    is held out where that would be fewer than 5 structures. ``validation_seed`` is apart from the seed of the fit, so
-    that fits that go on from one another hold out the same. A set given for validation or test is only evaluated.
+    With ``early_stopping`` a part of the training structures, taken by origin (`aiida_aceal.fitting.split`), is not
+    fitted, and the parameters of the lowest loss on it are kept; nothing is held out where that would be fewer than 5
+    structures. A set given for validation or test is only evaluated.
     """
 
-    optimizer: Literal["lbfgs", "gauss_newton"] = "lbfgs"
-    evaluations: int = 400
-    tolerance: float = 1e-2
-    max_seconds: float | None = None
-    radial: bool = True
-    start: Literal["auto", "linear"] = "auto"
-    second_density: float = 0.02
-    refresh: int = 30
-    damping: float = 1e-6
-    l2: float = 1.0
-    l2_radial: float = 1.0
-    ladder: tuple[int, ...] = ()
-    ladder_order: Literal["power_order", "body_order"] = "power_order"
-    early_stopping: bool = True
-    validation_fraction: float = 0.1
-    validation_seed: int = 0
-    patience: int = 3
+    heading = "Fits: `nonlinear`"
 
-    def __post_init__(self) -> None:
-        _positive(
-            "nonlinear", evaluations=self.evaluations, max_seconds=self.max_seconds, refresh=self.refresh,
-            damping=self.damping, patience=self.patience, second_density=self.second_density,
-        )  # fmt: skip
-        if list(self.ladder) != sorted(set(self.ladder)) or min(self.ladder, default=1) < 1:
-            raise AceError(f"nonlinear.ladder: must be ascending positive numbers, found {list(self.ladder)}")
-        if not 0.0 < self.validation_fraction < 1.0:
-            raise AceError(
-                f"nonlinear.validation_fraction: must lie between 0 and 1, found {self.validation_fraction}; "
-                "early_stopping: false holds nothing out"
-            )
-        if min(self.tolerance, self.l2, self.l2_radial) < 0.0:
-            raise AceError("nonlinear: tolerance, l2 and l2_radial must not be negative")
+    optimizer: Literal["lbfgs", "gauss_newton"] = setting("lbfgs", "Optimiser.")
+    evaluations: int = setting(400, "Largest number of evaluations of loss and gradient.", ge=1)
+    tolerance: float = setting(
+        1e-2, "The fit ends when a round of refresh evaluations lowers the loss by less than this fraction.", ge=0
+    )
+    max_seconds: float | None = setting(None, "Wall time; null: no limit.", unit="s", gt=0)
+    radial: bool = setting(True, "Optimise radial coefficients too.")
+    start: Literal["auto", "linear"] = setting(
+        "auto", "auto goes on from a fitted potential (upfit), else from a linear fit; linear always starts afresh."
+    )
+    second_density: float = setting(
+        0.02, "Size of the random start of further densities relative to the error of the linear fit.", gt=0
+    )
+    refresh: int = setting(30, "Evaluations of a round.", ge=1)
+    damping: float = setting(1e-6, "Damping of gauss_newton.", gt=0)
+    l2: float = setting(1.0, "Penalty of coefficients, relative to the prior of the linear fit.", ge=0)
+    l2_radial: float = setting(1.0, "Penalty of changes of the radial coefficients, likewise.", ge=0)
+    ladder: tuple[int, ...] = setting((), "Ascending numbers of functions per element to fit first.", ge=1)
+    ladder_order: Literal["power_order", "body_order"] = setting("power_order", "In which order they are added.")
+    early_stopping: bool = setting(True, "End by the loss of structures that are not fitted.")
+    validation_fraction: float = setting(
+        0.1, "Fraction of the training structures that early_stopping holds out.", gt=0, lt=1
+    )
+    validation_seed: int = setting(
+        0, "Which ones; apart from the seed of the fit, so that fits that go on from one another hold out the same.",
+        ge=0,
+    )  # fmt: skip
+    patience: int = setting(3, "Rounds without a lower loss on them that end the fit.", ge=1)
+
+    @model_validator(mode="after")
+    def _ascending(self) -> NonlinearSettings:
+        if list(self.ladder) != sorted(set(self.ladder)):
+            raise ValueError(f"ladder: must be ascending positive numbers, found {list(self.ladder)}")
+        return self
 
 
-@dataclass(frozen=True)
-class FitSettings:
-    """Everything a fit needs beside the potential and the data.
+class FitSettings(Settings):
+    """Everything a fit needs beside the potential and the data."""
 
-    ``reference_energies``: ``fit`` (least squares of the energies on the composition), ``joint`` (free parameters
-    fitted with the ACE: sensible only if the data hold isolated atoms or very dilute structures, else the constants run
-    away), ``isolated`` (one-atom structures of the data), ``none`` (labels are already relative to free atoms) or a
-    mapping element -> eV. ``solver`` ``qr`` is the exact
-    one, ``normal`` is faster for thousands of functions. ``memory`` bounds the working arrays of the fit.
-    ``repulsion: auto`` sets the core repulsion from the shortest distance of each pair in the data.
-    """
+    heading = "Fits"
 
-    method: Literal["linear", "nonlinear"] = "linear"
-    weights: WeightSettings = field(default_factory=WeightSettings)
-    regularization: RegularizationSettings = field(default_factory=RegularizationSettings)
-    nonlinear: NonlinearSettings = field(default_factory=NonlinearSettings)
-    reference_energies: Literal["fit", "joint", "isolated", "none"] | dict[str, float] = "fit"
-    repulsion: Literal["keep", "auto"] = "keep"
-    solver: Literal["qr", "normal"] = "qr"
-    memory: str | int | float = "1GiB"
-    threads: int | None = None
-    worst: int = 10
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        parse_memory(self.memory)
-        if self.threads is not None:
-            _positive("settings", threads=self.threads)
-
-    @classmethod
-    def read(cls, data: object, where: str = "settings") -> FitSettings:
-        """From a mapping, another instance or None (all defaults).
-
-        Raises
-        ------
-        AceError
-            Unknown key (the nearest known one is named) or a value out of range.
-        """
-        return build(cls, data, where)
+    method: Literal["linear", "nonlinear"] = setting("linear", "Linear or nonlinear fit.")
+    weights: WeightSettings = section(WeightSettings, "How errors enter the loss.")
+    regularization: RegularizationSettings = section(RegularizationSettings, "Regularisation of linear fits.")
+    nonlinear: NonlinearSettings = section(NonlinearSettings, "Options of nonlinear fits.")
+    reference_energies: Literal["fit", "joint", "isolated", "none"] | dict[str, float] = setting(
+        "fit", "fit (least squares of the energies on the composition), joint (fitted with the ACE: sensible only if "
+        "the data hold isolated atoms or very dilute structures), isolated (one-atom structures of the data), none "
+        "(labels are relative to free atoms) or element: eV.",
+    )  # fmt: skip
+    repulsion: Literal["keep", "auto"] = setting(
+        "keep", "auto sets the core repulsion from the shortest distance of each pair in the data."
+    )
+    solver: Literal["qr", "normal"] = setting("qr", "qr is exact, normal faster for thousands of functions.")
+    memory: str | int | float = memory_size("1GiB", "Bound of the working arrays.")
+    threads: int | None = setting(None, "Threads; null: all that the job has.", ge=1)
+    worst: int = setting(10, "Number of worst structures in the report.", ge=0)
+    seed: int = setting(0, "All randomness comes from it.", ge=0)
 
     @property
     def memory_bytes(self) -> int:
         return parse_memory(self.memory)
+
+
+class FitJobSettings(FitSettings):
+    """A fit, and what may be made beside it."""
+
+    heading = "Fits: `settings` of `aceal.fit`"
+
+    ensemble: EnsembleSettings | None = setting(None, "An ensemble on the same data.")
+    validation_fraction: float | None = setting(
+        None, "Part of the structures that is held out and only evaluated.", gt=0, lt=1
+    )
+
+    @model_validator(mode="after")
+    def _members(self) -> FitJobSettings:
+        if self.ensemble is not None:
+            method = self.ensemble.method_for(self.method)
+            if method == "posterior" and self.regularization.method == "none":
+                raise ValueError("ensemble.method: posterior needs regularization.method evidence, ridge or ard")
+        return self
+
+
+class FitFile(FitJobSettings):
+    """Settings file of a fit; relative paths start from the working directory."""
+
+    heading = "Fits: file of `aceal-worker fit`"
+
+    potential: str | dict[str, Any] = setting(
+        help="Basis, or fitted potential to go on from; or a description (elements, cutoff, ...)."
+    )
+    data: str | tuple[str, ...] = setting(help="Labelled configurations.", items=(1, None))
+    validation: str | tuple[str, ...] | None = setting(None, "Labelled configurations that are only evaluated.")
+    output: str = setting(help="The fitted potential.")
+    report: str | None = setting(None, "Report as JSON.")
+    text_report: str | None = setting(None, "Report as text.")
+    parity_plot: str | None = setting(None, "Figure of predictions against labels.")
+    parity_data: str | None = setting(None, "Labels and predictions, [N, 2] arrays (npz).")
+    ensemble_output: str | None = setting(None, "The ensemble.")
+    energy_key: str | None = setting(None, "Info entry with the energies; by default ASE's usual place.")
+    forces_key: str | None = setting(None, "Array with the forces; by default ASE's usual place.")
+    stress_key: str | None = setting(None, "Info entry with the stresses; by default ASE's usual place.")
+
+    @model_validator(mode="after")
+    def _files(self) -> FitFile:
+        if self.validation and self.validation_fraction is not None:
+            raise ValueError("give validation files or validation_fraction, not both")
+        if self.ensemble is not None and not self.ensemble_output:
+            raise ValueError("ensemble is given, but no ensemble_output: name the file it is written to")
+        if self.ensemble is None and self.ensemble_output:
+            raise ValueError("ensemble_output is given, but no ensemble; add for example ensemble: {members: 8}")
+        return self

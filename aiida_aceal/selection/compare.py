@@ -9,75 +9,58 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
+from pydantic import model_validator
 
 from aiida_aceal.ace import AceModel, AcePotential
 from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.settings import Settings, build, memory_size, section, setting
 from aiida_aceal.fitting.ensemble_settings import EnsembleSettings
-from aiida_aceal.fitting.schema import build
 from aiida_aceal.fitting.settings import FitSettings
 from aiida_aceal.uncertainty import build_active_set
 
 from .base import Budget, Indicator
-from .select import load_strategy, select
+from .select import load_strategy, select, strategy_names
+from .settings import strategy_settings
 
 Progress = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class CurveSettings:
-    """What a learning curve needs beside potential, pool, test set and seed.
+class CurveSettings(Settings):
+    """What a learning curve needs beside potential, pool, test set and seed."""
 
-    ``sizes``: ascending sizes of the training set, in ``unit`` (structures or atoms); the first is the random start,
-    which is the same for every strategy of one seed. ``options``: arguments of the strategy. ``fit``: `FitSettings` of
-    every refit. ``ensemble``: `EnsembleSettings`; an ensemble fitted to the training set of each step gives the
-    uncertainty in place of gamma. ``tolerance``, ``memory``: of MaxVol. ``duplicate_distance``, ``descriptor``: see
-    `select`.
-    """
+    heading = "Learning curves of selection strategies"
 
-    strategy: str = "d_optimal"
-    sizes: tuple[int, ...] = (20, 40, 80)
-    unit: Literal["structures", "atoms"] = "structures"
-    options: dict[str, Any] = field(default_factory=dict)
-    descriptor: Literal["projections", "composition"] = "projections"
-    duplicate_distance: float = 1e-3
-    tolerance: float = 1.001
-    memory: str | int = "1GiB"
-    threads: int | None = None
-    fit: FitSettings = field(default_factory=FitSettings)
-    ensemble: EnsembleSettings | None = None
+    strategy: str = setting("d_optimal", "Name of a selection strategy.", choices=strategy_names)
+    sizes: tuple[int, ...] = setting(
+        (20, 40, 80), "Ascending sizes of the training set, in unit; the first is the random start, the same for every "
+        "strategy of one seed.", ge=1, items=(2, None), allowed="at least two ascending positive integers",
+    )  # fmt: skip
+    unit: Literal["structures", "atoms"] = setting("structures", "What sizes count.")
+    options: dict[str, Any] = setting({}, "Arguments of the strategy.")
+    descriptor: Literal["projections", "composition"] = setting("projections", "What diversity is measured by.")
+    duplicate_distance: float = setting(
+        1e-3, "Candidates closer than this to a chosen one are dropped as near-duplicates; 0 keeps all.", ge=0
+    )
+    tolerance: float = setting(1.001, "Of MaxVol.", ge=1)
+    memory: str | int | float = memory_size("1GiB", "Of MaxVol.")
+    threads: int | None = setting(None, "Threads; null: all that the job has.", ge=1)
+    fit: FitSettings = section(FitSettings, "Settings of every refit.")
+    ensemble: EnsembleSettings | None = setting(
+        None, "An ensemble fitted to the training set of each step gives the uncertainty in place of gamma."
+    )
 
-    def __post_init__(self) -> None:
-        if len(self.sizes) < 2 or min(self.sizes) < 1 or list(self.sizes) != sorted(set(self.sizes)):
-            raise AceError(f"sizes: give at least two ascending positive numbers, found {list(self.sizes)}")
-        if self.tolerance < 1.0 or self.duplicate_distance < 0.0:
-            raise AceError("tolerance must be at least 1 and duplicate_distance not negative")
-        if self.threads is not None and self.threads < 1:
-            raise AceError(f"threads: must be at least 1, found {self.threads}")
+    @model_validator(mode="after")
+    def _together(self) -> CurveSettings:
+        if list(self.sizes) != sorted(set(self.sizes)):
+            raise ValueError(f"sizes: must be at least two ascending positive integers, found {list(self.sizes)}")
+        build(strategy_settings(self.strategy), self.options, "options")
         if self.ensemble is not None:
             self.ensemble.method_for(self.fit.method)
-
-    @classmethod
-    def read(cls, data: object, where: str = "settings") -> CurveSettings:
-        """From a mapping, another instance or None (all defaults).
-
-        :raises AceError: unknown key (the nearest known one is named) or a value out of range.
-        """
-        if isinstance(data, Mapping):
-            # the options are those of any strategy, also of other packages: their types are not known here
-            data = dict(data)
-            options = data.pop("options", None)
-            options = {} if options is None else options
-            if not isinstance(options, Mapping):
-                raise AceError(f"{where}.options: expected a mapping, found {options!r}")
-            settings = build(cls, data, where)
-            object.__setattr__(settings, "options", {str(k): v for k, v in options.items()})
-            return settings
-        return build(cls, data, where)
+        return self
 
 
 def learning_curve(
@@ -185,7 +168,7 @@ def _refit(
 
 
 def _with_threads(fit: FitSettings, threads: int) -> FitSettings:
-    return replace(fit, threads=threads)
+    return fit.replace(threads=threads)
 
 
 def _next(
@@ -217,7 +200,7 @@ def _next(
         from aiida_aceal.fitting import fit_ensemble
 
         threads = settings.fit.threads if settings.threads is None else settings.threads
-        members = fit_ensemble(fitted, train, replace(settings.fit, threads=threads, seed=seed), settings.ensemble)
+        members = fit_ensemble(fitted, train, settings.fit.replace(threads=threads, seed=seed), settings.ensemble)
     selection = select(
         settings.strategy, [pool[i] for i in rest], seed=seed, model=model, active_set=active_set, budget=budget,
         indicator=members, descriptor=settings.descriptor, duplicate_distance=settings.duplicate_distance,

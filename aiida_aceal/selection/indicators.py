@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ase import Atoms
+from pydantic import model_validator
 
 from aiida_aceal.ace import AceModel, AcePotential
 from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.settings import Settings, memory_size, section, setting
 from aiida_aceal.fitting.ensemble_settings import EnsembleSettings
-from aiida_aceal.fitting.schema import build
 from aiida_aceal.fitting.settings import FitSettings
 
 #: name -> what it is
@@ -30,51 +30,34 @@ INDICATORS = {
 }
 
 
-@dataclass(frozen=True)
-class IndicatorSettings:
-    """What a comparison of indicators needs beside potential, training set, test set and seed.
+class IndicatorSettings(Settings):
+    """What a comparison of indicators needs beside potential, training set, test set and seed."""
 
-    ``indicators``: names of `INDICATORS`. ``kind``: of the active sets. ``clusters``: of the local ones, found by
-    k-means; ``cluster_by_group`` takes the groups of the training set instead. ``switch``: see `LocalActiveSet`.
-    ``group_key``: info entry that names the kind of a structure; kinds that the training set does not have are novel.
-    ``gamma_threshold``: gamma above which a structure counts as uncertain. ``fit``, ``ensemble``: of the potential and
-    of the ensemble; an ensemble's thresholds come from the IQR rule.
-    """
+    heading = "Comparison of indicators of uncertainty"
 
-    indicators: tuple[str, ...] = ("global", "own", "minimum", "switch", "ensemble")
-    kind: Literal["linear", "full"] = "linear"
-    clusters: int = 8
-    cluster_by_group: bool = False
-    switch: float = 0.5
-    group_key: str = "group"
-    gamma_threshold: float = 1.0
-    tolerance: float = 1.001
-    memory: str | int = "1GiB"
-    threads: int | None = None
-    fit: FitSettings = field(default_factory=FitSettings)
-    ensemble: EnsembleSettings = field(default_factory=EnsembleSettings)
+    indicators: tuple[str, ...] = setting(
+        tuple(INDICATORS), "Names of indicators, each once.", items=(1, None), choices=lambda: INDICATORS
+    )
+    kind: Literal["linear", "full"] = setting("linear", "Of the active sets.")
+    clusters: int = setting(8, "Of the local active sets, found by k-means.", ge=1, le=1000)
+    cluster_by_group: bool = setting(False, "The groups of the training set instead.")
+    switch: float = setting(0.5, "See the settings of active sets.", gt=0)
+    group_key: str = setting(
+        "group", "Info entry that names the kind of a structure; kinds that the training set does not have are novel."
+    )
+    gamma_threshold: float = setting(1.0, "gamma above which a structure counts as uncertain.", gt=0)
+    tolerance: float = setting(1.001, "Of MaxVol.", ge=1)
+    memory: str | int | float = memory_size("1GiB", "Of MaxVol.")
+    threads: int | None = setting(None, "Threads; null: all that the job has.", ge=1)
+    fit: FitSettings = section(FitSettings, "Of the potential.")
+    ensemble: EnsembleSettings = section(EnsembleSettings, "Its thresholds come from the IQR rule.")
 
-    def __post_init__(self) -> None:
-        from difflib import get_close_matches
-
-        for name in self.indicators:
-            if name not in INDICATORS:
-                near = get_close_matches(name, INDICATORS, n=1)
-                hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(INDICATORS)}"
-                raise AceError(f"indicators: '{name}' is unknown; {hint}")
-        if not self.indicators or len(set(self.indicators)) != len(self.indicators):
-            raise AceError(f"indicators: give each name once, found {list(self.indicators)}")
-        if self.clusters < 1 or not self.switch > 0.0 or not self.gamma_threshold > 0.0 or self.tolerance < 1.0:
-            raise AceError("clusters and tolerance must be at least 1, switch and gamma_threshold above 0")
+    @model_validator(mode="after")
+    def _together(self) -> IndicatorSettings:
+        if len(set(self.indicators)) != len(self.indicators):
+            raise ValueError(f"indicators: give each name once, found {list(self.indicators)}")
         self.ensemble.method_for(self.fit.method)
-
-    @classmethod
-    def read(cls, data: object, where: str = "settings") -> IndicatorSettings:
-        """From a mapping, another instance or None (all defaults).
-
-        :raises AceError: unknown key (the nearest known one is named) or a value out of range.
-        """
-        return build(cls, data, where)
+        return self
 
 
 def compare_indicators(
@@ -100,7 +83,7 @@ def compare_indicators(
 
     settings = IndicatorSettings.read(settings)
     say = progress or (lambda line: None)
-    fit_settings = replace(settings.fit, seed=seed, threads=settings.threads or settings.fit.threads)
+    fit_settings = settings.fit.replace(seed=seed, threads=settings.threads or settings.fit.threads)
     seconds: dict[str, float] = {}
     start = time.perf_counter()
     result = fit(potential, train, fit_settings)  # without the test set: a nonlinear fit would stop early by it

@@ -23,10 +23,11 @@ def command(settings: Path) -> None:
     seed: 0
     fit: {...}                    as in aceal-worker fit; ensemble: {members: 8, method: auto}
     """
-    from aiida_aceal.selection.indicators import IndicatorSettings, compare_indicators
+    from aiida_aceal.selection.indicators import compare_indicators
+    from aiida_aceal.worker.curve_files import ComparisonFile
     from aiida_aceal.worker.learning_curve import read_plan, read_sets, stopwatch
 
-    plan, chosen = read_plan(settings, IndicatorSettings, ("train", "test"))
+    plan, chosen = read_plan(settings, ComparisonFile, ("train", "test"))
     potential, *sets = read_sets(plan, ("train", "test"))
     found = compare_indicators(potential, *sets, chosen, plan["seed"], stopwatch())
     write_json(plan["output"], found, allow_nan=False)

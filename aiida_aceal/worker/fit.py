@@ -10,12 +10,6 @@ import click
 from aiida_aceal.common.atomic import open_whole, write_json, write_text
 from aiida_aceal.common.yaml import load_mapping
 
-#: keys of the settings file that are not settings of the fit itself
-FILE_KEYS = (
-    "potential", "data", "validation", "validation_fraction", "output", "report", "text_report", "parity_plot",
-    "parity_data", "ensemble", "ensemble_output", "energy_key", "forces_key", "stress_key",
-)  # fmt: skip
-
 
 @click.command()
 @click.argument("settings", type=click.Path(path_type=Path))
@@ -67,45 +61,20 @@ def command(settings: Path, report_file: Path | None) -> None:
 
 
 def read_plan(path: Path) -> dict:
-    """Checked settings of the file: the keys of ``FILE_KEYS`` and ``fit`` (a `FitSettings`).
+    """Checked keys of the file by name, lists of files as lists, and ``fit``: all of them as one `FitFile`.
 
-    :raises AceError: missing or malformed file, unknown key, missing key.
+    :raises AceError: missing or malformed file, unknown key, missing key, wrong value.
     """
-    from aiida_aceal.ace import AceError
-    from aiida_aceal.fitting import FitSettings
-    from aiida_aceal.fitting.ensemble_settings import EnsembleSettings
-    from aiida_aceal.fitting.schema import build, unknown_key
+    from aiida_aceal.common.settings import build
+    from aiida_aceal.fitting.settings import FitFile, FitSettings
 
-    data = load_mapping(path, "see aceal-worker fit --help")
-    own = {f for f in FitSettings.__dataclass_fields__}
-    for key in data:
-        if key not in own and key not in FILE_KEYS:
-            raise unknown_key(key, (*own, *FILE_KEYS), str(path))
-    for key in ("potential", "data", "output"):
-        if not data.get(key):
-            raise AceError(f"{path}: the key '{key}' is missing")
-    plan = {key: data.get(key) for key in FILE_KEYS}
+    chosen = build(FitFile, load_mapping(path, "see aceal-worker fit --help"), path)
+    plan = {key: getattr(chosen, key) for key in FitFile.model_fields}
     for key in ("data", "validation"):
-        value = plan[key] or []
-        plan[key] = [value] if isinstance(value, str) else list(value)
-        if not all(isinstance(v, str) for v in plan[key]):
-            raise AceError(f"{path}: {key} must be a file name or a list of them, found {value!r}")
-    fraction = plan["validation_fraction"]
-    if fraction is not None and (not isinstance(fraction, (int, float)) or not 0 < fraction < 1):
-        raise AceError(f"{path}: validation_fraction must lie between 0 and 1, found {fraction!r}")
-    if fraction is not None and plan["validation"]:
-        raise AceError(f"{path}: give validation files or validation_fraction, not both")
-    texts = ("output", "report", "text_report", "parity_plot", "parity_data", "ensemble_output")
-    for key in (*texts, "energy_key", "forces_key", "stress_key"):
-        if plan[key] is not None and not isinstance(plan[key], str):
-            raise AceError(f"{path}: {key} must be text, found {plan[key]!r}")
-    plan["fit"] = FitSettings.read({k: v for k, v in data.items() if k in own}, str(path))
-    if plan["ensemble"] is not None:
-        plan["ensemble"] = build(EnsembleSettings, plan["ensemble"], f"{path}: ensemble")
-        if not plan["ensemble_output"]:
-            raise AceError(f"{path}: ensemble is given, but no ensemble_output: name the file it is written to")
-    elif plan["ensemble_output"]:
-        raise AceError(f"{path}: ensemble_output is given, but no ensemble; add for example ensemble: {{members: 8}}")
+        plan[key] = [plan[key]] if isinstance(plan[key], str) else list(plan[key] or ())
+    # what the report calls the settings of the fit: without the files
+    own = FitSettings.model_fields.keys() & chosen.model_fields_set
+    plan["fit"] = FitSettings(**{key: getattr(chosen, key) for key in own})
     return plan
 
 

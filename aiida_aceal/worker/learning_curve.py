@@ -13,9 +13,6 @@ import click
 from aiida_aceal.common.atomic import write_json
 from aiida_aceal.common.yaml import load_mapping
 
-#: keys of the settings file, beside the sets, that are not settings of the curve itself
-FILE_KEYS = ("potential", "output", "seed", "energy_key", "forces_key")
-
 
 @click.command()
 @click.argument("settings", type=click.Path(path_type=Path))
@@ -32,9 +29,10 @@ def command(settings: Path) -> None:
     sizes: [20, 40, 80]           of the training set, in unit: structures (or atoms); the first is the start
     fit: {...}                    settings of every refit, as in aceal-worker fit
     """
-    from aiida_aceal.selection.compare import CurveSettings, learning_curve
+    from aiida_aceal.selection.compare import learning_curve
+    from aiida_aceal.worker.curve_files import CurveFile
 
-    plan, curve_settings = read_plan(settings, CurveSettings, ("pool", "test"))
+    plan, curve_settings = read_plan(settings, CurveFile, ("pool", "test"))
     potential, *sets = read_sets(plan, ("pool", "test"))
     curve = learning_curve(potential, *sets, curve_settings, plan["seed"], progress=stopwatch())
     write_json(plan["output"], curve, allow_nan=False)
@@ -75,35 +73,16 @@ def read_sets(plan: dict, sets: tuple[str, ...]) -> list:
     return found
 
 
-def read_plan(path: Path, kind: Any, sets: tuple[str, ...]) -> tuple[dict, Any]:
-    """Checked keys of the file: those of ``FILE_KEYS`` and ``sets`` (names of files), and a ``kind`` of all others.
+def read_plan(path: Path, model: Any, sets: tuple[str, ...]) -> tuple[dict, Any]:
+    """Checked keys of the file by name, with lists of files as lists, and all of them as an instance of ``model``.
 
-    :param kind: class of settings with a method ``read``, such as `CurveSettings`
-    :raises AceError: missing or malformed file, unknown key, missing key.
+    :param model: such as `aiida_aceal.worker.curve_files.CurveFile`
+    :raises AceError: missing or malformed file, unknown key, missing key, wrong value.
     """
-    from aiida_aceal.ace import AceError
-    from aiida_aceal.fitting.schema import unknown_key
+    from aiida_aceal.common.settings import build
 
-    data = load_mapping(path, "see --help of the command")
-    own, keys = set(kind.__dataclass_fields__), (*FILE_KEYS, *sets)
-    for key in data:
-        if key not in own and key not in keys:
-            raise unknown_key(key, (*own, *keys), str(path))
-    for key in ("potential", *sets, "output"):
-        if not data.get(key):
-            raise AceError(f"{path}: the key '{key}' is missing")
-    plan = {key: data.get(key) for key in keys}
-    if not isinstance(plan["potential"], (str, dict)):
-        raise AceError(f"{path}: potential must be a file name or a description, found {plan['potential']!r}")
+    chosen = build(model, load_mapping(path, "see --help of the command"), path)
+    plan = {key: getattr(chosen, key) for key in model.model_fields}
     for key in sets:
-        plan[key] = [plan[key]] if isinstance(plan[key], str) else plan[key]
-        if not isinstance(plan[key], list) or not all(isinstance(name, str) for name in plan[key]):
-            raise AceError(f"{path}: {key} must be a file name or a list of them, found {data[key]!r}")
-    for key in ("output", "energy_key", "forces_key"):
-        if plan[key] is not None and not isinstance(plan[key], str):
-            raise AceError(f"{path}: {key} must be text, found {plan[key]!r}")
-    seed = 0 if plan["seed"] is None else plan["seed"]
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise AceError(f"{path}: seed must be an integer that is not negative, found {seed!r}")
-    plan["seed"] = seed
-    return plan, kind.read({key: value for key, value in data.items() if key in own}, str(path))
+        plan[key] = [plan[key]] if isinstance(plan[key], str) else list(plan[key])
+    return plan, chosen

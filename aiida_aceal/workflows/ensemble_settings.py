@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from aiida import orm
+from pydantic import model_validator
 
-from aiida_aceal.common.settings import nearest
+from aiida_aceal.common.settings import check, setting
+from aiida_aceal.fitting.ensemble_settings import EnsembleSettings
 from aiida_aceal.workflows.steps import step_class
 
-#: settings of `ensemble` with their defaults; 0 members: no ensemble
-ENSEMBLE: dict[str, Any] = {"members": 0, "candidates": "gamma", "selection": "gamma", "factor": 1.0}
+
+class EnsembleSection(EnsembleSettings):
+    """An ensemble beside the potential: each fit makes one, and it scores the candidates of the next generation."""
+
+    heading = "Campaign: `ensemble`"
+
+    members: int = setting(0, "Number of members; 0: no ensemble.", ge=0)
+    candidates: Literal["gamma", "ensemble"] = setting("gamma", "Which of them says what is a candidate.")
+    selection: Literal["gamma", "ensemble"] = setting("gamma", "Which of them the selection goes by.")
+    factor: float = setting(1.0, "The limit of the ensemble is its threshold times this.", gt=0)
+
+    @model_validator(mode="after")
+    def _enough(self) -> EnsembleSection:
+        if self.members == 1:
+            raise ValueError("members: an ensemble has at least 2 members (0: no ensemble), found 1")
+        if not self.members and "ensemble" in (self.candidates, self.selection):
+            raise ValueError("say how many members it has")
+        return self
+
+
 _OWN = ("candidates", "selection", "factor")
-_INDICATORS = ("gamma", "ensemble")
+#: what a WorkChain reads of `ensemble`, with the defaults
+ENSEMBLE: dict[str, Any] = {
+    key: EnsembleSection.model_fields[key].default for key in ("members", "candidates", "selection", "factor")
+}
 
 
 def fit_keys(settings: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -25,30 +48,7 @@ def fit_keys(settings: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def check_ensemble(settings: Mapping[str, Any]) -> str | None:
     """What is wrong with the settings, or ``None``."""
-    from aiida_aceal.ace.errors import AceError
-    from aiida_aceal.fitting.ensemble_settings import EnsembleSettings
-    from aiida_aceal.fitting.schema import build
-
-    known = {**ENSEMBLE, **EnsembleSettings.__dataclass_fields__}
-    for key in settings:
-        if key not in known:
-            return f"ensemble: unknown key '{key}'; {nearest(key, known)}"
-    given = {**ENSEMBLE, **settings}
-    for key in ("candidates", "selection"):
-        if given[key] not in _INDICATORS:
-            return f"ensemble: `{key}` must be gamma or ensemble, found {given[key]!r}"
-    factor = given["factor"]
-    if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not factor > 0:
-        return f"ensemble: `factor` must be a positive number, found {factor!r}"
-    try:
-        own = fit_keys(given)
-        if own is not None:
-            build(EnsembleSettings, own, "ensemble")
-        elif "ensemble" in (given["candidates"], given["selection"]):
-            return "ensemble: say how many `members` it has"
-    except AceError as error:
-        return str(error)
-    return None
+    return check(EnsembleSection, settings, "ensemble")
 
 
 def check_fitter(inputs: Mapping[str, Any]) -> str | None:

@@ -21,10 +21,7 @@ from aiida_aceal.common.settings import Settings, describe
 SETTINGS = (
     ("aiida_aceal.workflows.walkers", "WalkerSettings", "Walkers: `settings` of `aceal.explore.md`"),
     ("aiida_aceal.calculations.lammps", "LammpsJobSettings", "One MD run: `settings` of `aceal.lammps`"),
-    ("aiida_aceal.fitting.settings", "FitSettings", "Fits: `settings` of `aceal.fit`, file of `aceal-worker fit`"),
-    ("aiida_aceal.fitting.settings", "WeightSettings", "Fits: `weights`"),
-    ("aiida_aceal.fitting.settings", "RegularizationSettings", "Fits: `regularization`"),
-    ("aiida_aceal.fitting.settings", "NonlinearSettings", "Fits: `nonlinear`"),
+    ("aiida_aceal.fitting.settings", "FitJobSettings", "Fits: `settings` of `aceal.fit`, file of `aceal-worker fit`"),
     ("aiida_aceal.fitting.ensemble_fit", "EnsembleSettings", "Ensembles"),
     ("aiida_aceal.fitting.pacemaker", "PacemakerSettings", "pacemaker: `settings` of `aceal.fit.pacemaker`"),
     ("aiida_aceal.fitting.pacemaker", "Fit", "pacemaker: `fit`"),

@@ -142,8 +142,8 @@ def test_parity_data_is_kept(run_fit, cu_configurations, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"ensemble": {"size": 4}}, "unknown key 'size'"),
-        ({"ensemble": {"members": 1}}, "at least 2 are needed"),
+        ({"ensemble": {"size": 4}}, "unknown key 'ensemble.size'"),
+        ({"ensemble": {"members": 1}}, "an integer of at least 2, found 1"),
         ({"ensemble": {"method": "strong"}}, "does not go with method: linear"),
         ({"ensemble": {"method": "posterior"}, "regularization": {"method": "none"}}, "posterior needs"),
         ({"ensemble_output": "x.zip"}, "'ensemble_output' is filled by the CalcJob"),

@@ -154,15 +154,15 @@ def test_weights_from_data():
     ("settings", "message"),
     [
         ({"wieghts": {}}, "unknown key 'wieghts'; did you mean 'weights'"),
-        ({"weights": {"kapa": 1}}, r"settings.weights: unknown key 'kapa'; did you mean 'kappa'"),
-        ({"weights": {"kappa": 2}}, "between 0"),
-        ({"weights": {"kappa": "much"}}, "expected a finite number or 'auto', found 'much'"),
-        ({"weights": 3}, "expected a mapping"),
+        ({"weights": {"kapa": 1}}, r"settings: unknown key 'weights.kapa'; did you mean 'kappa'"),
+        ({"weights": {"kappa": 2}}, "a number from 0 to 1 or 'auto', found 2"),
+        ({"weights": {"kappa": "much"}}, "must be a number from 0 to 1 or 'auto', found 'much'"),
+        ({"weights": 3}, "must be a mapping"),
         ({"regularization": {"method": "lasso"}}, "'ridge'.*found 'lasso'"),
         ({"reference_energies": {"Cu": "x"}}, "settings.reference_energies.Cu"),
         ({"memory": "2 parsec"}, "2GiB"),
-        ({"seed": 1.5}, "expected an integer"),
-        ([1], "expected a mapping"),
+        ({"seed": 1.5}, "must be a non-negative integer, found 1.5"),
+        ([1], "must be a mapping"),
     ],
 )
 def test_bad_settings_are_explained(settings, message):

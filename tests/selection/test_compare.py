@@ -107,7 +107,7 @@ def test_filled_up_at_random(potential, pool, test_set, monkeypatch):
         ({"strateggy": "random"}, "did you mean 'strategy'"),
         ({"fit": {"reguralization": {}}}, "did you mean 'regularization'"),
         ({"options": {"scaled": False}, "strategy": "d_optimal"}, "scaled"),
-        ({"options": [1]}, "expected a mapping"),
+        ({"options": [1]}, "must be a mapping"),
         ({"unit": "atoms", "sizes": [2, 40]}, "holds no structure"),
     ],
 )
