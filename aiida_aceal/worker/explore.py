@@ -71,22 +71,12 @@ def read_plan(path: Path) -> Any:
     from aiida_aceal.common.settings import build, nearest
     from aiida_aceal.worker import explore_files
 
-    data = read_yaml(path, "explore")
+    data = load_mapping(path, "see aceal-worker explore --help")
     if data.get("mode") not in MODES:
         raise AceError(
             f"{path}: mode: must be 'active' or 'pool', found {data.get('mode')!r}; {nearest(data.get('mode'), MODES)}"
         )
     return build(getattr(explore_files, MODES[data["mode"]]), data, path)
-
-
-def read_yaml(path: Path, command: str) -> dict[str, Any]:
-    """The mapping in a settings file.
-
-    :raises AceError: missing or malformed file
-    """
-
-    data = load_mapping(path, f"see aceal-worker {command} --help")
-    return data
 
 
 def run(plan: Any) -> dict[str, Any]:

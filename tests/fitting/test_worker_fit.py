@@ -124,7 +124,7 @@ def test_bad_files(tmp_path):
     (tmp_path / "s.yaml").write_text("a: [")
     assert "is not valid YAML" in run.invoke(main, ["fit", str(tmp_path / "s.yaml")]).output
     (tmp_path / "s.yaml").write_text("- 1")
-    assert "expected a mapping" in run.invoke(main, ["fit", str(tmp_path / "s.yaml")]).output
+    assert "a mapping (key: value) is expected" in run.invoke(main, ["fit", str(tmp_path / "s.yaml")]).output
 
 
 def test_bad_labels_name_file_and_structure(workplace, tmp_path):
