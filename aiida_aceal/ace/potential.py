@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,7 +20,19 @@ from .limits import check_cutoff
 RADIAL_TYPES = ("SBessel", "ChebExpCos", "ChebPow", "ChebLinear")
 EMBEDDINGS = ("FinnisSinclair", "FinnisSinclairShiftedScaled")
 INNER_CUTOFFS = ("distance", "density", "zbl")
-_REFERENCE_KEY = "reference_energy_"
+_REFERENCE_KEY = "reference_energy_"  # with the element: one number each
+_PACEMAKER_KEY = "reference_energy"  # JSON of all elements, as pacemaker writes and reads it
+
+
+def _reference(element: str, value: object) -> float:
+    """The number an entry of the metadata stands for."""
+    try:
+        number = float(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else math.nan
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise AceError(f"metadata: the reference energy of {element} is {value!r}, expected eV; correct it")
+    return number
 
 
 @dataclass(frozen=True)
@@ -249,12 +263,32 @@ class AcePotential:
 
     @property
     def reference_energies(self) -> dict[str, float]:
-        """Energy of each free atom, eV, as kept in ``metadata`` (a ``.yaml`` has no place of its own for E0)."""
-        return {
-            el: float(self.metadata[_REFERENCE_KEY + el])
-            for el in self.elements
-            if _REFERENCE_KEY + el in self.metadata
+        """Energy of each free atom, eV, as kept in ``metadata`` (a ``.yaml`` has no place of its own for E0).
+
+        Read are pacemaker's ``reference_energy: '{"Cu": 0.695}'`` and ``reference_energy_Cu: 0.695``. Where both name
+        an element pacemaker's counts, which rewrites its own key alone.
+
+        Raises
+        ------
+        AceError
+            If an entry is no finite number or no JSON mapping of such.
+        """
+        found: dict[str, object] = {
+            el: self.metadata[_REFERENCE_KEY + el] for el in self.elements if _REFERENCE_KEY + el in self.metadata
         }
+        text = self.metadata.get(_PACEMAKER_KEY)
+        if text is not None:
+            try:
+                values = json.loads(text)
+            except json.JSONDecodeError:
+                values = None
+            if not isinstance(values, dict):
+                raise AceError(
+                    f"metadata: reference_energy is {text!r}, expected a JSON mapping such as "
+                    '{"Cu": -3.2}; correct it'
+                )
+            found |= {el: values[el] for el in self.elements if el in values}
+        return {el: _reference(el, found[el]) for el in self.elements if el in found}
 
     # --- changed copies -------------------------------------------------------------------------------------------
     def with_coefficients(self, coefficients: Mapping[str, np.ndarray]) -> AcePotential:
@@ -306,9 +340,11 @@ class AcePotential:
         return replace(self, bonds=bonds)
 
     def with_reference_energies(self, energies: Mapping[str, float]) -> AcePotential:
-        """Copy with reference energies (element -> eV) noted in ``metadata``."""
-        metadata = {k: v for k, v in self.metadata.items() if not k.startswith(_REFERENCE_KEY)}
-        metadata.update({_REFERENCE_KEY + el: repr(float(e)) for el, e in energies.items()})
+        """Copy with reference energies (element -> eV) noted in ``metadata``, as pacemaker does and one by one."""
+        kept = {k: v for k, v in self.metadata.items() if k != _PACEMAKER_KEY and not k.startswith(_REFERENCE_KEY)}
+        values = {el: float(e) for el, e in energies.items()}
+        metadata = kept | ({_PACEMAKER_KEY: json.dumps(values)} if values else {})
+        metadata.update({_REFERENCE_KEY + el: repr(e) for el, e in values.items()})
         return replace(self, metadata=metadata)
 
     def with_metadata(self, **entries: str) -> AcePotential:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -104,12 +105,14 @@ def _build(data: dict) -> AcePotential:
         bonds=bonds,
         blocks=blocks,
         delta_spline_bins=_spline_step(data),
-        metadata={str(k): str(v) for k, v in values.mapping("metadata", data.get("metadata")).items()},
+        # a mapping written without quotes is the JSON that pacemaker writes as text
+        metadata={
+            str(k): json.dumps(v) if isinstance(v, dict) else str(v)
+            for k, v in values.mapping("metadata", data.get("metadata")).items()
+        },
         auxdata=values.mapping("auxdata", data.get("auxdata")),
     )
-    for el, energy in pot.metadata.items():
-        if el.startswith("reference_energy_"):
-            values.number(f"metadata: {el}", energy)
+    _ = pot.reference_energies  # what cannot be read is named now, with the file
     _refuse_doubles(pot)
     return pot
 
