@@ -31,7 +31,7 @@ def _reference(element: str, value: object) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise AceError(f"metadata: the reference energy of {element} is {value!r}, expected eV; correct it")
+        raise AceError(f"metadata: {_REFERENCE_KEY}{element}: expected a finite number in eV, found {value!r}")
     return number
 
 

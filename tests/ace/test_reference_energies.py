@@ -50,9 +50,12 @@ def test_both_keys_are_written(basis):
     [
         ("  reference_energy: 0.695", "reference_energy is '0.695', expected a JSON mapping"),
         ("  reference_energy: \"__import__('os')\"", "expected a JSON mapping"),
-        ("""  reference_energy: '{"Al": "much"}'""", "the reference energy of Al is 'much', expected eV"),
-        ("""  reference_energy: '{"Al": NaN}'""", "the reference energy of Al is nan"),
-        ("  reference_energy_Ni: much", "the reference energy of Ni is 'much'"),
+        (
+            """  reference_energy: '{"Al": "much"}'""",
+            "reference_energy_Al: expected a finite number in eV, found 'much'",
+        ),
+        ("""  reference_energy: '{"Al": NaN}'""", "reference_energy_Al: expected a finite number in eV, found nan"),
+        ("  reference_energy_Ni: much", "reference_energy_Ni: expected a finite number in eV, found 'much'"),
     ],
 )
 def test_what_is_no_energy_is_refused_with_the_file(basis, tmp_path, metadata, message):
