@@ -21,8 +21,11 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.io import iread
+from ase.io.formats import string2index
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.configurations import check_configuration
+from aiida_aceal.common.errors import AceError
+from aiida_aceal.common.extxyz import iter_extxyz
 
 from .generators import GENERATORS
 
@@ -180,7 +183,7 @@ def read_files(path: str | Path, index: str | int = ":", base_directory: str | P
 
     Labels in the file stay with the structures. Pickled files are refused: reading one can run any program.
 
-    :raises AceError: file absent, empty, pickled or not readable
+    :raises AceError: file absent, empty, pickled, not readable, or with numbers that are not finite
     """
     from .formats import refuse_pickle
 
@@ -189,11 +192,19 @@ def read_files(path: str | Path, index: str | int = ":", base_directory: str | P
         raise AceError(f"{path}: no such file")
     refuse_pickle(full)
     try:
-        found = list(iread(full, index=index))
+        if full.suffix in (".xyz", ".extxyz"):
+            frames = list(iter_extxyz(full))
+            chosen = string2index(index) if isinstance(index, str) else index
+            found = frames[chosen] if isinstance(chosen, slice) else [frames[chosen]]
+        else:
+            found = list(iread(full, index=index, do_not_split_by_at_sign=True))
+    except AceError:
+        raise
     except Exception as error:  # readers of ASE raise many types
         raise AceError(f"{path}: cannot be read as structures ({type(error).__name__}: {error})") from error
     if not found:
         raise AceError(f"{path}: holds no structures")
     for number, atoms in enumerate(found):
+        check_configuration(atoms, f"{path}, structure {number}")
         atoms.info.setdefault("source", f"{Path(path).name}#{number}")
     return found

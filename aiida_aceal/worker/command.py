@@ -12,6 +12,7 @@ from typing import Any, Literal
 import click
 
 from aiida_aceal.common.settings import Settings, build
+from aiida_aceal.common.yaml import load_mapping
 from aiida_aceal.jobs.declaration import Input, Job, Output
 from aiida_aceal.jobs.task import Task
 
@@ -81,27 +82,12 @@ def _settings(job: Job, given: Mapping[str, Any]) -> Settings:
     values: dict[str, Any] = {}
     path = given.get("settings_file")
     if path is not None:
-        values.update(read_mapping(path))
+        values.update(load_mapping(path))
         build(job.model, values, str(path))  # so that the message names the file
     for name, field in job.model.model_fields.items():
         if given.get(name) is not None:
             values[name] = option_value(field.annotation, given[name])
     return build(job.model, values, "")
-
-
-def read_mapping(path: Path) -> dict[str, Any]:
-    """A YAML or JSON file that holds a mapping. Raises `AceError`."""
-    import yaml
-
-    from aiida_aceal.common.errors import AceError
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise AceError(f"{path}: cannot be read as YAML or JSON ({error})") from error
-    if not isinstance(values, dict):
-        raise AceError(f"{path}: expected a mapping of settings, found {type(values).__name__}")
-    return values
 
 
 # --- parameters ----------------------------------------------------------------------------------------------------

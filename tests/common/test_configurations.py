@@ -12,8 +12,7 @@ from ase.constraints import FixAtoms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiida_aceal.ace.errors import AceError
-from aiida_aceal.worker.files import (
+from aiida_aceal.common.configurations import (
     check_elements,
     configuration_hash,
     get_labels,
@@ -21,6 +20,7 @@ from aiida_aceal.worker.files import (
     read_configurations,
     write_configurations,
 )
+from aiida_aceal.common.errors import AceError
 
 
 def labelled(seed: int = 0, cell: int = 1) -> Atoms:
@@ -193,3 +193,152 @@ def test_elements_and_cells(tmp_path):
     (tmp_path / "x.xyz").write_text("1\nProperties=species:S:1:pos:R:3\nX 0 0 0\n")
     with pytest.raises(AceError, match="atom 0 has no chemical element"):
         read_configurations(tmp_path / "x.xyz")
+
+
+TEXTS = st.text(max_size=12) | st.sampled_from(
+    [
+        "",
+        "a:b",
+        "C:\\x",
+        "1 2",
+        "T",
+        "nan",
+        "_JSON 3",
+        "a=b",
+        "'",
+        '"',
+        "{x}",
+        "[1",
+        "a\nb",
+        "\r",
+        "\u2028",
+        "2\nX\nCu 0 0 0",
+    ]
+)
+VALUES = (
+    TEXTS | st.integers(-(2**70), 2**70) | st.floats() | st.booleans() | st.lists(st.floats(), max_size=4)
+    | st.lists(TEXTS, max_size=3) | st.dictionaries(TEXTS, st.integers(0, 5), max_size=2)
+)  # fmt: skip
+NAMES = st.sampled_from(
+    ["pos", "species", "a:R:1", "Z", "a", "pos0", "a0", "Lattice", "pbc", "Properties", "x y", "", "é", "numbers",
+     "k=1", "move", "energies", "charge", "_x", "a-b", "1a", "virial", "VEC1", "symbols", "free_energy2"]
+) | st.text(max_size=4)  # fmt: skip
+
+
+def equal(a, b) -> bool:
+    if isinstance(a, (list, tuple, np.ndarray)):
+        a, b = (v.tolist() if isinstance(v, np.ndarray) else list(v) for v in (a, b))
+        return len(a) == len(b) and all(map(equal, a, b))
+    return (type(a) is type(b) and a == b) or (a != a and b != b) or (not isinstance(a, (bool, str)) and a == b)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.dictionaries(NAMES, VALUES, max_size=3),
+    st.dictionaries(NAMES, st.sampled_from(["f1", "f3", "i1", "b1", "f33", "s1", "s2", "big", "c1"]), max_size=3),
+)
+def test_what_is_written_comes_back_or_is_refused(tmp_path_factory, info, arrays):
+    atoms = Atoms("CuZn", positions=[[0.1, 0.2, 0.3], [1, 2, 3]], cell=[5, 5, 5], pbc=True)
+    made = {
+        "f1": np.array([0.1, np.nan]), "f3": np.ones((2, 3)) / 3, "i1": np.array([1, -5]),
+        "b1": np.array([True, False]),
+        "f33": np.ones((2, 3, 3)),
+        "s1": np.array(["a", "bc"], dtype=object), "s2": np.array(["a b", ""], dtype=object),
+        "big": np.array([2**40, 1]), "c1": np.array([1j, 2]),
+    }  # fmt: skip
+    atoms.info.update(info)
+    for name, kind in arrays.items():
+        if name not in ("numbers", "positions"):
+            atoms.arrays[name] = made[kind]
+    path = tmp_path_factory.mktemp("any") / "x.extxyz"
+    try:
+        write_configurations(path, [atoms, Atoms("Cu", positions=[[0, 0, 0]])])
+    except AceError:
+        assert not path.exists()
+        return
+    back, second = read_configurations(path)
+    assert len(second) == 1
+    assert np.array_equal(back.positions, atoms.positions)
+    assert back.get_chemical_symbols() == ["Cu", "Zn"]
+    assert set(back.arrays) == set(atoms.arrays)
+    for name, values in atoms.arrays.items():
+        assert equal(back.arrays[name], values)
+    assert set(back.info) == set(atoms.info)
+    for key, value in atoms.info.items():
+        assert equal(value, back.info[key]), (key, value, back.info[key])
+
+
+@pytest.mark.parametrize("name", ["pos", "species", "a:R:1", "Z", "numbers2\n", "pos0", "energies"])
+def test_arrays_that_would_forge_columns_are_refused(tmp_path, name):
+    atoms = labelled()
+    atoms.arrays[name] = np.zeros(len(atoms))
+    with pytest.raises(AceError, match=r"a\.extxyz, structure 1: arrays\["):
+        write_configurations(tmp_path / "a.extxyz", [labelled(), atoms])
+    assert not (tmp_path / "a.extxyz").exists()
+
+
+@pytest.mark.parametrize("value", ["a:b", "C:\\dir\\x", "2\nenergy=1\nCu 0 0 0\nCu 1 1 1", "T", "1 2", "", "ü\u2028"])
+def test_texts_come_back_as_they_are(tmp_path, value):
+    atoms = labelled()
+    atoms.info["note"] = value
+    write_configurations(tmp_path / "a.extxyz", [atoms, labelled(1)])
+    first, second = read_configurations(tmp_path / "a.extxyz", require=("energy", "forces"))
+    assert first.info["note"] == value
+    assert get_labels(second)[0] == get_labels(labelled(1))[0]
+
+
+def test_an_at_sign_belongs_to_the_name(tmp_path):
+    write_configurations(tmp_path / "T", [labelled(1)])
+    write_configurations(tmp_path / "T@300K.extxyz", [labelled(2)])
+    (read,) = read_configurations(tmp_path / "T@300K.extxyz")
+    assert configuration_hash(read) == configuration_hash(labelled(2))
+    from ase.io import write
+
+    write(tmp_path / "T.cif", labelled(3))
+    write(tmp_path / "T@1.cif", labelled(3, cell=2))
+    assert len(read_configurations(tmp_path / "T@1.cif")[0]) == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "999999999999\n\nCu 0 0 0\n",
+            r"\(line 1: 999999999999 atoms are announced, the file has",
+        ),
+        ("9\n\nCu 0.000000 0.000000 0.000000\n", r"9 atoms are announced, 1 follow"),
+        ("-1\n\nCu 0 0 0\n", "a number of atoms is expected, found '-1'"),
+        ("1\nProperties=species:S:1:pos:R:3\nCu 0 0 0 5\n", "atom 0 has 5 columns, 4 are announced"),
+        ("1\nProperties=species:S:1:pos:R:3:f:L:1\nCu 0 0 0 maybe\n", "'maybe' is not T or F"),
+        ("1\nProperties=species:S:1:pos:R:3:pos:R:3\nCu 0 0 0 1 1 1\n", "a name stands twice"),
+        ("1\nProperties=species:S:1:pos:R:99999999\nCu 0 0 0\n", "is no number of columns"),
+        ("1\n\nCu 0 0 0\n\n1\n\nCu 0 0\n", r"structure 1 cannot be read \(line 5: ValueError: atom 0 has 3 columns"),
+    ],
+)
+def test_frames_that_do_not_add_up(tmp_path, text, message):
+    (tmp_path / "a.xyz").write_text(text)
+    with pytest.raises(AceError, match=message):
+        read_configurations(tmp_path / "a.xyz")
+
+
+def test_frames_after_an_empty_line_are_not_lost(tmp_path):
+    (tmp_path / "a.xyz").write_text("1\n\nCu 0 0 0\n\n\n1\n\nZn 0 0 0\n\n")
+    assert [str(a.symbols) for a in read_configurations(tmp_path / "a.xyz")] == ["Cu", "Zn"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 9), st.text("0123456789.eE-+ \n\t\"'=:TFinfaNCu_[]{}\\", max_size=5))
+def test_damaged_files_are_refused_or_finite(tmp_path_factory, place, length, junk):
+    path = tmp_path_factory.mktemp("any") / "x.extxyz"
+    write_configurations(path, [labelled(0), labelled(1)])
+    text = path.read_text()
+    place %= len(text)
+    path.write_text(text[:place] + junk + text[place + length :])
+    try:
+        found = read_configurations(path)
+    except AceError:
+        return
+    for atoms in found:
+        energy, forces, stress = get_labels(atoms)
+        for values in (atoms.positions, atoms.cell.array, energy, forces, stress):
+            assert values is None or np.isfinite(values).all()
