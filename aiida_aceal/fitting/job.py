@@ -14,6 +14,7 @@ from ase import Atoms
 from aiida_aceal.ace import AceError, AceModel, AcePotential
 from aiida_aceal.ace.radial import cutoff_warnings
 
+from .checks import reference_warnings, screen, set_warnings
 from .labels import LabelledSet, collect_labels, reference_energies
 from .metrics import Predictions, predict
 from .settings import FitSettings
@@ -94,10 +95,17 @@ def prepare(
     held = None
     if validation:
         held = collect_labels(validation, potential.elements, True, True, "skip", validation_names, "validation set")
-    reference, notes = reference_energies(data, settings.reference_energies), []
+    notes = set_warnings(data, settings, potential.cutoff)
+    if held is not None:
+        notes += screen(held, "report", data, "validation set")[1]
+    data, lines = screen(data, settings.outliers)
+    notes += lines
+    reference = reference_energies(data, settings.reference_energies)
     upfit = potential.is_fitted and not (settings.method == "nonlinear" and settings.nonlinear.start == "linear")
     if upfit:
-        reference, notes = kept_reference(potential, data, reference, settings.reference_energies, settings.threads)
+        reference, lines = kept_reference(potential, data, reference, settings.reference_energies, settings.threads)
+        notes += lines
+    notes += reference_warnings(data, settings.reference_energies, reference)
     if settings.repulsion == "auto":
         from .repulsion import with_automatic_repulsion
 

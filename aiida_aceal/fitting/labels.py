@@ -177,8 +177,7 @@ def reference_energies(data: LabelledSet, mode: str | Mapping[str, float]) -> di
     if mode == "isolated":
         found = {}
         for k, atoms in enumerate(data.structures):
-            wide = np.linalg.norm(np.asarray(atoms.cell), axis=1) > 8.0
-            if len(atoms) == 1 and bool((wide | ~atoms.pbc).all()):
+            if is_isolated(atoms):
                 found.setdefault(atoms.get_chemical_symbols()[0], float(data.energies[k]))
         missing = [el for el in present if el not in found]
         if missing:
@@ -190,6 +189,12 @@ def reference_energies(data: LabelledSet, mode: str | Mapping[str, float]) -> di
     weights = 1.0 / data.n_atoms
     solution = np.linalg.lstsq(data.counts * weights[:, None], data.energies * weights, rcond=1e-8)[0]
     return {el: float(e) for el, e in zip(elements, solution) if el in present}
+
+
+def is_isolated(atoms: Atoms) -> bool:
+    """Whether it is one atom that is not periodic, or in a cell with all vectors longer than 8 Angstrom."""
+    wide = np.linalg.norm(np.asarray(atoms.cell), axis=1) > 8.0
+    return len(atoms) == 1 and bool((wide | ~atoms.pbc).all())
 
 
 def reference_sum(data: LabelledSet, energies: Mapping[str, float]) -> np.ndarray:

@@ -12,6 +12,7 @@ from ase import Atoms
 from aiida_aceal.ace import AceError, AceModel, AcePotential
 from aiida_aceal.ace.potential import BasisFunction
 
+from .checks import screen
 from .job import FitResult, Prepared, finish, fixed_part, n_free, prepare
 from .labels import collect_labels
 from .optimize import Objective, StopRule, Trace, minimise
@@ -92,7 +93,9 @@ def _prepare(potential, train, settings: FitSettings, validation, names, validat
     if not held:
         return job
     frames, labels = [train[k] for k in held], [names[k] for k in held]
-    return replace(job, stopping=collect_labels(frames, potential.elements, True, True, "skip", labels))
+    stopping = collect_labels(frames, potential.elements, True, True, "skip", labels)
+    stopping, lines = screen(stopping, settings.outliers, job.train)
+    return replace(job, stopping=stopping, notes=(*job.notes, *lines))
 
 
 def _fit_once(

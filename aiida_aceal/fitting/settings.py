@@ -123,6 +123,10 @@ class FitSettings(Settings):
     repulsion: Literal["keep", "auto"] = setting(
         "keep", "auto sets the core repulsion from the shortest distance of each pair in the data."
     )
+    outliers: Literal["exclude", "keep"] = setting(
+        "exclude", "Structures whose labels cannot be right beside the others are left out, or taken; either way they "
+        "are named in report and log.",
+    )  # fmt: skip
     solver: Literal["qr", "normal"] = setting("qr", "qr is exact, normal faster for thousands of functions.")
     memory: str | int | float = memory_size("1GiB", "Bound of the working arrays.")
     threads: int | None = setting(None, "Threads; null: all that the job has.", ge=1)

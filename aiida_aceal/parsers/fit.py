@@ -18,7 +18,9 @@ class AceFitParser(AceWorkerParser):
     """Attaches the fitted potential, and the ensemble if one was wanted, unless coefficients are not finite."""
 
     def parse_files(self, report: Mapping[str, Any]) -> ExitCode | None:
-        """Read the fitted potential and the ensemble."""
+        """Read the fitted potential and the ensemble; what the fit warned of stands in the log of the process."""
+        for line in report.get("warnings", []):
+            self.logger.warning(line)
         settings = self.node.inputs.settings.get_dict() if "settings" in self.node.inputs else {}
         wanted = [("potential", FITTED_FILE, AcePotentialData)]
         if settings.get("ensemble") is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from aiida import orm
 from aiida.engine import run_get_node
 from aiida.plugins import CalculationFactory
 from click.testing import CliRunner
@@ -56,7 +57,10 @@ def test_fit(run_fit, cu_configurations):
     assert np.max(np.abs(energy_errors)) < 0.1
     assert len(union_hashes(node.inputs.dataset)) == 18
     report = results["report"].get_dict()
-    assert report
+    # what the fit warned of stands in the log of the process
+    logged = [log.message for log in orm.Log.collection.get_logs_for(node)]
+    assert any("free atoms are not constrained by the data" in line for line in logged)
+    assert set(report["warnings"]) <= set(logged)
     assert "report.txt" in results["retrieved"].base.repository.list_object_names()
 
 
