@@ -7,14 +7,19 @@ from pathlib import Path
 from aiida_aceal.workflows.schema import Campaign, ReferenceMD
 
 
-def describe(campaign: Campaign, folder: Path) -> list[str]:
-    """Lines about structures, basis and loop; raises AceError as `run` would."""
-    from aiida_aceal.cli.profile import configuration
+def describe(campaign: Campaign, folder: Path, profile: str | None = None) -> list[str]:
+    """Lines about structures, basis and loop; everything is checked as `run` checks it.
 
-    configuration()
-    from aiida_aceal.workflows.campaign import prepare
+    :param profile: AiiDA profile whose codes and families are meant, as for `run`; one in memory if it is not there yet
+    :raises AceError: what `run` would refuse
+    """
+    from aiida_aceal.cli.profile import without_storing
 
-    prepared = prepare(campaign, folder)
+    with without_storing(profile) as find_code:
+        from aiida_aceal.workflows.campaign import make_builder, prepare
+
+        prepared = prepare(campaign, folder)
+        make_builder(prepared, find_code, store=False)
     lines = [f"title       {campaign.title or '-'}", f"seed        {campaign.seed}"]
     for element, count in prepared.potential.n_functions.items():
         lines.append(f"basis       {element}: {count} functions, cutoff {prepared.potential.cutoff:g} A")

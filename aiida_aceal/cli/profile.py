@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import sys
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +55,46 @@ def load(name: str | None, create: bool) -> Profile:
         return load_profile(wanted, allow_switch=True)
     except Exception as error:  # AiiDA raises many types for a broken or newer storage
         raise click.ClickException(f"profile '{wanted}' cannot be loaded: {error}") from error
+
+
+@contextlib.contextmanager
+def without_storing(name: str | None) -> Iterator[Callable[[str | None, str | None, str], AbstractCode]]:
+    """A profile to check inputs in: the one of that name, or one in memory if our own does not exist yet.
+
+    Gives a :func:`find_code` that stores nothing: a code of this installation is a node in memory.
+
+    :raises click.ClickException: no such profile
+    """
+    config = configuration()
+    from aiida.manage.configuration import profile_context
+    from aiida.storage.sqlite_temp import SqliteTempBackend
+
+    wanted = name or OWN_PROFILE
+    if wanted in config.profile_names:
+        profile = wanted
+    elif name is None:
+        profile = SqliteTempBackend.create_profile("aceal-dry-run")
+    else:
+        load(name, create=False)  # says which ones there are
+
+    def find(label: str | None, default: str | None, where: str) -> AbstractCode:
+        if label is not None or default is None:
+            return find_code(label, default, where)
+        from aiida.orm import Computer, InstalledCode
+
+        computer = Computer(
+            label=COMPUTER, hostname="localhost", transport_type="core.local", scheduler_type="core.direct",
+            workdir=str(Path(config.dirpath) / "scratch"),
+        )  # fmt: skip
+        code = InstalledCode(
+            label=default, computer=computer, filepath_executable=str(executable(default)),
+            default_calc_job_plugin=EXECUTABLES[default],
+        )  # fmt: skip
+        code.with_mpi = False
+        return code
+
+    with profile_context(profile, allow_switch=True):
+        yield find
 
 
 def _create(config: Any) -> None:

@@ -11,6 +11,8 @@ from aiida_aceal.cli.params import CACHE, OUTPUT, PROFILE, VERBOSE
 
 
 @click.command()
+@click.option("--keys", is_flag=True, is_eager=True, expose_value=False, callback=lambda c, p, v: _show_keys(c, v),
+              help="Show all keys of the input with type, unit, default and bounds, and exit.")  # fmt: skip
 @click.argument("input_file", metavar="INPUT.yaml", type=click.Path(path_type=Path))
 @PROFILE
 @OUTPUT
@@ -33,9 +35,23 @@ def command(input_file, profile, output, cache, seed, submit, dry_run, verbose) 
     if dry_run:
         from aiida_aceal.cli.dry import describe
 
-        for line in describe(campaign, folder):
+        for line in describe(campaign, folder, profile):
             click.echo(line)
         return
     from aiida_aceal.cli.runner import run_campaign
 
     sys.exit(run_campaign(campaign, folder, profile, output, cache is not False, verbose, submit))
+
+
+def _show_keys(context: click.Context, wanted: bool) -> None:
+    if not wanted:
+        return
+    from aiida_aceal.common.settings import describe
+    from aiida_aceal.workflows.reference import PARTS, load
+
+    for place, heading, where in PARTS:
+        click.secho(f"{place}:  # {heading}" if place else f"# {heading}", bold=True)
+        for row in describe(load(where)):
+            click.echo(f"{'  ' if place else ''}{row.key}: {row.default_text}  # {row.text}")
+        click.echo()
+    context.exit()

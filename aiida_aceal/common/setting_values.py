@@ -37,8 +37,18 @@ def sections_in(hint: Any) -> Iterator[tuple[str, type[BaseModel]]]:
 
 
 def extra_of(field: Any) -> Mapping[str, Any]:
-    extra = field.json_schema_extra
-    return extra if isinstance(extra, dict) else {}
+    """What :func:`~aiida_aceal.common.settings.setting` noted, and bounds of a plain ``pydantic.Field``."""
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    found = {}
+    for item in field.metadata:
+        for name in ("gt", "ge", "lt", "le"):
+            if getattr(item, name, None) is not None:
+                found[name] = getattr(item, name)
+        low, high = getattr(item, "min_length", None), getattr(item, "max_length", None)
+        if low is not None or high is not None:
+            before = number_of_items(found.get("items", (0, None)))
+            found["items"] = (before[0] if low is None else low, before[1] if high is None else high)
+    return {**found, **extra}
 
 
 def is_mapping(origin: Any) -> bool:

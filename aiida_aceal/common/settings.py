@@ -280,6 +280,8 @@ class Row:
             return "" if isinstance(value, Settings) else "null"
         if isinstance(value, bool):
             return str(value).lower()
+        if isinstance(value, Mapping):
+            return "" if any(isinstance(item, Settings) for item in value.values()) else str(dict(value))
         if isinstance(value, str):
             return value or "''"
         return str(list(value)) if isinstance(value, tuple) else str(value)

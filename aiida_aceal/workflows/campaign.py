@@ -19,6 +19,7 @@ from aiida_aceal.ace import AceError, AcePotential, build_potential
 from aiida_aceal.exploration.initial import generate, read_files
 from aiida_aceal.workflows.protocol import SECTIONS, merged, protocol_inputs
 from aiida_aceal.workflows.schema import Campaign, ReferenceMD, Step
+from aiida_aceal.workflows.sections import check_section
 from aiida_aceal.workflows.steps import check_step, derived_seed
 
 #: which seed each list of structures draws from
@@ -43,19 +44,30 @@ class Prepared:
     datasets: dict[str, list[Atoms]] = field(default_factory=dict)
 
 
+def sections_of(campaign: Campaign) -> dict[str, Any]:
+    """Sections of the protocol with those of the campaign laid over them, checked.
+
+    :raises AceError: unknown protocol, wrong settings
+    """
+    own = {"basis": campaign.basis, "fit": campaign.fit.settings, **{k: getattr(campaign, k) for k in SECTIONS}}
+    try:
+        sections = protocol_inputs(campaign.protocol, own)
+    except ValueError as error:
+        raise AceError(str(error)) from error
+    for name in SECTIONS:
+        problem = check_section(name, sections[name])
+        if problem:
+            raise AceError(problem)
+    return sections
+
+
 def prepare(campaign: Campaign, folder: str | Path = ".") -> Prepared:
     """Make structures and basis; relative paths start from ``folder``.
 
     :raises AceError: anything that is wrong with them, with the section it stands in
     """
     folder = Path(folder)
-    try:
-        sections = protocol_inputs(
-            campaign.protocol,
-            {"basis": campaign.basis, "fit": campaign.fit.settings, **{k: getattr(campaign, k) for k in SECTIONS}},
-        )
-    except ValueError as error:
-        raise AceError(str(error)) from error
+    sections = sections_of(campaign)
     lists: dict[str, tuple[list[dict[str, Any]], int]] = {}
     if campaign.initial:
         lists["initial"] = (campaign.initial, derived_seed(campaign.seed, _STREAMS["initial"]))

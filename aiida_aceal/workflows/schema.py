@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from aiida_aceal.ace.errors import AceError
-from aiida_aceal.common.settings import nearest
+from aiida_aceal.common.settings import Settings, build
 from aiida_aceal.common.yaml import load_yaml
 
 
-class Section(BaseModel):
+class Section(Settings):
     """A mapping whose keys are known."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, coerce_numbers_to_str=False)
+    model_config = ConfigDict(frozen=False)
 
 
 class Codes(Section):
@@ -139,43 +139,7 @@ def check_campaign(data: Any, source: str = "input") -> Campaign:
     """
     if not isinstance(data, Mapping):
         raise AceError(f"{source}: a mapping is expected (`initial: ...`, `label: ...`), found {type(data).__name__}")
-    try:
-        return Campaign.model_validate(dict(data))
-    except ValidationError as error:
-        lines = [_message(item, data) for item in _relevant(error.errors(), data)]
-        raise AceError(f"{source}: " + "; ".join(dict.fromkeys(lines))) from error
-
-
-def _relevant(errors: list[Any], data: Mapping[str, Any]) -> list[Any]:
-    """Of the two forms of `validation` only the one that the user wrote."""
-    wanted = "list[dict[str,any]]" if isinstance(data.get("validation"), list) else "ReferenceMD"
-    kept = [e for e in errors if e["loc"][:1] != ("validation",) or len(e["loc"]) < 2 or e["loc"][1] == wanted]
-    return kept or errors
-
-
-def _message(error: Mapping[str, Any], data: Mapping[str, Any]) -> str:
-    loc = [part for part in error["loc"] if part not in ("ReferenceMD", "list[dict[str,any]]")]
-    where = ".".join(str(part) for part in loc)
-    if error["type"] == "extra_forbidden":
-        known = _known_keys(error["loc"][:-1])
-        return f"unknown key '{where}'; {nearest(loc[-1], known)}"
-    if error["type"] == "missing":
-        return f"'{where}' is missing"
-    text = error["msg"].removeprefix("Value error, ")
-    return f"{where}: {text}, found {error['input']!r}" if where else text
-
-
-def _known_keys(loc: Any) -> list[str]:
-    """Keys of the section at a place of the schema."""
-    models: dict[str, type[BaseModel]] = {
-        "label": Labeller,
-        "fit": Fitter,
-        "explore": Explorer,
-        "codes": Codes,
-        "validation": ReferenceMD,
-    }
-    model = models.get(str(loc[0]), Campaign) if loc else Campaign
-    return list(model.model_fields)
+    return build(Campaign, data, Path(source))
 
 
 def documentation() -> list[tuple[str, str, str]]:

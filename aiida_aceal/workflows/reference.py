@@ -1,0 +1,38 @@
+"""All that may stand in the input of ``aiida-aceal run``: which declaration holds at which place."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from aiida_aceal.common.settings import Settings
+
+#: (place in the input, heading, module:model)
+PARTS = (
+    ("", "Top level", "aiida_aceal.workflows.schema:Campaign"),
+    ("label.settings", "of aceal.label.ase", "aiida_aceal.worker.settings:AseLabelSettings"),
+    ("label.settings", "of aceal.label.vasp", "aiida_aceal.workflows.label_vasp:VaspLabelSettings"),
+    (
+        "label.settings",
+        "of aceal.label.quantumespresso",
+        "aiida_aceal.workflows.label_quantumespresso:QuantumEspressoLabelSettings",
+    ),
+    ("fit.settings", "of aceal.fit", "aiida_aceal.fitting.settings:FitJobSettings"),
+    ("explore.<name>.settings", "of aceal.explore.md", "aiida_aceal.workflows.walkers:WalkerSettings"),
+    ("explore.<name>.settings", "of aceal.explore.active", "aiida_aceal.exploration.active:ActiveSettings"),
+    ("explore.<name>.settings", "of aceal.explore.pool", "aiida_aceal.calculations.explore_pool:PoolJobSettings"),
+    ("selection", "how candidates are chosen", "aiida_aceal.workflows.sections:SelectionSection"),
+    ("activeset", "how active sets are built", "aiida_aceal.workflows.sections:ActiveSetSection"),
+    ("window", "policy: fixed (default)", "aiida_aceal.workflows.policies:WindowSettings"),
+    ("window", "policy: regimes", "aiida_aceal.workflows.regimes:RegimesSettings"),
+    ("window", "policy: calibrated", "aiida_aceal.workflows.calibration:CalibratedSettings"),
+    ("gate", "when a new potential is refused", "aiida_aceal.workflows.sections:GateSection"),
+    ("limits", "what is tolerated", "aiida_aceal.workflows.sections:LimitsSection"),
+    ("ensemble", "an ensemble beside the potential", "aiida_aceal.workflows.ensemble_settings:EnsembleSection"),
+    ("loop", "when to stop at the latest", "aiida_aceal.workflows.sections:LoopSection"),
+)
+
+
+def load(where: str) -> type[Settings]:
+    """The model that ``module:name`` says."""
+    module, _, name = where.partition(":")
+    return getattr(import_module(module), name)
