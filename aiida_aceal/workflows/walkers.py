@@ -45,6 +45,8 @@ class WalkerSettings(MDSettings):
     def _each(self) -> WalkerSettings:
         DistanceFilter(self.minimum_distance, self.distance_fraction)
         single = split_settings(self.to_dict(given=True))[1]
+        if self.steps is None:
+            single.pop("steps", None)
         for number, item in enumerate(self.schedule or [{}]):
             build(MDSettings, {**single, **item}, f"schedule[{number}]" if self.schedule else "")
         return self
