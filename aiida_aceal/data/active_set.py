@@ -6,7 +6,6 @@ import io
 import json
 import math
 import tempfile
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from aiida.common.exceptions import ValidationError
 from aiida.orm import SinglefileData
 
 from aiida_aceal.ace import AceError
+from aiida_aceal.common.archives import check_inverse, read_arrays
 from aiida_aceal.data.potential import AcePotentialData
 
 if TYPE_CHECKING:
@@ -174,8 +174,8 @@ class ActiveSetData(SinglefileData):
 
     def get_inverses(self) -> dict[str, np.ndarray]:
         """Inverse active set of each element, [M, M]: rows functions, columns environments."""
-        with np.load(io.BytesIO(self.content), allow_pickle=False) as data:
-            return {name: data[name] for name in self.elements}
+        arrays = read_arrays(self.content, f"{type(self).__name__}<{self.pk or self.uuid}>").arrays
+        return {name: arrays[name] for name in self.elements}
 
     @property
     def elements(self) -> list[str]:
@@ -251,13 +251,7 @@ def _match(elements: Sequence[str], sizes: Mapping[str, int], potential: AcePote
 
 def _check_asi(content: bytes, source: str) -> dict[str, int]:
     """Size per element; raises AceError unless C-ordered float64 squares without compression, all finite."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            packed = any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist())
-        with np.load(io.BytesIO(content), allow_pickle=False) as data:
-            arrays = {name: data[name] for name in data.files}
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
-        raise AceError(f"{source}: no .asi file ({error})") from None
+    arrays, _, packed = read_arrays(content, source)
     if not arrays:
         raise AceError(f"{source}: the .asi file holds no element")
     for name, values in arrays.items():
@@ -265,8 +259,7 @@ def _check_asi(content: bytes, source: str) -> dict[str, int]:
             raise AceError(f"{source}: the array of {name} is {values.dtype} {values.shape}, expected a float64 square")
         if not values.flags.c_contiguous and values.shape[0] > 1:
             raise AceError(f"{source}: the array of {name} is in Fortran order, which ML-PACE reads as its transpose")
-        if not np.isfinite(values).all():
-            raise AceError(f"{source}: the array of {name} holds numbers that are not finite; build the set anew")
+        check_inverse(values, f"{source}: the array of {name}")
     if packed:
         raise AceError(f"{source}: compressed, which ML-PACE cannot read; write it with numpy.savez")
     return {name: int(values.shape[0]) for name, values in arrays.items()}

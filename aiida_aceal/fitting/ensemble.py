@@ -19,6 +19,7 @@ import numpy as np
 from ase import Atoms
 
 from aiida_aceal.ace import AceError, AceModel, AcePotential
+from aiida_aceal.common.archives import open_archive, read_entry, read_json
 from aiida_aceal.common.atomic import write_bytes
 
 from .labels import LabelledSet
@@ -27,6 +28,7 @@ from .thresholds import NOTES, ensemble_thresholds, vanishing_forces
 
 _FORMAT = "aceal-ensemble-1"
 INDICATORS = ("forces", "energy")
+MAX_MEMBERS = 1000
 
 
 class MemberPredictions(NamedTuple):
@@ -168,22 +170,19 @@ class Ensemble:
         AceError
             Missing file, or no archive of an ensemble.
         """
-        try:
-            with zipfile.ZipFile(path) as archive:
-                head = json.loads(archive.read("ensemble.json"))
-                if head.get("format") != _FORMAT:
-                    raise AceError(f"{path}: format {head.get('format')!r} is not {_FORMAT}; write the ensemble anew")
-                names = [f"member_{k:03d}.yaml" for k in range(int(head["members"]))]
-                potentials = [
-                    AcePotential.from_yaml(archive.read(name).decode("utf-8"), f"{path}/{name}") for name in names
-                ]
-        except OSError as error:
-            raise AceError(f"{path}: cannot be read ({error}); give the file of an ensemble") from error
-        except (zipfile.BadZipFile, KeyError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise AceError(f"{path}: is not the file of an ensemble ({error})") from error
-        return cls(
-            tuple(potentials), head["method"], head["use"], dict(head["thresholds"]), dict(head["report"]), threads
-        )
+        with open_archive(path) as archive:
+            head = read_json(read_entry(archive, "ensemble.json"), f"{path}/ensemble.json")
+            if head.get("format") != _FORMAT:
+                raise AceError(f"{path}: format {head.get('format')!r} is not {_FORMAT}; write the ensemble anew")
+            members = head["members"]
+            if not isinstance(members, int) or not 2 <= members <= MAX_MEMBERS:
+                raise AceError(f"{path}: {members!r:.40} members; an ensemble has 2 to {MAX_MEMBERS}")
+            names = [f"member_{k:03d}.yaml" for k in range(members)]
+            texts = [read_entry(archive, name).decode("utf-8") for name in names]
+            thresholds = {str(k): float(v) for k, v in head["thresholds"].items() if not isinstance(v, bool)}
+            report, method, use = dict(head["report"]), str(head["method"]), str(head["use"])
+        potentials = [AcePotential.from_yaml(text, f"{path}/{name}") for name, text in zip(names, texts)]
+        return cls(tuple(potentials), method, use, thresholds, report, threads)
 
 
 def deviations(predictions: MemberPredictions, n_atoms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
@@ -30,6 +31,16 @@ class Frame(NamedTuple):
 
     step: int
     atoms: Atoms
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether positions, cell and gamma are finite and the cell has a volume; frames of a run that blew up are not.
+
+        They are read all the same, so that they can be counted and the run be judged by them.
+        """
+        cell = np.asarray(self.atoms.cell)
+        parts = (self.atoms.positions, cell, self.atoms.arrays.get("gamma", np.zeros(1)))
+        return all(np.isfinite(part).all() for part in parts) and bool(abs(np.linalg.det(cell)) > 1e-10)
 
 
 class Dump(NamedTuple):
@@ -116,10 +127,9 @@ def _frames(lines: _Lines, type_map: Sequence[str] | None, gamma_column: str) ->
 
 
 def _integer(lines: _Lines, word: str) -> int:
-    try:
-        return int(word)
-    except ValueError:
-        raise lines.problem(f"'{word[:40]}' is not a number") from None
+    if not re.fullmatch(r"\d{1,18}", word, re.ASCII):
+        raise lines.problem(f"'{word[:40]}' is not a number")
+    return int(word)
 
 
 def _box(lines: _Lines, words: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -149,6 +159,8 @@ def _box(lines: _Lines, words: list[str]) -> tuple[np.ndarray, np.ndarray, np.nd
 
 def _atoms(lines, columns, count, box, type_map, gamma_column, step) -> Atoms:
     cell, origin, pbc = box
+    if len(set(columns)) != len(columns):
+        raise lines.problem("a column stands twice")
     rows = lines.take(count)
     if any(len(row) != len(columns) for row in rows):
         raise lines.problem(f"a row of {count} atoms has not {len(columns)} columns")
@@ -196,8 +208,8 @@ def _symbols(lines, text, data, order, type_map) -> list[str]:
         raise lines.problem("no column element or type")
     if type_map is None:
         raise AceError(f"{lines.path}: the dump has no elements, so type_map must name the element of each type")
-    kinds = data["type"].astype(int)
-    wrong = kinds[(kinds < 1) | (kinds > len(type_map))]
+    kinds = data["type"]
+    wrong = kinds[(kinds < 1) | (kinds > len(type_map)) | (kinds != np.rint(kinds))]
     if len(wrong):
-        raise AceError(f"{lines.path}: atom type {wrong[0]} has no element in type_map {list(type_map)}")
-    return [type_map[kind - 1] for kind in kinds]
+        raise AceError(f"{lines.path}: atom type {wrong[0]:g} has no element in type_map {list(type_map)}")
+    return [type_map[kind - 1] for kind in kinds.astype(int)]

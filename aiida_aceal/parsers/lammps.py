@@ -46,12 +46,12 @@ class AceLammpsParser(AceWorkerParser):
         frames, truncated = self.frames(EXTRAPOLATIVE_DUMP)
         last, last_truncated = self.frames(LAST_DUMP)
         emptiness = FrameEmptiness(self.node.inputs.potential.get_potential(), self.emptiest())
-        finite = [frame for frame in frames if is_finite(frame)]
+        finite = [frame for frame in frames if frame.is_sound]
         emptiness.grade(finite)
         problem = self.find_problem(text, log, series, len(finite) < len(frames), truncated or last_truncated)
         settings = LammpsJobSettings.read(self.node.inputs.settings.get_dict())
         limit = settings.max_candidates
-        sound = [frame for frame in last[-1:] if is_finite(frame)]
+        sound = [frame for frame in last[-1:] if frame.is_sound]
         if emptiness.grade(sound) and not any(frame.step == sound[0].step for frame in finite):
             # a native LAMMPS sees nothing in atoms that left, and so it dumped nothing
             finite += [frame for frame in sound if np.max(frame.atoms.arrays["gamma"]) >= settings.gamma_lo]
@@ -194,18 +194,3 @@ def thin(frames: list[Frame], limit: int) -> list[Frame]:
     if len(frames) <= limit:
         return frames
     return [frames[i] for i in np.unique(np.linspace(len(frames) - 1, 0, limit).round().astype(int))]
-
-
-def is_finite(frame: Frame) -> bool:
-    """Whether positions, cell and grades of a frame are numbers."""
-    gamma = frame.atoms.arrays.get("gamma", np.zeros(1))
-    return all(np.isfinite(x).all() for x in (frame.atoms.positions, np.asarray(frame.atoms.cell), gamma))
-
-
-def time_series(series: dict[str, np.ndarray]) -> orm.ArrayData:
-    """The thermo table with units in the names."""
-    node = orm.ArrayData()
-    for column, name in SERIES.items():
-        if column in series:
-            node.set_array(name, np.asarray(series[column]))
-    return node

@@ -23,11 +23,10 @@ def parity_png(node: CalcJobNode) -> bytes:
     from matplotlib.figure import Figure
 
     from aiida_aceal.calculations.fit import PARITY_FILE
+    from aiida_aceal.common.archives import read_arrays
 
     with node.outputs.retrieved.base.repository.open(PARITY_FILE, "rb") as handle:
-        content = io.BytesIO(handle.read())
-    with np.load(content, allow_pickle=False) as arrays:
-        pairs = {name: arrays[name] for name in arrays.files}
+        pairs = read_arrays(handle.read(), PARITY_FILE).arrays
     kinds = [kind for kind in _AXES if f"train_{kind}" in pairs]
     figure = Figure(figsize=(4.2 * len(kinds), 4.0), layout="constrained")
     for axes, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds):

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.archives import check_inverse, read_arrays, read_json
 from aiida_aceal.common.atomic import open_whole
 
 from . import kernels
@@ -263,10 +266,13 @@ class ActiveSet:
         inverses, comment = _read(path)
         report = report if report is not None else comment
         known = report.get("kind")
-        found = _kind_from_sizes(path, inverses, potential, known)
+        found = _kind_from_sizes(path, inverses, potential, known if known in KINDS else None)
         if kind is not None and kind != found:
             raise AceError(f"{path} holds a {found} active set, but a {kind} one is asked for")
-        sets = {el: element_from_report(x, report.get("elements", {}).get(el, {})) for el, x in inverses.items()}
+        with facts_of(path):
+            of_elements = dict(report.get("elements") or {})
+            sets = {el: element_from_report(x, of_elements.get(el) or {}) for el, x in inverses.items()}
+            tolerance, floor = _number(report.get("tolerance")), _number(report.get("floor"))
         if potential is not None and found == "full":
             from .equal_densities import without_padding
 
@@ -276,13 +282,26 @@ class ActiveSet:
         result = cls(
             sets,
             found,
-            tolerance=_number(report.get("tolerance")),
-            floor=_number(report.get("floor")),
+            tolerance=tolerance,
+            floor=floor,
             extra={key: value for key, value in report.items() if key not in standard},
         )
         if potential is not None:
             result.check(potential, str(path))
         return result
+
+
+@contextmanager
+def facts_of(path: str | Path) -> Iterator[None]:
+    """Facts of a file that are not of the expected form end as :class:`AceError`."""
+    try:
+        yield
+    except AceError:
+        raise
+    except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise AceError(
+            f"{path}: what it says of itself is damaged ({type(error).__name__}: {error}): build the active set anew"
+        ) from error
 
 
 def _finite(value: float) -> float | None:
@@ -328,27 +347,16 @@ def _short_comment(report: dict[str, Any]) -> bytes:
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     if not path.is_file():
         raise AceError(f"{path}: no such active set file")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            comment = archive.comment
-        with np.load(path, allow_pickle=False) as data:
-            inverses = {el: np.ascontiguousarray(data[el], dtype=np.float64) for el in sorted(data.files)}
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
-        raise AceError(
-            f"{path} is no .asi active set ({error}): it must be a zip of one square array per element"
-        ) from None
-    if not inverses:
+    content = read_arrays(path)
+    if not content.arrays:
         raise AceError(f"{path} holds no element")
-    for el, x in inverses.items():
-        if x.ndim != 2 or x.shape[0] != x.shape[1] or x.shape[0] == 0:
-            raise AceError(f"{path}: the array of {el} has shape {x.shape}, it must be square")
-        if not np.isfinite(x).all():
-            raise AceError(f"{path}: the array of {el} holds NaN or infinity: rebuild the active set")
+    names = sorted(content.arrays)
+    inverses = {el: check_inverse(content.arrays[el], f"{path}: the array of {el}") for el in names}
     try:
-        facts = json.loads(comment.decode()) if comment else {}
-    except ValueError:
+        facts = read_json(content.comment, str(path)) if content.comment else {}
+    except AceError:  # the comment of another program
         facts = {}
-    return inverses, facts if isinstance(facts, dict) and facts.get("format") == _FORMAT else {}
+    return inverses, facts if facts.get("format") == _FORMAT else {}
 
 
 def _kind_from_sizes(

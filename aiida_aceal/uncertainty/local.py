@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.archives import check_inverse, read_arrays, read_json
 from aiida_aceal.common.atomic import open_whole
 from aiida_aceal.common.memory import parse_memory
 
 from .active_rows import FLOOR, RANK_TOLERANCE
-from .active_set import ActiveSet, ElementActiveSet, element_from_report
+from .active_set import ActiveSet, ElementActiveSet, element_from_report, facts_of
 from .build import Progress, check_kind, first_structures, run_search
 from .maxvol import TOLERANCE, check_numbers
 from .sources import Rows, natural_scale, unpack
@@ -196,41 +197,47 @@ def is_local_file(path: str | Path) -> bool:
 
 def load_local(path: str | Path, potential: Any = None, kind: str | None = None) -> LocalActiveSet:
     """Read what :meth:`LocalActiveSet.save` wrote (``ActiveSet.load`` calls this for such files)."""
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            arrays = {key: data[key] for key in data.files}
-        report = json.loads(arrays["meta"].tobytes().decode())
+    arrays = read_arrays(path).arrays
+    with facts_of(path):
+        report = read_json(arrays["meta"].tobytes(), str(path))
         if report.pop("format") != _FORMAT:
             raise ValueError("unknown format")
         local = report.pop("local")
-        sets = {
-            el: element_from_report(np.ascontiguousarray(arrays[f"global/{el}"]), facts)
-            for el, facts in report["elements"].items()
-        }
+        sets = {el: _element(arrays, f"global/{el}", facts, path) for el, facts in report["elements"].items()}
         clusters = {
-            el: [element_from_report(arrays[f"cluster/{el}/{c}"], facts) for c, facts in enumerate(parts)]
+            el: [_element(arrays, f"cluster/{el}/{c}", facts, path) for c, facts in enumerate(parts)]
             for el, parts in local["clusters"].items()
         }
-        classifiers = {
-            el: Classifier(*(arrays[f"classifier/{el}/{n}"] for n in ("transform", "mean", "weights", "offsets")))
-            for el in clusters
-        }
-        names = {el: [facts["name"] for facts in parts] for el, parts in local["clusters"].items()}
-    except (KeyError, ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
-        raise AceError(f"{path} is no local active set ({type(error).__name__}: {error}): write it anew") from None
+        classifiers = {el: _classifier(arrays, el, len(sets[el].inverse), len(clusters[el])) for el in clusters}
+        names = {el: [str(facts["name"]) for facts in parts] for el, parts in local["clusters"].items()}
+        switch = None if local["switch"] is None else float(local["switch"])
+        tolerance, floor = (float("nan") if report[k] is None else float(report[k]) for k in ("tolerance", "floor"))
     if kind is not None and kind != report["kind"]:
         raise AceError(f"{path} holds a {report['kind']} active set, but a {kind} one is asked for")
     standard = {"kind", "tolerance", "tolerance_reached", "converged", "floor", "elements"}
     result = LocalActiveSet(
-        sets, clusters, classifiers, report["kind"], definition=local["definition"], switch=local["switch"],
+        sets, clusters, classifiers, report["kind"], definition=local["definition"], switch=switch,
         names=names,
-        tolerance=float("nan") if report["tolerance"] is None else report["tolerance"],
-        floor=float("nan") if report["floor"] is None else report["floor"],
+        tolerance=tolerance, floor=floor,
         extra={key: value for key, value in report.items() if key not in standard},
     )  # fmt: skip
     if potential is not None:
         result.check(potential, str(path))
     return result
+
+
+def _element(arrays: dict[str, np.ndarray], name: str, facts: dict[str, Any], path: str | Path) -> ElementActiveSet:
+    return element_from_report(check_inverse(arrays[name], f"{path}: the array {name}"), facts)
+
+
+def _classifier(arrays: dict[str, np.ndarray], element: str, n_functions: int, n_clusters: int) -> Classifier:
+    parts = [arrays[f"classifier/{element}/{name}"] for name in ("transform", "mean", "weights", "offsets")]
+    dimensions = parts[1].size
+    shapes = [(n_functions, dimensions), (dimensions,), (dimensions, n_clusters), (n_clusters,)]
+    for part, shape in zip(parts, shapes):
+        if part.shape != shape or part.dtype.kind != "f" or not np.isfinite(part).all():
+            raise ValueError(f"the classifier of {element} must have finite numbers of the shapes {shapes}")
+    return Classifier(*parts)
 
 
 def local_file_of(asi: str | Path) -> Path:

@@ -210,3 +210,63 @@ def test_dump_that_is_damaged(tmp_path, text, words):
 )
 def test_cause_on_stderr(text, cause):
     assert native_cause(text) == cause
+
+
+FRAME = """ITEM: TIMESTEP
+10
+ITEM: NUMBER OF ATOMS
+2
+ITEM: BOX BOUNDS pp pp pp
+0 4.0
+0 4.0
+0 4.0
+ITEM: ATOMS id element x y z f_pace_gamma
+1 Cu 0.0 0.0 0.0 1.5
+2 Cu 2.0 2.0 2.0 0.5
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("0.0 0.0 0.0", "0.0 nan 0.0"),
+        ("1.5", "inf"),
+        ("0 4.0", "0 nan"),
+        ("0 4.0", "4.0 4.0"),
+        ("2.0 2.0", "1e999 2.0"),
+    ],
+)
+def test_frames_that_blew_up_are_told(tmp_path, old, new):
+    (tmp_path / "a.dump").write_text(FRAME + FRAME.replace(old, new, 1))
+    first, second = read_dump(tmp_path / "a.dump").frames
+    assert first.is_sound
+    assert not second.is_sound
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("\n2\nITEM: BOX", "\n-2\nITEM: BOX", "'-2' is not a number"),
+        ("\n2\nITEM: BOX", "\n1_0\nITEM: BOX", "'1_0' is not a number"),
+        ("id element", "id id", "a column stands twice"),
+        ("element", "type", r"not a number|type_map"),
+    ],
+)
+def test_frames_that_do_not_add_up(tmp_path, old, new, message):
+    (tmp_path / "a.dump").write_text(FRAME.replace(old, new, 1))
+    with pytest.raises(AceError, match=message):
+        read_dump(tmp_path / "a.dump")
+
+
+def test_more_atoms_than_the_file_has_is_a_cut(tmp_path):
+    (tmp_path / "a.dump").write_text(FRAME + FRAME.replace("\n2\n", "\n999999999999\n", 1))
+    dump = read_dump(tmp_path / "a.dump")
+    assert (len(dump.frames), dump.complete) == (1, False)
+
+
+@pytest.mark.parametrize("kind", ["nan", "1.5", "0", "3"])
+def test_types_that_are_none(tmp_path, kind):
+    text = FRAME.replace("element", "type").replace("2 Cu", f"2 {kind}").replace("1 Cu", "1 1")
+    (tmp_path / "a.dump").write_text(text)
+    with pytest.raises(AceError, match=f"atom type {kind} has no element"):
+        read_dump(tmp_path / "a.dump", type_map=["Cu", "Zn"])
