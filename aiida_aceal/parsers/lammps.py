@@ -194,3 +194,12 @@ def thin(frames: list[Frame], limit: int) -> list[Frame]:
     if len(frames) <= limit:
         return frames
     return [frames[i] for i in np.unique(np.linspace(len(frames) - 1, 0, limit).round().astype(int))]
+
+
+def time_series(series: dict[str, np.ndarray]) -> orm.ArrayData:
+    """The thermo table with units in the names."""
+    node = orm.ArrayData()
+    for column, name in SERIES.items():
+        if column in series:
+            node.set_array(name, np.asarray(series[column]))
+    return node
