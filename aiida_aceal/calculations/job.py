@@ -90,6 +90,10 @@ class AceJobCalculation(AceWorkerCalculation):
         message = super().validate_inputs(inputs)
         if message:
             return message
+        settings = inputs["settings"].get_dict() if inputs.get("settings") is not None else {}
+        message = cls.JOB.check_inputs(settings, [part.name for part in cls.JOB.inputs if inputs.get(part.name)])
+        if message:
+            return message
         for part in cls.JOB.inputs:
             if part.namespace and part.required and not inputs.get(part.name):
                 return f"{part.name}: give at least one set of configurations"

@@ -2,59 +2,36 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
+from typing import Any
 
 from aiida import orm
 from aiida.common.datastructures import CalcInfo
 from aiida.common.folders import Folder
 from aiida.engine import CalcJobProcessSpec
 
-from aiida_aceal.calculations.worker_base import (
-    REPORT_FILE,
-    AceWorkerCalculation,
-    configurations_port,
-    settings_port,
-    write_set,
-)
-from aiida_aceal.data.dataset import ConfigurationsData
-from aiida_aceal.worker.settings import AseLabelSettings
-
-INPUT_FILE = "configurations.extxyz"
-LABELLED_FILE = "labelled.extxyz"
-KWARGS_FILE = "calculator.json"
+from aiida_aceal.calculations.job import AceJobCalculation
+from aiida_aceal.jobs.label import JOB
+from aiida_aceal.labels.settings import AseLabelSettings
 
 #: part of the wall time for labels; what is done by then is kept
 BUDGET_FRACTION = 0.85
 
 
-class AceLabelAseCalculation(AceWorkerCalculation):
+class AceLabelAseCalculation(AceJobCalculation):
     """Label a batch, in parallel over the cores of the job; a configuration that fails costs only itself.
 
-    ``settings``: ``calculator`` (required; short name or ``package.module:Class``), ``kwargs`` (its arguments),
-    ``workers`` (processes; default: as many as cores), ``timeout`` (s for one configuration), ``energy``
-    (``extrapolated`` or ``free``), ``stress`` (True), ``max_force`` (eV/A; refuse labels above).
+    ``settings``: :class:`aiida_aceal.labels.settings.AseLabelSettings`. The time for all labels follows from the wall
+    time of the job.
     """
 
-    _SUBCOMMAND = "label"
+    JOB = replace(JOB, node_settings=AseLabelSettings)
     _PARSER = "aceal.label.ase"
-    _MODEL = AseLabelSettings
-    _OUTPUTS = (LABELLED_FILE,)
-    _SETTINGS = {  # noqa: RUF012
-        "calculator": "--calculator",
-        "kwargs": "",
-        "workers": "--workers",
-        "timeout": "--timeout",
-        "energy": "--energy",
-        "stress": "",
-        "max_force": "--max-force",
-    }
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:
-        """Ports and the exit code of a batch without a single label."""
+        """Files of the calculator, and the exit code of a batch without a single label."""
         super().define(spec)
-        configurations_port(spec, "What is labelled; labels it may have are replaced.")
-        settings_port(spec, "`calculator`, `kwargs`, `workers`, `timeout`, `energy`, ...", required=True)
         spec.input_namespace(
             "files",
             valid_type=orm.SinglefileData,
@@ -62,27 +39,16 @@ class AceLabelAseCalculation(AceWorkerCalculation):
             required=False,
             help="Files the calculator reads, such as the potential of `eam`; `kwargs` call them by their file name.",
         )
-        spec.output(
-            "labelled",
-            valid_type=ConfigurationsData,
-            required=False,
-            help="The configurations that could be labelled, in their order.",
-        )
         spec.exit_code(
             310, "ERROR_NOTHING_LABELLED", message="No configuration could be labelled: {message}",
             invalidates_cache=True,
         )  # fmt: skip
 
-    def write_inputs(self, folder: Folder) -> list[str]:
-        """The configurations and the arguments of the calculator."""
-        write_set(folder, INPUT_FILE, self.inputs.configurations)
-        settings = self.settings()
-        with folder.open(KWARGS_FILE, "w", encoding="utf-8") as handle:
-            json.dump(settings.get("kwargs") or {}, handle, indent=1, sort_keys=True)
-        words = [*self.option_words(), "--settings", KWARGS_FILE, INPUT_FILE, "-o", LABELLED_FILE]
-        words += ["--report", REPORT_FILE, "--stress" if settings.get("stress", True) else "--no-stress"]
+    def worker_settings(self) -> dict[str, Any]:
+        """As the base, with the time for all labels."""
         seconds = self.inputs.metadata.options.get("max_wallclock_seconds")
-        return [*words, "--budget", f"{max(1.0, BUDGET_FRACTION * seconds):g}"] if seconds else words
+        budget = {"budget": max(1.0, BUDGET_FRACTION * seconds)} if seconds else {}
+        return {**super().worker_settings(), **budget}
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         """As the base, plus the calculator's own files."""

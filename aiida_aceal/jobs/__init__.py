@@ -15,7 +15,14 @@ __all__ = ("GROUP", "OWN", "Input", "Job", "NoSettings", "Output", "find_job", "
 #: entry point group in which other packages name their jobs
 GROUP = "aiida_aceal.jobs"
 #: command -> module of this package
-OWN = {"evaluate": "evaluate", "grade": "grade", "extract": "extract"}
+OWN = {
+    "evaluate": "evaluate",
+    "grade": "grade",
+    "select": "select",
+    "extract": "extract",
+    "label": "label",
+    "sample": "sample",
+}
 
 
 def job_names() -> list[str]:

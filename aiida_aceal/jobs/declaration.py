@@ -26,8 +26,8 @@ the CalcJob with its ports, validators and exit codes (`aiida_aceal.calculations
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
@@ -107,10 +107,14 @@ class Job:
 
     ``run`` gets a `Task` and returns the report (JSON types). ``settings`` may be given as ``"package.module:Class"``,
     so that a list of all commands need not import it; ``node_settings`` is the model of the port ``settings`` where
-    that has more keys. ``seeded``: whether there is randomness (option ``--seed``, port ``seed``). ``label_keys``:
-    whether the command can be told where labels stand in the files. ``check_report`` returns what is missing in a
-    report, ``slim`` the part of it that goes into the data base, ``source`` (from the settings) where configurations
-    that are written come from (default: the job's name). ``settings_option`` takes a file with all settings.
+    that has other keys. ``seeded``: whether there is randomness (option ``--seed``, port ``seed``). ``label_keys``:
+    whether the command can be told where labels stand in the files. ``settings_option`` takes a file with all
+    settings; ``options``: spelling of the options of settings that are not called after their key.
+
+    ``check_inputs`` says what is wrong with settings and the names of the inputs that are given together,
+    ``exit_status`` how the command ends after its report, ``check_report`` what is missing in a report. ``slim`` is the
+    part of the report that goes into the data base, ``source`` (from the settings) where configurations that are
+    written come from (default: the job's name).
     """
 
     name: str
@@ -122,6 +126,9 @@ class Job:
     seeded: bool = False
     node_settings: type[Settings] | None = None
     label_keys: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+    check_inputs: Callable[[Mapping[str, Any], Collection[str]], str | None] = lambda settings, given: None
+    exit_status: Callable[[Mapping[str, Any]], int] = lambda report: 0
     check_report: Callable[[Mapping[str, Any]], str | None] = lambda report: None
     slim: Callable[[dict[str, Any]], dict[str, Any]] = lambda report: report
     source: Callable[[Mapping[str, Any]], str] | None = None

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import click
 
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.common.settings import Settings, build
 from aiida_aceal.common.yaml import load_mapping
 from aiida_aceal.jobs.declaration import Input, Job, Output
@@ -45,7 +46,7 @@ def parameters(job: Job) -> list[click.Parameter]:
     """Arguments and options of a job."""
     params: list[click.Parameter] = [_input_parameter(part) for part in job.inputs]
     params += [_output_parameter(part) for part in job.outputs]
-    params += [_setting_option(name, field) for name, field in job.model.model_fields.items()]
+    params += [_setting_option(_option_name(job, name), name, field) for name, field in job.model.model_fields.items()]
     if job.model.model_fields:
         help = "YAML or JSON mapping with settings by key."
         params.append(click.Option([job.settings_option, "settings_file"], type=_PATH, help=help))
@@ -70,11 +71,19 @@ def run_job(job: Job, given: Mapping[str, Any], report_file: Path | None) -> dic
     files = {part.name: given.get(part.name) for part in (*job.inputs, *job.outputs)}
     label_keys = {f"{name}_key": given.get(f"{name}_key") for name in LABEL_KEYS} if job.label_keys else {}
     task = Task(job, settings, files, given.get("seed", 0), label_keys)
+    problem = job.check_inputs(
+        settings.to_dict(given=True), [part.name for part in job.inputs if task.given(part.name)]
+    )
+    if problem:
+        raise AceError(problem)
     report = job.run(task)
     if report_file is not None:
         from aiida_aceal.common.atomic import write_json
 
         write_json(report_file, report)
+    status = job.exit_status(report)
+    if status:
+        raise SystemExit(status)
     return report
 
 
@@ -86,7 +95,10 @@ def _settings(job: Job, given: Mapping[str, Any]) -> Settings:
         build(job.model, values, str(path))  # so that the message names the file
     for name, field in job.model.model_fields.items():
         if given.get(name) is not None:
-            values[name] = option_value(field.annotation, given[name])
+            try:
+                values[name] = option_value(field.annotation, given[name])
+            except AceError as error:
+                raise AceError(f"{_option_name(job, name)} {error}") from error
     return build(job.model, values, "")
 
 
@@ -113,8 +125,12 @@ def _output_parameter(part: Output) -> click.Parameter:
     return click.Option(names, type=_PATH, required=part.required, help=part.help)
 
 
-def _setting_option(name: str, field: Any) -> click.Option:
-    option = f"--{name.replace('_', '-')}"
+def _option_name(job: Job, name: str) -> str:
+    """Spelling of the option of a setting."""
+    return job.options.get(name) or f"--{name.replace('_', '-')}"
+
+
+def _setting_option(option: str, name: str, field: Any) -> click.Option:
     text = field.description or ""
     if not field.is_required():
         default = field.get_default(call_default_factory=True)
@@ -161,7 +177,8 @@ def _type_word(hint: Any) -> str:
 def option_value(hint: Any, text: Any) -> Any:
     """The value that an option's word stands for; what it may be is checked by the model, not here.
 
-    Numbers, lists and mappings are read as JSON; where that fails, and where only text is due, the word is the value.
+    Numbers, lists and mappings are read as JSON; where that fails, and where only text is due, the word is the value. A
+    mapping may stand in a file that the word names.
     """
     if isinstance(text, bool):
         return text
@@ -171,5 +188,11 @@ def option_value(hint: Any, text: Any) -> Any:
         return text
     try:
         return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
+    except (ValueError, RecursionError) as error:
+        if not any(member is dict or typing.get_origin(member) is dict for member in _members(hint)):
+            return text
+        if not text.lstrip().startswith("{") and Path(text).is_file():
+            return load_mapping(Path(text))
+        raise AceError(
+            f"{text}: neither a file nor valid JSON ({error}); give '{{\"key\": value}}' or the name of a file"
+        ) from error

@@ -20,10 +20,7 @@ from aiida_aceal.jobs import find_job, job_names
 COMMANDS = {
     "fit": "fit",
     "active-set": "active_set",
-    "select": "select",
     "explore": "explore",
-    "label": "label",
-    "sample": "sample",
     "learning-curve": "learning_curve",
     "compare-uncertainty": "compare_uncertainty",
 }

@@ -15,7 +15,7 @@ from aiida_aceal.calculations.label_functions import structures_of
 from aiida_aceal.calculations.worker_base import n_threads
 from aiida_aceal.common.settings import check, setting
 from aiida_aceal.data.dataset import ConfigurationsData
-from aiida_aceal.worker.settings import LabelSettings
+from aiida_aceal.labels.settings import LabelSettings
 from aiida_aceal.workflows.base import AceWorkChain, why
 
 

@@ -11,8 +11,8 @@ from aiida_aceal.common.errors import AceError
 from aiida_aceal.common.memory import parse_memory
 from aiida_aceal.common.threads import available_cores, thread_count
 from aiida_aceal.fitting import FitSettings
+from aiida_aceal.jobs.label import share_cores
 from aiida_aceal.uncertainty.threads import Team
-from aiida_aceal.worker.label import share_cores
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 
-from aiida_aceal.worker.calculators import AceError, calculator_spec, known_names
+from aiida_aceal.labels.calculators import AceError, calculator_spec, known_names
 from aiida_aceal.worker.files import configuration_hash, get_labels, read_configurations, write_configurations
 
 HERE = Path(__file__).parent
@@ -213,8 +213,8 @@ def test_tblite(label):
         (("--calculator", "ase.calculators.emt:EMTT"), "has no 'EMTT'; did you mean 'EMT'?"),
         (("--calculator", "nowhere.at.all:Calc"), "install the Python package 'nowhere'"),
         (("--calculator", "faulty:os.sep"), "neither a class nor a function"),
-        (("--calculator", "emt", "--settings", '{"asap": '), "not valid JSON"),
-        (("--calculator", "emt", "--settings", "[1]"), "neither a file nor JSON"),
+        (("--calculator", "emt", "--settings", '{"asap": '), "neither a file nor valid JSON"),
+        (("--calculator", "emt", "--settings", "[1]"), "kwargs: must be a mapping or null, found [1]"),
         (("--calculator", "eam", "--settings", '{"potential": "none.alloy"}'), "refuses the arguments"),
     ],
 )

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from aiida_aceal.ace.errors import AceError
-from aiida_aceal.worker.calculators import CalculatorSpec, compute_labels
+from aiida_aceal.labels.calculators import CalculatorSpec, compute_labels
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 #: processes that end before they are ready, after which the whole batch is given up
@@ -63,7 +63,7 @@ def label_batch(
     :param workers: processes that work side by side; each gets ``threads`` threads.
     :param timeout: seconds after which one configuration is given up.
     :param budget: seconds after which all that is not done is given up (what is done is kept).
-    :param options: of :func:`aiida_aceal.worker.calculators.compute_labels`.
+    :param options: of :func:`aiida_aceal.labels.calculators.compute_labels`.
     :raises AceError: the processes do not start.
     """
     deadline = None if budget is None else time.monotonic() + budget

@@ -36,6 +36,14 @@ class AseLabelSettings(LabelSettings):
         return self
 
 
+class LabelJobSettings(AseLabelSettings):
+    """Labels by an ASE calculator, in a limited time."""
+
+    heading = "Labels: `aceal-worker label`"
+
+    budget: float | None = setting(None, "Time allowed for all; what is done by then is kept.", unit="s", gt=0)
+
+
 class SampleSettings(Settings):
     """Snapshots of dynamics with an ASE calculator at constant volume."""
 
