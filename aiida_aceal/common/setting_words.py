@@ -207,9 +207,11 @@ def _line(
         seen = isinstance(value, Mapping) or shown(value) in text or not path
         return f"{place}{text}" if seen else f"{place}{text}, found {shown(value)}"
     hint_text = ""
-    if isinstance(value, str):
-        known = list(extra["choices"]()) if "choices" in extra else _texts(hint)
-        near = get_close_matches(value, known, n=1, cutoff=0.5)
+    known = list(extra["choices"]()) if "choices" in extra else _texts(hint)
+    words = [one for one in (value if isinstance(value, (list, tuple)) else [value]) if isinstance(one, str)]
+    wrong = next((one for one in words if one not in known), None)
+    if wrong is not None:
+        near = get_close_matches(wrong, known, n=1, cutoff=0.5)
         hint_text = f"; did you mean {near[0]!r}?" if near else ""
     return f"{place}must be {allowed_text(hint, extra)}, found {shown(value)}{hint_text}"
 

@@ -10,14 +10,14 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import field_validator, model_validator
 
 from aiida_aceal.ace.errors import AceError
 from aiida_aceal.ace.potential import AcePotential
-from aiida_aceal.fitting.schema import build
+from aiida_aceal.common.settings import Settings, nearest, section, setting
 
 INPUT_FILE = "input.yaml"
 OUTPUT_FILE = "output_potential.yaml"
@@ -50,174 +50,149 @@ OPTIMIZERS = (
 _INTEGER_OPTIONS = ("maxcor", "maxfun", "maxls", "maxfev", "iprint")
 
 
-def _whole(where: str, value: float, least: int = 1) -> int:
+def _whole(value: float, least: int = 1) -> int:
     """The integer that ``value`` is: numbers that came through JSON may have become floats."""
     if isinstance(value, bool) or value != int(value) or value < least:
-        raise AceError(f"{where} must be an integer from {least} on, it is {value!r}")
+        raise ValueError(f"must be an integer from {least} on, found {value!r}")
     return int(value)
 
 
-@dataclass
-class Loss:
-    """Loss function: ``kappa`` is the weight of the forces (0 to 1, or ``auto``), the others regularise."""
+class Loss(Settings):
+    """Loss function of pacemaker."""
 
-    kappa: float | Literal["auto"] = "auto"
-    L1_coeffs: float = 1e-8
-    L2_coeffs: float = 1e-8
-    w0_rad: float = 1e-8
-    w1_rad: float = 1e-8
-    w2_rad: float = 1e-8
-    w_orth: float | None = None
+    heading = "pacemaker: `fit.loss`"
 
-    def __post_init__(self) -> None:
-        if self.kappa != "auto" and not 0.0 <= self.kappa <= 1.0:
-            raise AceError(f"settings.fit.loss.kappa must lie between 0 and 1 or be 'auto', it is {self.kappa:g}")
-        for name in ("L1_coeffs", "L2_coeffs", "w0_rad", "w1_rad", "w2_rad", "w_orth"):
-            if (getattr(self, name) or 0.0) < 0:
-                raise AceError(f"settings.fit.loss.{name} must not be negative")
+    kappa: float | Literal["auto"] = setting("auto", "Weight of the forces against the energies.", ge=0, le=1)
+    L1_coeffs: float = setting(1e-8, "Regularisation of the coefficients.", ge=0)
+    L2_coeffs: float = setting(1e-8, "Regularisation of the coefficients.", ge=0)
+    w0_rad: float = setting(1e-8, "Regularisation of the radial functions.", ge=0)
+    w1_rad: float = setting(1e-8, "Regularisation of the radial functions.", ge=0)
+    w2_rad: float = setting(1e-8, "Regularisation of the radial functions.", ge=0)
+    w_orth: float | None = setting(None, "Regularisation of the radial functions: orthogonality.", ge=0)
 
 
-@dataclass
-class Weighting:
-    """Weights by the energy above the lowest or above the convex hull (eV, eV/A)."""
+class Weighting(Settings):
+    """Weights by the energy above the lowest or above the convex hull."""
 
-    type: Literal["EnergyBasedWeightingPolicy"] = "EnergyBasedWeightingPolicy"
-    DElow: float = 1.0
-    DEup: float = 10.0
-    DFup: float | None = 50.0
-    DE: float = 1.0
-    DF: float = 1.0
-    wlow: float | None = 0.75
-    energy: Literal["convex_hull", "cohesive"] = "convex_hull"
-    reftype: Literal["all", "bulk", "cluster"] = "all"
-    nfit: int | None = None
-    seed: int | None = None
+    heading = "pacemaker: `fit.weighting`"
 
-    def __post_init__(self) -> None:
-        for name in ("DElow", "DEup", "DFup", "DE", "DF", "nfit"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
-                raise AceError(f"settings.fit.weighting.{name} must be positive, it is {getattr(self, name)!r}")
-        if self.wlow is not None and not 0.0 < self.wlow < 1.0:
-            raise AceError(f"settings.fit.weighting.wlow must lie between 0 and 1 or be null, it is {self.wlow!r}")
+    type: Literal["EnergyBasedWeightingPolicy"] = setting("EnergyBasedWeightingPolicy", "Policy.")
+    DElow: float = setting(1.0, "As in pacemaker.", unit="eV/atom", gt=0)
+    DEup: float = setting(10.0, "As in pacemaker.", unit="eV/atom", gt=0)
+    DFup: float | None = setting(50.0, "As in pacemaker.", unit="eV/A", gt=0)
+    DE: float = setting(1.0, "As in pacemaker.", unit="eV/atom", gt=0)
+    DF: float = setting(1.0, "As in pacemaker.", unit="eV/A", gt=0)
+    wlow: float | None = setting(0.75, "As in pacemaker; null: no renormalisation.", gt=0, lt=1)
+    energy: Literal["convex_hull", "cohesive"] = setting("convex_hull", "What energies are counted from.")
+    reftype: Literal["all", "bulk", "cluster"] = setting("all", "As in pacemaker.")
+    nfit: int | None = setting(None, "Number of structures to fit.", ge=1)
+    seed: int | None = setting(None, "Of the choice of structures.")
 
 
-@dataclass
-class Fit:
-    """Section ``fit`` of pacemaker's input; names and meaning are pacemaker's.
+class Fit(Settings):
+    """Section ``fit`` of pacemaker's input; names and meaning are pacemaker's."""
 
-    ``ladder_step``: number of functions to add (integer), share of those that are there (between 0 and 1), or a list of
-    both. ``options``: of ``scipy.optimize.minimize``; integers stay integers.
-    """
+    heading = "pacemaker: `fit`"
 
-    loss: Loss = field(default_factory=Loss)
-    weighting: Weighting | None = None
-    optimizer: str = "BFGS"
-    maxiter: int = 2000
-    options: dict[str, bool | int | float] | None = None
-    repulsion: Literal["auto"] | None = "auto"
-    trainable_parameters: str | dict[str, str] | None = None
-    fit_cycles: int | None = None
-    noise_relative_sigma: float | None = None
-    noise_absolute_sigma: float | None = None
-    randomize_func_coeffs: float | None = None
-    ladder_step: int | float | list[int | float] | None = None
-    ladder_type: Literal["body_order", "power_order"] | None = None
-    min_relative_train_loss_per_iter: float | None = None
-    min_relative_test_loss_per_iter: float | None = None
-    early_stopping_patience: int | None = None
+    loss: Loss = section(Loss, "Loss function.")
+    weighting: Weighting | None = setting(None, "Weights of the structures; null: uniform.")
+    optimizer: str = setting("BFGS", "Method of scipy.optimize.minimize.")
+    maxiter: int = setting(2000, "Iterations.", ge=1)
+    options: dict[str, bool | int | float] | None = setting(
+        None, "Of scipy.optimize.minimize; integers stay integers.", allowed="a mapping of options of the optimiser"
+    )
+    repulsion: Literal["auto"] | None = setting("auto", "Core repulsion.")
+    trainable_parameters: str | dict[str, str] | None = setting(None, "As in pacemaker.")
+    fit_cycles: int | None = setting(None, "Repetitions.", ge=1)
+    noise_relative_sigma: float | None = setting(None, "As in pacemaker.", ge=0)
+    noise_absolute_sigma: float | None = setting(None, "As in pacemaker.", ge=0)
+    randomize_func_coeffs: float | None = setting(None, "As in pacemaker.", ge=0)
+    ladder_step: int | float | list[int | float] | None = setting(
+        None, "Functions to add (integer), share of those that are there (between 0 and 1), or a list of both.", gt=0
+    )
+    ladder_type: Literal["body_order", "power_order"] | None = setting(None, "Order in which functions are added.")
+    min_relative_train_loss_per_iter: float | None = setting(None, "As in pacemaker.", ge=0)
+    min_relative_test_loss_per_iter: float | None = setting(None, "As in pacemaker.", ge=0)
+    early_stopping_patience: int | None = setting(None, "As in pacemaker.", ge=1)
 
-    def __post_init__(self) -> None:
-        for name in ("maxiter", "fit_cycles", "early_stopping_patience"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise AceError(f"settings.fit.{name} must be positive, it is {value!r}")
-        for name in ("noise_relative_sigma", "noise_absolute_sigma", "randomize_func_coeffs",
-                     "min_relative_train_loss_per_iter", "min_relative_test_loss_per_iter"):  # fmt: skip
-            if (getattr(self, name) or 0.0) < 0:
-                raise AceError(f"settings.fit.{name} must not be negative, it is {getattr(self, name)!r}")
-        if self.optimizer.lower() not in [known.lower() for known in OPTIMIZERS]:
-            raise AceError(
-                f"settings.fit.optimizer: unknown method {self.optimizer!r} of scipy.optimize.minimize; known: "
-                f"{', '.join(OPTIMIZERS)}"
-            )
-        if self.options is not None:
-            self.options = self._options(self.options)
-        if self.ladder_step is not None:
-            self.ladder_step = self._ladder(self.ladder_step)
-        if self.ladder_type is not None and self.ladder_step is None:
-            raise AceError("settings.fit.ladder_type has no effect without ladder_step; give ladder_step: 10")
+    @field_validator("optimizer")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value.lower() not in [known.lower() for known in OPTIMIZERS]:
+            raise ValueError(f"unknown method {value!r} of scipy.optimize.minimize; {nearest(value, OPTIMIZERS)}")
+        return value
 
-    @staticmethod
-    def _options(options: Mapping[str, Any]) -> dict[str, Any]:
-        if "maxiter" in options:
-            raise AceError("settings.fit.options: maxiter is a key of settings.fit itself; pacemaker passes it on")
-        where = "settings.fit.options"
-        least = {name: -1 if name == "iprint" else 1 for name in _INTEGER_OPTIONS}
-        return {k: _whole(f"{where}.{k}", v, least[k]) if k in least else v for k, v in options.items()}
-
-    @staticmethod
-    def _ladder(given: Any) -> Any:
+    @field_validator("ladder_step")
+    @classmethod
+    def _ladder(cls, given: Any) -> Any:
         """Pacemaker tells the two kinds of steps apart by their type."""
-        where = "settings.fit.ladder_step"
-        steps = [
-            float(step) if 0.0 < step < 1.0 else _whole(f"{where}: a step that is no share between 0 and 1", step)
-            for step in (given if isinstance(given, (tuple, list)) else [given])
-        ]
-        if not isinstance(given, (tuple, list)):
+        if given is None:
+            return given
+        steps = []
+        for step in given if isinstance(given, list) else [given]:
+            try:
+                steps.append(float(step) if 0.0 < step < 1.0 else _whole(step))
+            except ValueError as error:
+                raise ValueError(f"a step that is not a share between 0 and 1 {error}") from error
+        if not isinstance(given, list):
             return steps[0]
         if sorted(type(step).__name__ for step in steps) != ["float", "int"]:
-            raise AceError(f"{where}: a list holds one integer and one share between 0 and 1, it is {list(given)}")
-        return tuple(steps)
+            raise ValueError(f"a list holds one integer and one share between 0 and 1, found {given}")
+        return steps
+
+    @model_validator(mode="after")
+    def _together(self) -> Fit:
+        least = {name: -1 if name == "iprint" else 1 for name in _INTEGER_OPTIONS}
+        for name, value in (self.options or {}).items():
+            if name == "maxiter":
+                raise ValueError("options: maxiter is a key of fit itself; pacemaker passes it on")
+            if name in least:
+                try:
+                    self.options[name] = _whole(value, least[name])  # type: ignore[index]
+                except ValueError as error:
+                    raise ValueError(f"options.{name}: {error}") from error
+        if self.ladder_type is not None and self.ladder_step is None:
+            raise ValueError("ladder_type has no effect without ladder_step; give ladder_step: 10")
+        return self
 
 
-@dataclass
-class Backend:
+class Backend(Settings):
     """Section ``backend`` of pacemaker's input."""
 
-    evaluator: Literal["tensorpot", "pyace"] = "tensorpot"
-    batch_size: int = 100
-    batch_size_reduction: bool | None = None
-    batch_size_reduction_factor: float | None = None
-    display_step: int = 50
-    gpu_config: dict[str, int] | None = None
+    heading = "pacemaker: `backend`"
 
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "display_step"):
-            if getattr(self, name) <= 0:
-                raise AceError(f"settings.backend.{name} must be positive, it is {getattr(self, name)}")
+    evaluator: Literal["tensorpot", "pyace"] = setting("tensorpot", "Evaluator.")
+    batch_size: int = setting(100, "Structures of a batch.", ge=1)
+    batch_size_reduction: bool | None = setting(None, "As in pacemaker.")
+    batch_size_reduction_factor: float | None = setting(None, "As in pacemaker.", gt=0)
+    display_step: int = setting(50, "Iterations between lines of the log.", ge=1)
+    gpu_config: dict[str, int] | None = setting(None, "As in pacemaker.")
 
 
-@dataclass
-class PacemakerSettings:
-    """What a user may say of a fit by pacemaker.
+class PacemakerSettings(Settings):
+    """What a user may say of a fit by pacemaker."""
 
-    ``reference_energies``: ``fit``, ``isolated``, ``none`` or element -> eV; ``reset``: forget the coefficients of the
-    start potential; ``accept_early_stop``: an early stop by the patience rule is a success; ``python``: interpreter
-    beside pacemaker, that has its pandas and ASE.
-    """
+    heading = "pacemaker: `settings` of `aceal.fit.pacemaker`"
 
-    fit: Fit = field(default_factory=Fit)
-    backend: Backend = field(default_factory=Backend)
-    reference_energies: Literal["fit", "isolated", "none"] | dict[str, float] = "fit"
-    reset: bool = False
-    accept_early_stop: bool = False
-    python: str = "python"
+    fit: Fit = section(Fit, "As in pacemaker's input.yaml.")
+    backend: Backend = section(Backend, "As in pacemaker's input.yaml.")
+    reference_energies: Literal["fit", "isolated", "none"] | dict[str, float] = setting(
+        "fit", "fit, isolated, none or element: eV."
+    )
+    reset: bool = setting(False, "Forget the coefficients of the start potential.")
+    accept_early_stop: bool = setting(False, "An early stop by the patience rule is a success.")
+    python: str = setting("python", "Interpreter beside pacemaker, that has its pandas and ASE.")
 
-    @classmethod
-    def read(cls, data: Mapping[str, Any] | None) -> PacemakerSettings:
-        """Checked settings.
-
-        :raises AceError: unknown key (the nearest is named), value of the wrong type or out of range.
-        """
-        settings = build(cls, dict(data or {}))
-        if settings.fit.min_relative_test_loss_per_iter and settings.backend.evaluator == "pyace":
-            raise AceError(
-                "settings.fit.min_relative_test_loss_per_iter: the evaluator pyace computes no loss of the test set; "
-                "use tensorpot or min_relative_train_loss_per_iter"
+    @model_validator(mode="after")
+    def _usable(self) -> PacemakerSettings:
+        if self.fit.min_relative_test_loss_per_iter and self.backend.evaluator == "pyace":
+            raise ValueError(
+                "fit.min_relative_test_loss_per_iter: the evaluator pyace computes no loss of the test set; use "
+                "tensorpot or min_relative_train_loss_per_iter"
             )
-        if not re.fullmatch(r"[\w./+-]+", settings.python):
-            raise AceError(f"settings.python must be the name or path of an interpreter, it is {settings.python!r}")
-        return settings
+        if not re.fullmatch(r"[\w./+-]+", self.python):
+            raise ValueError(f"python must be the name or path of an interpreter, found {self.python!r}")
+        return self
 
 
 def write_input(
@@ -263,13 +238,14 @@ def reset_potential(potential: AcePotential) -> AcePotential:
     return potential.with_coefficients(zero).with_radial_coefficients(radial)
 
 
-def _given(section: Any) -> dict[str, Any]:
+def _given(part: Settings) -> dict[str, Any]:
     """Fields that have a value, as plain YAML."""
     plain = {}
-    for name, value in vars(section).items():
+    for name in type(part).model_fields:
+        value = getattr(part, name)
         if value is None and name != "wlow":  # null there is a choice of its own: no renormalisation
             continue
-        if hasattr(value, "__dataclass_fields__"):
+        if isinstance(value, Settings):
             value = _given(value)
         plain[name] = list(value) if isinstance(value, tuple) else value
     return plain

@@ -10,10 +10,10 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 from ase import Atoms
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from aiida_aceal.ace import AceError, AcePotential, build_potential
-from aiida_aceal.common.settings import nearest
+from aiida_aceal.common.settings import build
 from aiida_aceal.common.yaml import load_mapping
 from aiida_aceal.worker.files import configuration_hash, read_configurations
 from aiida_aceal.workflows.protocol import merged, protocol_inputs
@@ -101,20 +101,7 @@ def validated(model: type[S], data: Mapping[str, Any], source: str, lists: tuple
     for key in lists:
         if isinstance(data.get(key), str):
             data[key] = [data[key]]
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        lines = []
-        for item in error.errors():
-            loc = [str(p) for p in item["loc"] if p not in ("str", "int", "NamedStrategy", "list[int]")]
-            if item["type"] == "extra_forbidden":
-                known = NamedStrategy if loc[0] == "strategies" else Codes if loc[0] == "codes" else model
-                lines.append(f"unknown key '{'.'.join(loc)}'; {nearest(loc[-1], known.model_fields)}")
-            elif item["type"] == "missing":
-                lines.append(f"'{'.'.join(loc)}' is missing")
-            else:
-                lines.append(f"{'.'.join(loc)}: {item['msg']}, found {item['input']!r}")
-        raise AceError(f"{source}: " + "; ".join(dict.fromkeys(lines))) from error
+    return build(model, data, Path(source))
 
 
 @dataclass
