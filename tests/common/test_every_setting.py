@@ -137,7 +137,7 @@ def test_numbers_out_of_bounds_and_not_finite(model, row):
         value = wrapped(row.hint, number)
         if value is None or (isinstance(number, str) and str in {plain_type(m) for m in members(row.hint)}):
             continue
-        if number is True and bool in members(row.hint):
+        if number is True and "bool" in str(row.hint):
             continue
         message = refused(model, row.key, value)
         assert row.key.split(".")[-1] in message
