@@ -32,6 +32,7 @@ NODE_TYPES: Mapping[str, type[orm.Data]] = {
     "active_set": ActiveSetData,
     "configurations": ConfigurationsData,
     "ensemble": EnsembleData,
+    "json": orm.SinglefileData,
 }
 SETTINGS_FILE = "settings.yaml"
 

@@ -22,6 +22,7 @@ OWN = {
     "extract": "extract",
     "label": "label",
     "sample": "sample",
+    "properties": "properties",
 }
 
 

@@ -37,10 +37,11 @@ from aiida_aceal.common.settings import Settings
 if TYPE_CHECKING:
     from .task import Task
 
-#: what a file holds: an ACE potential (.yaml), an active set (.asi), configurations (extended XYZ), an ensemble (.zip)
-Kind = Literal["potential", "active_set", "configurations", "ensemble"]
+#: what a file holds: an ACE potential (.yaml), an active set (.asi), configurations (extended XYZ), an ensemble (.zip),
+#: numbers and curves (.json)
+Kind = Literal["potential", "active_set", "configurations", "ensemble", "json"]
 SUFFIX: Mapping[str, str] = {
-    "potential": ".yaml", "active_set": ".asi", "configurations": ".extxyz", "ensemble": ".zip",
+    "potential": ".yaml", "active_set": ".asi", "configurations": ".extxyz", "ensemble": ".zip", "json": ".json",
 }  # fmt: skip
 
 

@@ -136,6 +136,14 @@ class Task:
         path = self.path(name)
         return sum(1 for _ in frames) if path is None else write_configurations(path, frames)
 
+    def write_json(self, name: str, data: Mapping[str, Any]) -> None:
+        """Write an output of numbers; without a file for it nothing happens."""
+        from aiida_aceal.common.atomic import write_json
+
+        path = self.path(name)
+        if path is not None:
+            write_json(path, data)
+
 
 def chunks(frames: Iterable[Any], limit: int = CHUNK_ATOMS) -> Iterator[list[Any]]:
     """Lists of consecutive configurations with at most ``limit`` atoms together (a larger one comes alone)."""

@@ -14,6 +14,7 @@ PACKAGES = {
     "aiida_aceal.selection": "Selection of candidates",
     "aiida_aceal.exploration": "Exploration",
     "aiida_aceal.fitting": "Fits",
+    "aiida_aceal.properties": "Properties",
 }
 
 

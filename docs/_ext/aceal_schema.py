@@ -41,6 +41,7 @@ SETTINGS = (
     ("aiida_aceal.exploration.active", "ActiveSettings", "Active exploration"),
     ("aiida_aceal.exploration.pool", "PoolSettings", "Pool"),
     ("aiida_aceal.exploration.extract", "ExtractSettings", "Local environments"),
+    ("aiida_aceal.properties.settings", "PropertiesSettings", "Properties: `settings` of `aceal.properties`"),
 )
 
 

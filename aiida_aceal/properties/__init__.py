@@ -1,0 +1,15 @@
+"""Properties of materials as people know them: equation of state, elastic constants, phonons, defects, surfaces, MD.
+
+Each property is two pure steps: structures to be computed, and numbers from those structures with labels. What lies
+between, an ACE, an ASE calculator or jobs of AiiDA, is exchangeable. Needs the extra ``properties``. Imports no AiiDA.
+"""
+
+from .compare import compare_properties, comparison_lines
+from .engine import Engine, Relaxer
+from .run import compute_properties, property_numbers, property_structures
+from .settings import PropertiesSettings
+
+__all__ = [
+    "Engine", "PropertiesSettings", "Relaxer", "compare_properties", "comparison_lines", "compute_properties",
+    "property_numbers", "property_structures",
+]  # fmt: skip

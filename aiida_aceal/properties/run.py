@@ -1,0 +1,126 @@
+"""All properties one after the other: structures, labels, numbers; what fails is named and the rest goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from ase import Atoms
+
+from aiida_aceal.common.errors import AceError
+
+from .engine import Engine, Relaxer
+from .names import property_names
+from .settings import PropertiesSettings
+from .start import Start, prepare
+
+#: property -> module of this package, section of the settings
+MODULES = {
+    "eos": ("eos", "eos"),
+    "elastic": ("elastic", "elastic"),
+    "phonon": ("phonon", "phonon"),
+    "vacancy": ("vacancy", "defects"),
+    "interstitial": ("interstitial", "defects"),
+    "antisite": ("antisite", "defects"),
+    "surface": ("surface", "surface"),
+    "pairs": ("pairs", "pairs"),
+    "md": ("md", "md"),
+}
+Say = Callable[[str], None]
+
+
+def part_of(name: str, settings: PropertiesSettings) -> tuple[ModuleType, Any]:
+    """The module of a property, with functions ``structures`` and ``analyse``, and its settings."""
+    module, section = MODULES[name]
+    return import_module(f"{__package__}.{module}"), getattr(settings, section)
+
+
+def property_structures(
+    settings: PropertiesSettings, given: Sequence[Atoms], relaxer: Relaxer, say: Say = lambda text: None
+) -> tuple[list[Atoms], dict[str, str]]:
+    """First step: the structures to be computed, each with ``info["property"]`` and ``info["case"]``.
+
+    :param given: the crystal whose properties are wanted, then further phases for the equations of state
+    :returns: structures; and by property why there are none
+    :raises AceError: nothing can be computed at all
+    """
+    names = property_names(settings.properties)
+    start = prepare(given, relaxer, settings.eos.phases if "eos" in names else (), settings.symprec, say)
+    frames: list[Atoms] = []
+    errors: dict[str, str] = {}
+    for name in names:
+        made = _attempt(name, lambda name=name: _structures(name, settings, start, relaxer), errors, say)
+        if made is not None:
+            say(f"{name}: {len(made)} structures")
+            frames += made
+    return frames, errors
+
+
+def _structures(name: str, settings: PropertiesSettings, start: Start, relaxer: Relaxer) -> list[Atoms]:
+    module, section = part_of(name, settings)
+    return module.structures(section, start, relaxer)
+
+
+def property_numbers(
+    settings: PropertiesSettings,
+    frames: Sequence[Atoms],
+    errors: Mapping[str, str] | None = None,
+    say: Say = lambda text: None,
+) -> dict[str, Any]:
+    """Last step: the numbers of each property from its labelled structures, ``{"error": reason}`` where there are none.
+
+    Only labels, ``info["property"]``, ``info["case"]`` and ``info["gamma_max"]`` are read: the structures may have gone
+    through files, nodes and any engine in between.
+
+    :param errors: by property, what `property_structures` returned
+    """
+    reasons = dict(errors or {})
+    result: dict[str, Any] = {}
+    for name in property_names(settings.properties):
+        own = [f for f in frames if f.info.get("property") == name]
+        if name not in reasons:
+            module, section = part_of(name, settings)
+            result[name] = _attempt(name, lambda m=module, s=section, own=own: m.analyse(s, own), reasons, say)
+        if name in reasons:
+            result[name] = {"error": reasons[name]}
+    return result
+
+
+def compute_properties(
+    settings: PropertiesSettings,
+    given: Sequence[Atoms],
+    engine: Engine,
+    relaxer: Relaxer | None = None,
+    grade: Callable[[Atoms], float] | None = None,
+    say: Say = lambda text: None,
+) -> tuple[dict[str, Any], list[Atoms]]:
+    """Structures, labels by one engine, numbers.
+
+    :param relaxer: who relaxes, by default the engine itself
+    :param grade: grade of a structure where the engine gives none (the potential's, for labels of a reference)
+    :returns: numbers by property, and the labelled structures
+    """
+    frames, errors = property_structures(settings, given, relaxer or Relaxer(engine, settings.relaxation), say)
+    labelled: list[Atoms] = []
+    for name in property_names(settings.properties):
+        own = [f for f in frames if f.info["property"] == name]
+        done = _attempt(name, lambda own=own: engine.label(own), errors, say) if name not in errors else None
+        for atoms in done or []:
+            if grade is not None and "gamma_max" not in atoms.info and "error" not in atoms.info:
+                atoms.info["gamma_max"] = grade(atoms)
+            labelled.append(atoms)
+    return property_numbers(settings, labelled, errors, say), labelled
+
+
+def _attempt(name: str, work: Callable[[], Any], errors: dict[str, str], say: Say) -> Any:
+    """The result, or None with the reason noted."""
+    try:
+        return work()
+    except AceError as error:
+        errors[name] = str(error)
+    except Exception as error:  # a library's own words: the other properties go on
+        errors[name] = f"{type(error).__name__}: {error}"
+    say(f"{name}: {errors[name]}")
+    return None
