@@ -25,12 +25,12 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.md.langevin import Langevin
 
 from aiida_aceal.ace import AceCalculator, AceModel, AcePotential, build_potential
+from aiida_aceal.common.configurations import write_configurations
 from aiida_aceal.exploration import generate
 from aiida_aceal.exploration.extract import ExtractSettings, extract_environments
 from aiida_aceal.exploration.objective import Grader
 from aiida_aceal.fitting import fit_linear
 from aiida_aceal.uncertainty import build_active_set
-from aiida_aceal.worker.files import write_configurations
 
 LATTICE = 3.70  # A, EMT copper, a little expanded by heat
 CELL = {"bulk": "Cu", "crystal": "fcc", "a": LATTICE, "cubic": True}

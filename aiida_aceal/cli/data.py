@@ -356,7 +356,7 @@ def dataset_import(files, energy_key, forces_key, stress_key, source, label, des
     """Store configurations from extended XYZ, ASE data bases or other files that ASE reads as one node."""
     from aiida.plugins import DataFactory
 
-    from aiida_aceal.worker.files import read_configurations
+    from aiida_aceal.common.configurations import read_configurations
 
     def make():
         frames = read_configurations(files, energy_key, forces_key, stress_key)

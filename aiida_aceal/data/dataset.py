@@ -21,7 +21,7 @@ from ase.constraints import FixAtoms
 from ase.data import chemical_symbols
 
 from aiida_aceal.common.atomic import open_whole
-from aiida_aceal.worker.files import check_configuration, configuration_hash, format_extxyz, get_labels
+from aiida_aceal.common.configurations import check_configuration, configuration_hash, format_extxyz, get_labels
 
 _INFOS = "infos.json"
 _EXTRA = "atom_"
@@ -40,7 +40,7 @@ class ConfigurationsData(ArrayData):
     ``positions``  [N, 3]      Angstrom
     ``cells``      [n, 3, 3]   Angstrom, rows are the cell vectors
     ``pbc``        [n, 3]      bool
-    ``hashes``     [n]         content hash (see :func:`aiida_aceal.worker.files.configuration_hash`)
+    ``hashes``     [n]         content hash (see :func:`aiida_aceal.common.configurations.configuration_hash`)
     ``energies``   [n]         eV, NaN where there is none; the array exists if any configuration has one
     ``forces``     [N, 3]      eV/Angstrom, likewise
     ``stresses``   [n, 6]      eV/Angstrom^3, order xx, yy, zz, yz, xz, xy, likewise

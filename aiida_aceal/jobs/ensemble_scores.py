@@ -30,7 +30,7 @@ class EnsembleScores:
         :raises AceError: an element the members do not know, or deviations that are not finite.
         """
         from aiida_aceal.ace import AceError
-        from aiida_aceal.worker.files import check_elements
+        from aiida_aceal.common.configurations import check_elements
 
         check_elements(frames, self.ensemble.elements, f"ensemble {self.path}")
         for atoms, dE, dF in zip(frames, *self.ensemble.indicators(frames)):

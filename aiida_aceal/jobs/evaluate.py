@@ -129,8 +129,8 @@ class Evaluation:
         import numpy as np
         from ase.calculators.singlepoint import SinglePointCalculator
 
+        from aiida_aceal.common.configurations import configuration_hash, get_labels
         from aiida_aceal.common.errors import AceError
-        from aiida_aceal.worker.files import configuration_hash, get_labels
 
         labels = dict(zip(UNITS, get_labels(atoms)))
         free = self.task.potential.reference_energies

@@ -66,7 +66,7 @@ def run(task: Task) -> dict[str, Any]:
 
 def _origin(atoms: Atoms) -> dict[str, Any]:
     """Plain info of a structure that was cut, its size and content hash (``parent``)."""
-    from aiida_aceal.worker.files import configuration_hash
+    from aiida_aceal.common.configurations import configuration_hash
 
     kept = {k: v for k, v in atoms.info.items() if k not in _OWN and isinstance(v, (str, int, float, bool))}
     return {**kept, "parent": configuration_hash(atoms), "parent_atoms": len(atoms)}

@@ -56,9 +56,9 @@ def labelled(configurations: Sequence[Atoms], outcomes: Sequence[Outcome]) -> It
 
 def run(task: Task) -> dict[str, Any]:
     """Label in processes side by side; a configuration that fails costs only itself."""
+    from aiida_aceal.common.configurations import configuration_hash
     from aiida_aceal.labels.calculators import calculator_spec
     from aiida_aceal.labels.pool import label_batch
-    from aiida_aceal.worker.files import configuration_hash
 
     settings = task.settings
     spec = calculator_spec(settings.calculator, settings.kwargs or {})

@@ -111,7 +111,7 @@ class Task:
 
     def located(self, name: str = "configurations") -> Iterator[tuple[Path, int, Atoms]]:
         """As `configurations`, each with its file and its number in it."""
-        from aiida_aceal.worker.files import check_elements, iter_configurations
+        from aiida_aceal.common.configurations import check_elements, iter_configurations
 
         known = self.potential.elements if self.given("potential") else None
         for path in self.paths(name):
@@ -131,7 +131,7 @@ class Task:
 
         :returns: their number
         """
-        from aiida_aceal.worker.files import write_configurations
+        from aiida_aceal.common.configurations import write_configurations
 
         path = self.path(name)
         return sum(1 for _ in frames) if path is None else write_configurations(path, frames)

@@ -13,9 +13,9 @@ from aiida.engine import ExitCode
 from aiida.parsers import Parser
 
 from aiida_aceal.calculations.worker_base import ERROR_FILE, REPORT_FILE
+from aiida_aceal.common.configurations import read_configurations
 from aiida_aceal.common.errors import AceError
 from aiida_aceal.data.dataset import ConfigurationsData
-from aiida_aceal.worker.files import read_configurations
 
 _MEMORY_WORDS = ("MemoryError", "oom-kill", "Out of memory", "out of memory", "Cannot allocate memory", "bad_alloc")
 _TIME_WORDS = ("the time limit of", "DUE TO TIME LIMIT", "exceeded limit", "CPU time limit exceeded", "TERM_RUNLIMIT")

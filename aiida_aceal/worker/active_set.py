@@ -18,7 +18,7 @@ class Files:
         self.paths, self.elements = paths, elements
 
     def __iter__(self):
-        from aiida_aceal.worker.files import check_elements, configuration_hash, iter_configurations
+        from aiida_aceal.common.configurations import check_elements, configuration_hash, iter_configurations
 
         for path in self.paths:
             for atoms in iter_configurations(path):

@@ -97,7 +97,7 @@ def run(plan: Any) -> dict[str, Any]:
 
 
 def _frames(plan: Any, paths: list[str]) -> Any:
-    from aiida_aceal.worker.files import iter_configurations
+    from aiida_aceal.common.configurations import iter_configurations
 
     for path in paths:
         frames = iter_configurations(path, plan.energy_key, plan.forces_key, plan.stress_key)
@@ -107,8 +107,8 @@ def _frames(plan: Any, paths: list[str]) -> Any:
 
 
 def _active(plan: Any, potential: Any, active_set: Any) -> dict[str, Any]:
+    from aiida_aceal.common.configurations import write_configurations
     from aiida_aceal.exploration.active import explore_active
-    from aiida_aceal.worker.files import write_configurations
 
     starts = list(_frames(plan, plan.listed("structures")))
     for atoms in starts:
@@ -121,8 +121,8 @@ def _active(plan: Any, potential: Any, active_set: Any) -> dict[str, Any]:
 
 
 def _pool(plan: Any, model: Any, active_set: Any) -> dict[str, Any]:
+    from aiida_aceal.common.configurations import write_configurations
     from aiida_aceal.exploration.pool import PoolSearch
-    from aiida_aceal.worker.files import write_configurations
 
     search = PoolSearch(model, active_set, plan, _frames(plan, plan.listed("known")), _say)
     write_configurations(plan.output, search(_frames(plan, plan.listed("structures"))))

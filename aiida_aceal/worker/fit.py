@@ -117,7 +117,7 @@ def _progress(line: str) -> None:
 
 
 def _read(plan: dict, files: list[str]) -> tuple[list, list[str]]:
-    from aiida_aceal.worker.files import read_configurations
+    from aiida_aceal.common.configurations import read_configurations
 
     frames, names = [], []
     for file in files:

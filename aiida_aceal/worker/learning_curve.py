@@ -60,7 +60,7 @@ def read_sets(plan: dict, sets: tuple[str, ...]) -> list:
     :raises AceError: missing labels, elements the basis does not know
     """
     from aiida_aceal.ace import AcePotential, build_potential
-    from aiida_aceal.worker.files import check_elements, read_configurations
+    from aiida_aceal.common.configurations import check_elements, read_configurations
 
     start = plan["potential"]
     potential = build_potential(start) if isinstance(start, dict) else AcePotential.read(start)

@@ -13,9 +13,9 @@ from ase import Atoms
 from pydantic import Field
 
 from aiida_aceal.ace import AceError, AcePotential, build_potential
+from aiida_aceal.common.configurations import configuration_hash, read_configurations
 from aiida_aceal.common.settings import build
 from aiida_aceal.common.yaml import load_mapping
-from aiida_aceal.worker.files import configuration_hash, read_configurations
 from aiida_aceal.workflows.protocol import merged, protocol_inputs
 from aiida_aceal.workflows.schema import Codes, Section
 

@@ -13,9 +13,9 @@ from ase import Atoms
 from pydantic import Field
 
 from aiida_aceal.ace import AceError, AcePotential
+from aiida_aceal.common.configurations import configuration_hash, read_configurations
 from aiida_aceal.common.yaml import load_mapping
 from aiida_aceal.selection.indicators import INDICATORS, IndicatorSettings
-from aiida_aceal.worker.files import configuration_hash, read_configurations
 from aiida_aceal.workflows.compare_input import basis_and_fit, validated
 from aiida_aceal.workflows.protocol import merged
 from aiida_aceal.workflows.schema import Codes, Section

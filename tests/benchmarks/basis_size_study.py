@@ -18,9 +18,9 @@ import numpy as np
 from uncertainty_study import CUTOFF, KEYS, cases
 
 from aiida_aceal.ace import AceModel, build_potential
+from aiida_aceal.common.configurations import read_configurations
 from aiida_aceal.fitting import fit
 from aiida_aceal.selection.indicators import compare_indicators
-from aiida_aceal.worker.files import read_configurations
 
 SERIES = {"nradmax_by_orders": [15, 6, 4, 3, 2], "lmax_by_orders": [0, 4, 3, 2, 1]}  # 754 functions, cut at each size
 HEAD = (

@@ -37,7 +37,7 @@ def structures_of(data: Path | None, atoms: int, seed: int = 0) -> list[Atoms]:
     """So many atoms in displaced copies of the given structures, or of copper crystals under strain."""
     rng = np.random.default_rng(seed)
     if data is not None:
-        from aiida_aceal.worker.files import read_configurations
+        from aiida_aceal.common.configurations import read_configurations
 
         forms = read_configurations(data)
     else:

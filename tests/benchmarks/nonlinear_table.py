@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from aiida_aceal.ace import AceModel, build_potential
+from aiida_aceal.common.configurations import read_configurations
 from aiida_aceal.fitting import fit
 from aiida_aceal.fitting.labels import collect_labels
 from aiida_aceal.fitting.metrics import predict
-from aiida_aceal.worker.files import read_configurations
 
 DATA = Path(os.environ.get("ACEAL_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 ONE = {"nradmax_by_orders": [10, 4, 2], "lmax_by_orders": [0, 3, 1]}

@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 
 from aiida_aceal.ace import build_potential
+from aiida_aceal.common.configurations import read_configurations
 from aiida_aceal.selection.compare import learning_curve
 from aiida_aceal.selection.summary import summarise
-from aiida_aceal.worker.files import read_configurations
 
 KEYS = {"energy_key": "REF_energy", "forces_key": "REF_forces"}
 STRATEGIES = {

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from aiida_aceal.ace import AceModel, build_potential
+from aiida_aceal.common.configurations import read_configurations
 from aiida_aceal.fitting import fit_ensemble
 from aiida_aceal.report.uncertainty import markdown_table, page
 from aiida_aceal.selection.indicators import compare_indicators
-from aiida_aceal.worker.files import read_configurations
 
 KEYS = {"energy_key": "REF_energy", "forces_key": "REF_forces"}
 BASIS = {"nradmax_by_orders": [10, 4, 3], "lmax_by_orders": [0, 3, 2]}

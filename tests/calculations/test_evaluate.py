@@ -10,7 +10,7 @@ from aiida.plugins import CalculationFactory
 
 from aiida_aceal.ace import AceModel
 from aiida_aceal.calculations.worker_base import n_threads, thread_lines, unknown_keys
-from aiida_aceal.worker.files import get_labels
+from aiida_aceal.common.configurations import get_labels
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from ase.build import bulk
 
 from aiida_aceal.ace import AceModel
 from aiida_aceal.calculations.explore_active import AceExploreActiveCalculation
+from aiida_aceal.common.configurations import write_configurations
 from aiida_aceal.common.settings import build
 from aiida_aceal.data.dataset import ConfigurationsData
-from aiida_aceal.worker.files import write_configurations
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from aiida_aceal.ace import AceModel
 from aiida_aceal.calculations.worker_base import union, union_hashes
 from aiida_aceal.cli.report import command as report_command
+from aiida_aceal.common.configurations import get_labels
 from aiida_aceal.report.parity import parity_png
-from aiida_aceal.worker.files import get_labels
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from aiida.engine import run_get_node
 from aiida.plugins import CalculationFactory
 
 from aiida_aceal.ace import AceError, AceModel, AcePotential
+from aiida_aceal.common.configurations import get_labels
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.fitting import pacemaker
-from aiida_aceal.worker.files import get_labels
 
 pytest.importorskip("pandas", reason="the stand-in reads pacemaker's data frames: pip install '.[tests]'")
 

@@ -12,8 +12,8 @@ from aiida.plugins import CalculationFactory
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
+from aiida_aceal.common.configurations import get_labels
 from aiida_aceal.data.dataset import ConfigurationsData
-from aiida_aceal.worker.files import get_labels
 
 
 @pytest.fixture

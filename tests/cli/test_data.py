@@ -11,8 +11,8 @@ from aiida.common import log
 from click.testing import CliRunner
 
 from aiida_aceal.ace import AcePotential
+from aiida_aceal.common.configurations import configuration_hash, read_configurations, write_configurations
 from aiida_aceal.data.active_set import ActiveSetData
-from aiida_aceal.worker.files import configuration_hash, read_configurations, write_configurations
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import aiida_aceal
+from aiida_aceal.common.configurations import write_configurations
 from aiida_aceal.uncertainty import build_active_set
-from aiida_aceal.worker.files import write_configurations
 
 PACKAGE = Path(aiida_aceal.__file__).parent
 #: write into temporary folders of their own, or run without our package

@@ -15,8 +15,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 
 from aiida_aceal.ace import AceError
+from aiida_aceal.common.configurations import configuration_hash, get_labels, read_configurations
 from aiida_aceal.data.dataset import ConfigurationsData
-from aiida_aceal.worker.files import configuration_hash, get_labels, read_configurations
 
 
 def test_entry_point():

@@ -9,10 +9,10 @@ import yaml
 from ase.io import read
 from click.testing import CliRunner
 
+from aiida_aceal.common.configurations import write_configurations
 from aiida_aceal.exploration.initial import generate
 from aiida_aceal.exploration.objective import Grader
 from aiida_aceal.uncertainty import ActiveSet
-from aiida_aceal.worker.files import write_configurations
 from aiida_aceal.worker.main import main
 
 CU = {"bulk": "Cu", "crystal": "fcc", "a": 3.61, "cubic": True}

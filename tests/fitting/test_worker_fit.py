@@ -8,8 +8,8 @@ import yaml
 from click.testing import CliRunner
 
 from aiida_aceal.ace import AceModel, AcePotential
+from aiida_aceal.common.configurations import write_configurations
 from aiida_aceal.fitting import Ensemble
-from aiida_aceal.worker.files import write_configurations
 from aiida_aceal.worker.main import main
 
 

@@ -14,8 +14,8 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 
+from aiida_aceal.common.configurations import configuration_hash, get_labels, read_configurations, write_configurations
 from aiida_aceal.labels.calculators import AceError, calculator_spec, known_names
-from aiida_aceal.worker.files import configuration_hash, get_labels, read_configurations, write_configurations
 
 HERE = Path(__file__).parent
 

@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from scipy import stats
 
 from aiida_aceal.ace import AceError, build_potential
+from aiida_aceal.common.configurations import read_configurations
 from aiida_aceal.selection.compare import CurveSettings, learning_curve
 from aiida_aceal.selection.summary import holm, interval, labels_needed, paired_test, summarise
-from aiida_aceal.worker.files import read_configurations
 from aiida_aceal.worker.main import main
 
 BASIS = {"elements": ["Cu"], "cutoff": 5.0, "nradmax_by_orders": [6, 3], "lmax_by_orders": [0, 2]}

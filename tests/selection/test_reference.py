@@ -15,11 +15,11 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from aiida_aceal.ace import AceError, AceModel, build_potential
+from aiida_aceal.common.configurations import read_configurations, write_configurations
 from aiida_aceal.fitting import fit_linear
 from aiida_aceal.selection import select
 from aiida_aceal.selection.reference import ReferenceStatistics, spread_by_size
 from aiida_aceal.uncertainty import build_active_set
-from aiida_aceal.worker.files import read_configurations, write_configurations
 
 BASIS = {
     "elements": ["Cu"], "cutoff": 5.0, "nradmax_by_orders": [6, 3], "lmax_by_orders": [0, 2],

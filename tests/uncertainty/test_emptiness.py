@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from aiida_aceal.ace import AceModel, build_potential
 from aiida_aceal.ace.coordination import coordination_of
+from aiida_aceal.common.configurations import read_configurations, write_configurations
 from aiida_aceal.exploration.pool import PoolSearch, PoolSettings
 from aiida_aceal.selection import select
 from aiida_aceal.uncertainty import (
@@ -22,7 +23,6 @@ from aiida_aceal.uncertainty import (
     update_active_set,
 )
 from aiida_aceal.uncertainty.emptiness import LARGEST, MARGIN, REASON
-from aiida_aceal.worker.files import read_configurations, write_configurations
 from aiida_aceal.worker.main import main
 
 CUTOFF = 5.0

@@ -10,8 +10,8 @@ from ase.build import bulk
 from click.testing import CliRunner
 
 from aiida_aceal.ace import build_potential
+from aiida_aceal.common.configurations import read_configurations, write_configurations
 from aiida_aceal.uncertainty import ActiveSet
-from aiida_aceal.worker.files import read_configurations, write_configurations
 from aiida_aceal.worker.main import main
 
 

@@ -13,8 +13,8 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 
 from aiida_aceal.calculations.label_functions import vasp_labels
+from aiida_aceal.common.configurations import get_labels
 from aiida_aceal.data.dataset import ConfigurationsData
-from aiida_aceal.worker.files import get_labels
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from aiida_aceal.ace import AceModel
+from aiida_aceal.common.configurations import get_labels, read_configurations, write_configurations
 from aiida_aceal.jobs.evaluate import ErrorSums
 from aiida_aceal.jobs.task import chunks
-from aiida_aceal.worker.files import get_labels, read_configurations, write_configurations
 
 
 def worker(*words, cwd) -> subprocess.CompletedProcess:
