@@ -25,8 +25,13 @@ def describe(campaign: Campaign, folder: Path, profile: str | None = None) -> li
         lines.append(f"basis       {element}: {count} functions, cutoff {prepared.potential.cutoff:g} A")
     for name, (_, _, atoms) in prepared.structures.items():
         sizes = sorted({len(a) for a in atoms})
-        what = "runs of the reference method" if name == "validation" and _sampled(campaign) else "structures"
-        lines.append(f"{name:11s} {len(atoms)} {what} of {', '.join(map(str, sizes))} atoms")
+        what = (
+            "runs of the reference method" if isinstance(getattr(campaign, name, None), ReferenceMD) else "structures"
+        )
+        split = f", {prepared.fractions[name]:g} of the data, by origin" if name in prepared.fractions else ""
+        lines.append(f"{name:11s} {len(atoms)} {what} of {', '.join(map(str, sizes))} atoms{split}")
+    if "test" not in prepared.structures:
+        lines.append("test        none: the validation errors of the potential it chose are the only ones reported")
     for name, atoms in prepared.datasets.items():
         lines.append(f"{name:11s} {len(atoms)} labelled structures")
     for name, step in campaign.explore.items():
@@ -37,7 +42,3 @@ def describe(campaign: Campaign, folder: Path, profile: str | None = None) -> li
         body = ", ".join(f"{key} {value}" for key, value in prepared.sections[name].items())
         lines.append(f"{name:11s} {body}")
     return lines
-
-
-def _sampled(campaign: Campaign) -> bool:
-    return isinstance(campaign.validation, ReferenceMD)

@@ -98,12 +98,10 @@ def _conclude(node: Any, rows: list[dict[str, Any]], name: str, profile: str | N
     else:
         reason = node.exception or node.process_status or "no reason recorded"
         click.secho(f"Stopped ({node.process_state.value}): {reason}", fg="red", err=True)
-    force = [row["holdout_forces_rmse"] for row in rows if row.get("holdout_forces_rmse")]
-    if len(force) > 1:
-        click.echo(
-            f"Hold-out force RMSE: {1000 * force[0]:.1f} -> {1000 * force[-1]:.1f} meV/A, "
-            f"{force[0] / force[-1]:.1f} times smaller."
-        )
+    from aiida_aceal.report.campaign import result_lines
+
+    for line in result_lines(node, rows):
+        click.echo(f"{line}.")
     click.echo(f"Report: {target}")
     click.echo(
         f"Campaign {node.pk} in profile '{name}': aiida-aceal status {node.pk}{_option(profile)}, "

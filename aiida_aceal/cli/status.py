@@ -43,6 +43,7 @@ def command(pk: str, profile: str | None) -> None:
     from aiida_aceal.cli.live import generations, rows_of
     from aiida_aceal.cli.profile import load
     from aiida_aceal.cli.table import rich_table, text_lines
+    from aiida_aceal.report.campaign import result_lines
     from aiida_aceal.workflows.calibration import proposal_text
 
     load(profile, create=False)
@@ -53,6 +54,8 @@ def command(pk: str, profile: str | None) -> None:
         console.print(rich_table(rows, node.label or None, console.width))
     else:
         click.echo("\n".join(text_lines(rows)))
+    for line in result_lines(node, rows):
+        click.echo(f"{line}.")
     proposed = proposal_text(rows)
     if proposed:
         click.echo(f"Calibration proposes {proposed}.")

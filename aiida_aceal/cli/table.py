@@ -17,8 +17,8 @@ HEADINGS = (
     "E max new\nmeV/atom",
     "F RMSE new\nmeV/Å",
     "F max new\nmeV/Å",
-    "hold-out E\nmeV/atom",
-    "hold-out F\nmeV/Å",
+    "valid. E\nmeV/atom",
+    "valid. F\nmeV/Å",
     "time\ns",
     "",
 )
@@ -31,7 +31,7 @@ COMPACT = (
     "train",
     "E new\nRMSE, max",
     "F new\nRMSE, max",
-    "hold-out\nE, F",
+    "valid.\nE, F",
     "time\ns",
     "",
 )
@@ -56,6 +56,12 @@ def number(value: Any, scale: float = 1.0) -> str:
         digits = max(0, 2 - _exponent(value))
         return f"{value:.{digits}f}"
     return f"{value:.2e}"
+
+
+def word(row: Mapping[str, Any]) -> str:
+    """What became of a generation; an accepted potential that is not the best so far says so."""
+    text = WORDS.get(row["status"], row["status"])
+    return f"{text}, not best" if row.get("accepted") and row.get("is_best") is False else text
 
 
 def _exponent(value: float) -> int:
@@ -89,7 +95,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
         number(row.get("holdout_energy_rmse"), 1000),
         number(row.get("holdout_forces_rmse"), 1000),
         f"{row['wall_seconds']:.1f}" if row.get("wall_seconds") is not None else "-",
-        WORDS.get(row["status"], row["status"]),
+        word(row),
     ]
 
 
@@ -97,7 +103,7 @@ def compact_cells(row: Mapping[str, Any]) -> list[str]:
     """Cells of one generation, in the order of :data:`COMPACT`; errors in meV/atom and meV/Å."""
     short = [cell.replace(" → ", "→") for cell in cells(row)]
     gen, steps, gamma, candidates, selected, train = short[:6]
-    e_rmse, e_max, f_rmse, f_max, e_test, f_test, time, word = short[6:]
+    e_rmse, e_max, f_rmse, f_max, e_held, f_held, time, status = short[6:]
     return [
         gen,
         steps.replace("/", "\n"),
@@ -106,9 +112,9 @@ def compact_cells(row: Mapping[str, Any]) -> list[str]:
         train,
         f"{e_rmse}\n{e_max}",
         f"{f_rmse}\n{f_max}",
-        f"{e_test}\n{f_test}",
+        f"{e_held}\n{f_held}",
         time,
-        word,
+        status,
     ]
 
 
@@ -135,7 +141,7 @@ def text_lines(rows: Sequence[Mapping[str, Any]], heading: bool = True) -> list[
     titles = [text.replace("\n", " ") for text in HEADINGS]
     body = [cells(row) for row in rows]
     widths = [max(len(title), 17 if "new" in title else 7) for title in titles]
-    widths[1], widths[-1] = 15, max(len(word) for word in WORDS.values())
+    widths[1], widths[-1] = 15, max(len(text) for text in WORDS.values()) + len(", not best")
     lines = ["  ".join(title.rjust(width) for title, width in zip(titles, widths))] if heading else []
     lines += ["  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in body]
     return lines

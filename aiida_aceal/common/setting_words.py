@@ -82,8 +82,10 @@ def allowed_text(hint: Any, extra: Mapping[str, Any], plural: bool = False) -> s
 
 def _words(hint: Any, extra: Mapping[str, Any], plural: bool) -> list[str]:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Annotated:
-        return _words(arguments[0], extra, plural)
+    if origin is typing.Annotated:  # bounds of one branch of a union
+        limits = [limit for item in arguments[1:] for limit in getattr(item, "metadata", ())]
+        own = {key: getattr(x, key) for x in limits for key in ("gt", "ge", "lt", "le") if hasattr(x, key)}
+        return _words(arguments[0], {**extra, **own}, plural)
     if origin in (typing.Union, types.UnionType):
         return [word for argument in arguments for word in _words(argument, extra, plural)]
     if origin is Literal:

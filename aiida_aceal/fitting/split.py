@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from ase import Atoms
@@ -67,6 +67,22 @@ def split_by_origin(structures: Sequence[Atoms], fraction: float, seed: int = 0)
         )
     out = set(held)
     return [k for k in range(len(structures)) if k not in out], sorted(held)
+
+
+def split_roles(structures: Sequence[Atoms], fractions: Mapping[str, float], seed: int) -> dict[str, list[int]]:
+    """Indices for ``training`` and for each role of ``fractions`` (of the whole), by origin.
+
+    :raises AceError: fractions that leave nothing to train on, or structures that cannot be split
+    """
+    if sum(fractions.values()) >= 1:
+        raise AceError(f"fractions {dict(fractions)} leave nothing for training; their sum must be below 1")
+    left, found = list(range(len(structures))), {}
+    for role in sorted(fractions):
+        share = fractions[role] * len(structures) / len(left)
+        kept, held = split_by_origin([structures[k] for k in left], share, seed)
+        found[role] = [left[k] for k in held]
+        left = [left[k] for k in kept]
+    return {"training": left, **found}
 
 
 def stopping_split(structures: Sequence[Atoms], fraction: float, seed: int) -> tuple[list[int], list[int]]:

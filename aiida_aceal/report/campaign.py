@@ -57,12 +57,46 @@ def facts(node: ProcessNode, rows: list[dict[str, Any]]) -> dict[str, Any]:
         proposed = proposal_text(rows)
         if proposed:
             result["Calibration proposes"] = proposed
-        force = [row["holdout_forces_rmse"] for row in rows if row.get("holdout_forces_rmse")]
-        if len(force) > 1:
-            result["Hold-out force RMSE"] = (
-                f"{1000 * force[0]:.3g} → {1000 * force[-1]:.3g} meV/Å ({force[0] / force[-1]:.1f} times smaller)"
-            )
+        for line in result_lines(node, rows):
+            name, text = line.split(": ", 1)
+            result[name] = text
     return result
+
+
+def result_lines(node: ProcessNode, rows: list[dict[str, Any]]) -> list[str]:
+    """Which potential is returned, and which errors come from which set; as far as the campaign got and recorded it."""
+    from aiida_aceal.workflows.base import output
+    from aiida_aceal.workflows.summary import best_row
+
+    lines = []
+    force = [row for row in rows if row.get("holdout_forces_rmse")]
+    best = best_row(rows)
+    if best:
+        latest = next((row for row in reversed(rows) if row.get("accepted")), best)
+        also = f"; that of generation {latest['generation']}, which explored last, is the output latest"
+        lines.append(
+            f"Potential: of generation {best['generation']}, the best on the validation set"
+            + ("" if output(node, "latest__potential") is None else also)
+        )
+    if len(force) > 1:
+        last = best if best.get("holdout_forces_rmse") else force[-1]
+        first, value = force[0]["holdout_forces_rmse"], last["holdout_forces_rmse"]
+        lines.append(
+            f"Validation force RMSE (gate, choice, calibration): {1000 * first:.1f} -> {1000 * value:.1f} meV/A, "
+            f"{first / value:.1f} times smaller"
+        )
+    if not node.is_terminated:
+        return lines
+    summary = output(node, "summary")
+    tested = summary.get_dict() if summary is not None else {}
+    if tested.get("test_energy_rmse") is not None:
+        numbers = f"energy {1000 * tested['test_energy_rmse']:.2f} meV/atom"
+        if tested.get("test_forces_rmse") is not None:
+            numbers += f", forces {1000 * tested['test_forces_rmse']:.1f} meV/A"
+        lines.append(f"Test RMSE (only reported): {numbers}, {tested['n_test']} structures")
+    elif best:
+        lines.append("Test set: none; errors on the validation set, by which the potential was chosen, flatter it")
+    return lines
 
 
 def write_report(node: ProcessNode, target: Path) -> Path:
@@ -91,14 +125,15 @@ def write_files(node: ProcessNode, folder: Path) -> list[Path]:
 
     folder.mkdir(parents=True, exist_ok=True)
     written = [write_report(node, folder / "report.html")]
-    potential, active_set = output(node, "potential"), output(node, "active_set")
-    if potential is not None:
-        for name, text in (("potential.yaml", potential.content), ("potential.yace", potential.get_yace())):
-            write_text(folder / name, text)
-            written.append(folder / name)
-    if active_set is not None:
-        write_bytes(folder / "potential.asi", active_set.content)
-        written.append(folder / "potential.asi")
+    for prefix, stem in (("", "potential"), ("latest__", "latest")):
+        potential, active_set = output(node, f"{prefix}potential"), output(node, f"{prefix}active_set")
+        if potential is not None:
+            for suffix, text in ((".yaml", potential.content), (".yace", potential.get_yace())):
+                write_text(folder / f"{stem}{suffix}", text)
+                written.append(folder / f"{stem}{suffix}")
+        if active_set is not None:
+            write_bytes(folder / f"{stem}.asi", active_set.content)
+            written.append(folder / f"{stem}.asi")
     sets = node.outputs.dataset if "dataset" in node.outputs else {}
     if sets:
         path = folder / "training.extxyz"

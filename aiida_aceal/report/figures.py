@@ -48,7 +48,7 @@ def _errors(quantity: str, unit: str, measure: str) -> Callable[[Any, Rows], Non
         for key, style, color, label in (
             (f"new_{quantity}_{measure}_before", "s--", "#e45756", "new structures, before refit"),
             (f"new_{quantity}_{measure}_after", "o-", "#54a24b", "new structures, after refit"),
-            (f"holdout_{quantity}_{measure}", "D-", "#4c78a8", "hold-out set"),
+            (f"holdout_{quantity}_{measure}", "D-", "#4c78a8", "validation set"),
         ):
             x, y = _column(rows, key, 1000.0)
             if y:

@@ -64,7 +64,8 @@ def page(
 <div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>
 {body}</tbody></table></div>
 <p>"new": the structures labelled in this generation, with the potential before → after the refit.
-"hold-out": the fixed test set, never fitted.</p>
+"valid.": the validation set, never fitted; it decides at the gate and which potential is the best, and serves for the
+calibration. The test set decides nothing: errors on it, if there is one, stand above.</p>
 <h2>Figures</h2>
 <div class="figures">
 {figures}</div>

@@ -6,19 +6,23 @@ from typing import Any
 
 from aiida import orm
 from aiida.engine import ExitCode, ProcessSpec, if_, while_
+from aiida.plugins import CalculationFactory
 
 from aiida_aceal.data.active_set import ActiveSetData
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.ensemble import EnsembleData
 from aiida_aceal.data.potential import AcePotentialData
-from aiida_aceal.workflows import functions, policies, ports
+from aiida_aceal.workflows import functions, policies, ports, sets
 from aiida_aceal.workflows.base import AceWorkChain, clean_scratch, output, why
 from aiida_aceal.workflows.generation import GenerationWorkChain
 from aiida_aceal.workflows.protocol import ProtocolMixin
 from aiida_aceal.workflows.sections import filled
 from aiida_aceal.workflows.steps import derived_seed, step_class, step_inputs
+from aiida_aceal.workflows.summary import error_numbers
 
 _PASSED = ("explorers", "labeller", "fitter", "worker", "selection", "activeset", "gate", "limits", "ensemble")
+#: what belongs to a potential
+_BELONGS = ("potential", "active_set", "ensemble", "validation_report")
 
 
 class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
@@ -44,15 +48,24 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
             "validation",
             valid_type=ConfigurationsData,
             required=False,
-            help="Fixed hold-out set; it is labelled first if it has no labels. Or give `sampler`.",
+            help="Validation set: decides at the gate, says which potential is the best, and calibrates; never fitted. "
+            "It is labelled first if it has no labels. Or give `sampler`.",
         )
-        spec.input_namespace(
-            "sampler",
-            dynamic=True,
+        spec.input(
+            "test",
+            valid_type=ConfigurationsData,
             required=False,
-            help="Process that makes a labelled hold-out set: `entry_point` (such as aceal.sample), `code`, "
-            "`configurations`, `settings`, `options`.",
+            help="Test set: decides nothing; the errors of the returned potential on it are reported. It is labelled "
+            "first if it has no labels. Or give `test_sampler`.",
         )
+        for name, what in (("sampler", "validation"), ("test_sampler", "test")):
+            spec.input_namespace(
+                name,
+                dynamic=True,
+                required=False,
+                help=f"Process that makes a labelled {what} set: `entry_point` (such as aceal.sample), `code`, "
+                "`configurations`, `settings`, `options`.",
+            )
         ports.step_ports(spec)
         spec.input(
             "window",
@@ -74,24 +87,35 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
         spec.inputs.validator = cls.validate_inputs
         spec.outline(
             cls.prepare,
-            if_(cls.has_to_sample)(cls.sample_validation, cls.inspect_sampling),
+            if_(cls.has_sets_to_make)(cls.make_sets, cls.inspect_sets),
             while_(cls.has_to_go_on)(cls.run_generation, cls.inspect_generation),
+            if_(cls.has_to_test)(cls.test_potential, cls.inspect_test),
             cls.conclude,
         )
-        spec.output("potential", valid_type=AcePotentialData, help="The potential in force at the end.")
-        spec.output("active_set", valid_type=ActiveSetData)
-        spec.output("ensemble", valid_type=EnsembleData, required=False, help="The last ensemble.")
+        spec.output("potential", valid_type=AcePotentialData, help="The one of smallest validation error: the best.")
+        spec.output("active_set", valid_type=ActiveSetData, help="Of `potential`.")
+        spec.output("ensemble", valid_type=EnsembleData, required=False, help="Of `potential`.")
+        spec.output("validation_report", valid_type=orm.Dict, required=False, help="Validation errors of `potential`.")
+        spec.output_namespace(
+            "latest",
+            required=False,
+            dynamic=True,
+            help="What explored last, if that is not `potential`: a later potential, not as good on the validation set "
+            "but within the tolerance of the gate. Its potential, active_set, ensemble, validation_report.",
+        )
         spec.output_namespace(
             "dataset", valid_type=ConfigurationsData, dynamic=True, help="Labelled sets, one per generation."
         )
-        spec.output("validation", valid_type=ConfigurationsData, help="Labelled hold-out set.")
+        spec.output("validation", valid_type=ConfigurationsData, help="Labelled validation set.")
+        spec.output("test", valid_type=ConfigurationsData, required=False, help="Labelled test set.")
+        spec.output("test_report", valid_type=orm.Dict, required=False, help="Errors of `potential` on the test set.")
         spec.output("summary", valid_type=orm.Dict, help="Rows of numbers of all generations, and totals.")
         spec.exit_code(401, "ERROR_GENERATION_FAILED", message="Generation {number} failed: {reason}")
-        spec.exit_code(402, "ERROR_SAMPLING_FAILED", message="The hold-out set could not be made: {reason}")
+        spec.exit_code(402, "ERROR_SAMPLING_FAILED", message="The {name} set could not be made: {reason}")
         spec.exit_code(
             410,
             "ERROR_MAX_GENERATIONS",
-            message="Not converged after {number} generations; the outputs hold the best potential so far.",
+            message="Not converged after {number} generations; the outputs hold the best potential so far ({best}).",
         )
         spec.exit_code(
             411, "ERROR_TOO_MANY_REFUSALS", message="{number} new potentials in a row were refused; the last: {reason}"
@@ -108,7 +132,9 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
         if inputs.get("initial") is None and not inputs.get("dataset"):
             return "give `initial` (configurations to label) or `dataset` (labelled ones): there is nothing to fit"
         if (inputs.get("validation") is None) == (not inputs.get("sampler")):
-            return "give either `validation` (a hold-out set) or `sampler` (a process that makes one)"
+            return "give either `validation` (a set that is never fitted) or `sampler` (a process that makes one)"
+        if inputs.get("test") is not None and inputs.get("test_sampler"):
+            return "give either `test` (a set that is only reported on) or `test_sampler` (a process that makes one)"
         potential, active_set = inputs.get("potential"), inputs.get("active_set")
         if active_set is not None and potential is not None:
             if not potential.is_fitted or inputs.get("initial") is not None:
@@ -116,7 +142,7 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
             problem = active_set.check_potential(potential)
             if problem:
                 return f"active_set: {problem}"
-        return ports.check_steps(inputs, explorers_required=True)
+        return ports.check_steps(inputs, explorers_required=True) or sets.check_apart(inputs)
 
     # --- steps -------------------------------------------------------------------------------------------------
 
@@ -127,8 +153,10 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
         self.ctx.last = loop["max_generations"]
         self.ctx.potential = self.inputs.potential.uuid
         self.ctx.active_set = self.inputs.active_set.uuid if "active_set" in self.inputs else None
-        self.ctx.validation = self.inputs.validation.uuid if "validation" in self.inputs else None
+        for role in sets.SAMPLERS:
+            self.ctx[role] = self.inputs[role].uuid if role in self.inputs else None
         self.ctx.validation_report = self.ctx.ensemble = None
+        self.ctx.best, self.ctx.best_generation = {}, None
         self.ctx.datasets = {key: node.uuid for key, node in (self.inputs.get("dataset") or {}).items()}
         self.ctx.reports = {}
         self.ctx.quarantine = []
@@ -141,26 +169,40 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
             + f"; at most {self.ctx.last} generations; explorers: {', '.join(sorted(self.inputs.explorers))}"
         )
 
-    def has_to_sample(self) -> bool:
-        """Whether the hold-out set is to be made."""
-        return self.ctx.validation is None
+    def has_sets_to_make(self) -> bool:
+        """Whether a set that is never fitted is to be sampled, or the test set to be labelled."""
+        return bool(self._sets_to_make())
 
-    def sample_validation(self) -> None:
-        """Start the process that makes the hold-out set."""
-        step = self.inputs.sampler
-        cls = step_class(step["entry_point"].value)
-        inputs = step_inputs(cls, step, seed=orm.Int(derived_seed(self.inputs.seed.value, 0, 2000)))
-        self.start_child("sampler", cls, inputs, "hold-out set")
-        self.report(f"making the hold-out set by {step['entry_point'].value}")
+    def _sets_to_make(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        """Role -> label of the child that makes the set, and its namespace; the validation set is labelled by the first
+        generation, together with the first structures."""
+        found = {}
+        for role, sampler in sets.SAMPLERS.items():
+            if self.inputs.get(sampler):
+                found[role] = (sampler, {"step": self.inputs[sampler]})
+        test = self.inputs.get("test")
+        if test is not None and not ports.is_labelled(test):
+            found["test"] = ("label_test", {"step": self.inputs.labeller, "configurations": test})
+        return found
 
-    def inspect_sampling(self) -> ExitCode | None:
-        """Take the hold-out set."""
-        child = self.ctx["sampler"]
-        labelled = output(child, "labelled")
-        if labelled is None or not child.is_finished_ok:
-            return self.exit_codes.ERROR_SAMPLING_FAILED.format(reason=why(child))
-        self.ctx.validation = labelled.uuid
-        self.report(f"hold-out set of {len(labelled)} configurations")
+    def make_sets(self) -> None:
+        """Start the processes that sample or label, all at once."""
+        for role, (label, given) in self._sets_to_make().items():
+            step = given.pop("step")
+            cls = step_class(step["entry_point"].value)
+            seed = orm.Int(derived_seed(self.inputs.seed.value, 0, 2000 + (role == "test")))
+            self.start_child(label, cls, step_inputs(cls, step, seed=seed, **given), f"{role} set")
+            self.report(f"making the {role} set by {step['entry_point'].value}")
+
+    def inspect_sets(self) -> ExitCode | None:
+        """Take the sets."""
+        for role, (label, _) in self._sets_to_make().items():
+            child = self.ctx[label]
+            labelled = output(child, "labelled")
+            if labelled is None or not child.is_finished_ok:
+                return self.exit_codes.ERROR_SAMPLING_FAILED.format(name=role, reason=why(child))
+            self.ctx[role] = labelled.uuid
+            self.report(f"{role} set of {len(labelled)} configurations")
         return None
 
     def has_to_go_on(self) -> bool:
@@ -191,6 +233,8 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
             inputs["active_set"] = orm.load_node(self.ctx.active_set)
         elif "initial" in self.inputs:
             inputs["initial"] = self.inputs.initial
+        if self.ctx.best:
+            inputs["best"] = {name: orm.load_node(uuid) for name, uuid in self.ctx.best.items()}
         if self.ctx.validation_report is not None:
             inputs["validation_report"] = orm.load_node(self.ctx.validation_report)
         if self.ctx.ensemble is not None:
@@ -216,12 +260,16 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
             node = output(child, name)
             if node is not None:
                 self.ctx[name] = node.uuid
+        best = {name: output(child, f"best__{name}") for name in _BELONGS}
+        self.ctx.best = {name: node.uuid for name, node in best.items() if node is not None}
         labelled = output(child, "labelled")
         if labelled is not None:
             self.ctx.datasets = {**self.ctx.datasets, f"generation_{number:03d}": labelled.uuid}
         report = output(child, "generation_report")
         self.ctx.reports = {**self.ctx.reports, f"generation_{number:03d}": report.uuid}
         row = report.get_dict()
+        if row["is_best"]:
+            self.ctx.best_generation = number
         self.ctx.quarantine = [*self.ctx.quarantine, *(item["hash"] for item in row["quarantine"] if item.get("hash"))]
         self.ctx.refusals = self.ctx.refusals + 1 if row["status"] == "refused" else 0
         self.ctx.empty = self.ctx.empty + 1 if row["status"] == "no_candidates" else 0
@@ -236,6 +284,25 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
         self.ctx.number = number + 1
         return None
 
+    def has_to_test(self) -> bool:
+        """Whether there are a test set and a potential to evaluate on it."""
+        return self.ctx.test is not None and "potential" in self.ctx.best
+
+    def test_potential(self) -> None:
+        """Start the evaluation of the potential that is returned on the set that has decided nothing."""
+        cls = CalculationFactory("aceal.evaluate")
+        given = {name: self.ctx.best.get(name) for name in ("potential", "active_set")}
+        given["configurations"] = self.ctx.test
+        nodes = {name: orm.load_node(uuid) for name, uuid in given.items() if uuid is not None}
+        inputs = step_inputs(cls, self.inputs.worker, **nodes)
+        self.start_child("test_evaluation", cls, inputs, "errors on the test set")
+
+    def inspect_test(self) -> None:
+        """Its errors; without them the campaign is no worse, but nobody knows how good it is."""
+        child = self.ctx["test_evaluation"]
+        if not child.is_finished_ok:
+            self.report(f"no errors on the test set: {why(child)}")
+
     def conclude(self) -> ExitCode | None:
         """Attach the results; say whether the campaign converged."""
         if self.ctx.status == "running":
@@ -243,7 +310,7 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
         self._attach()
         last = orm.load_node(list(self.ctx.reports.values())[-1]).get_dict()
         if self.ctx.status == "max_generations":
-            return self.exit_codes.ERROR_MAX_GENERATIONS.format(number=self.ctx.number - 1)
+            return self.exit_codes.ERROR_MAX_GENERATIONS.format(number=self.ctx.number - 1, best=self._whose())
         if self.ctx.status == "refused":
             return self.exit_codes.ERROR_TOO_MANY_REFUSALS.format(number=self.ctx.refusals, reason=last["refused"])
         if self.ctx.status == "no_candidates":
@@ -252,11 +319,18 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
 
     def _attach(self) -> None:
         """All outputs there are; a campaign that failed keeps what it has."""
+        tested = self.report_of("test_evaluation")
         if self.ctx.reports:
+            facts = {
+                "status": self.ctx.status,
+                "best_generation": self.ctx.best_generation,
+                "n_test": tested.get("n_structures"),
+                **error_numbers(tested, "test", ""),
+            }
             result = self.call_once(
                 "summary",
                 functions.summarise_campaign,
-                facts=orm.Dict({"status": self.ctx.status}),
+                facts=orm.Dict(facts),
                 **{key: orm.load_node(uuid) for key, uuid in self.ctx.reports.items()},
             )
             self.out("summary", result)
@@ -265,10 +339,28 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
                 f"campaign {self.ctx.status}: {total['n_generations']} generations, {total['n_training']} training "
                 f"structures, {total['n_labelled']} labels in {total['label_core_seconds']:.0f} core seconds"
             )
-        for name in ("potential", "active_set", "validation", "ensemble"):
-            if self.ctx[name] is not None:
-                self.out(name, orm.load_node(self.ctx[name]))
+        best = self.ctx.best or {name: self.ctx[name] for name in _BELONGS if self.ctx[name] is not None}
+        for name, uuid in best.items():
+            self.out(name, orm.load_node(uuid))
+        for role in sets.SAMPLERS:
+            if self.ctx[role] is not None:
+                self.out(role, orm.load_node(self.ctx[role]))
+        tested = output(self.ctx.get("test_evaluation"), "report")
+        if tested is not None:
+            self.out("test_report", tested)
+        if self.ctx.best and self.ctx.best["potential"] != self.ctx.potential:
+            latest = {name: orm.load_node(self.ctx[name]) for name in _BELONGS if self.ctx[name] is not None}
+            self.out("latest", latest)
+            self.report(
+                f"returned is the potential that is best on the validation set ({self._whose()}); "
+                f"potential<{latest['potential'].pk}>, the last accepted one, is output `latest`"
+            )
         self.out("dataset", {key: orm.load_node(uuid) for key, uuid in self.ctx.datasets.items()})
+
+    def _whose(self) -> str:
+        """Where the best potential comes from, in words."""
+        number = self.ctx.best_generation
+        return "the one given at the start" if number is None else f"of generation {number}"
 
 
 def _story(row: dict[str, Any]) -> str:
@@ -281,7 +373,7 @@ def _story(row: dict[str, Any]) -> str:
     return (
         f"generation {row['generation']} {row['status']}: steps {row.get('md_steps_reached', '-')}/"
         f"{row.get('md_steps_total', '-')}, max gamma {number('max_gamma')}, {row['n_candidates']} candidates, "
-        f"{row['n_selected']} selected, {row.get('n_training', 0)} training structures, hold-out "
+        f"{row['n_selected']} selected, {row.get('n_training', 0)} training structures, validation "
         f"{number('holdout_energy_rmse', 1000)} meV/atom {number('holdout_forces_rmse', 1000)} meV/A, "
         f"{row['wall_seconds']:.0f} s"
     )

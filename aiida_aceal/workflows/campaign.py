@@ -17,13 +17,16 @@ from ase import Atoms
 
 from aiida_aceal.ace import AceError, AcePotential, build_potential
 from aiida_aceal.exploration.initial import generate, read_files
+from aiida_aceal.fitting.split import split_roles
 from aiida_aceal.workflows.protocol import SECTIONS, merged, protocol_inputs
 from aiida_aceal.workflows.schema import Campaign, ReferenceMD, Step
 from aiida_aceal.workflows.sections import check_section
+from aiida_aceal.workflows.sets import SAMPLERS, set_fractions, split_configurations
 from aiida_aceal.workflows.steps import check_step, derived_seed
 
 #: which seed each list of structures draws from
-_STREAMS = {"initial": 100, "validation": 101}
+_STREAMS = {"initial": 100, "validation": 101, "test": 102}
+_SPLIT_STREAM = 105
 _START_STREAM = 110
 _LAMMPS = ("aceal.explore.md",)
 
@@ -38,10 +41,12 @@ class Prepared:
     potential: AcePotential
     #: basis description, ``None`` if the potential came from a file
     basis: dict[str, Any] | None
-    #: name -> (entries, seed, structures); names: initial, validation, start_<explorer>
+    #: name -> (entries, seed, structures); names: initial, validation, test, start_<explorer>; no entries: split off
     structures: dict[str, tuple[list[dict[str, Any]], int, list[Atoms]]] = field(default_factory=dict)
     #: file -> labelled structures
     datasets: dict[str, list[Atoms]] = field(default_factory=dict)
+    #: role -> share of the labelled structures (without those: of `initial`) that was split off for it
+    fractions: dict[str, float] = field(default_factory=dict)
 
 
 def sections_of(campaign: Campaign) -> dict[str, Any]:
@@ -71,9 +76,11 @@ def prepare(campaign: Campaign, folder: str | Path = ".") -> Prepared:
     lists: dict[str, tuple[list[dict[str, Any]], int]] = {}
     if campaign.initial:
         lists["initial"] = (campaign.initial, derived_seed(campaign.seed, _STREAMS["initial"]))
-    stream = derived_seed(campaign.seed, _STREAMS["validation"])
-    reference = isinstance(campaign.validation, ReferenceMD)
-    lists["validation"] = (campaign.validation.start if reference else campaign.validation, stream)
+    for role in SAMPLERS:
+        given = getattr(campaign, role)
+        if isinstance(given, (list, ReferenceMD)):
+            entries = given.start if isinstance(given, ReferenceMD) else given
+            lists[role] = (entries, derived_seed(campaign.seed, _STREAMS[role]))
     for number, name in enumerate(sorted(campaign.explore)):
         if campaign.explore[name].start is not None:
             lists[f"start_{name}"] = (campaign.explore[name].start, derived_seed(campaign.seed, _START_STREAM + number))
@@ -91,6 +98,10 @@ def prepare(campaign: Campaign, folder: str | Path = ".") -> Prepared:
             datasets[f"file_{number:02d}"] = _labelled(read_files(path, base_directory=folder), path)
         except AceError as error:
             raise AceError(f"dataset: {error}") from error
+    fractions = set_fractions(
+        {role: getattr(campaign, role) for role in SAMPLERS}, sections["sets"], sum(map(len, datasets.values()))
+    )
+    _split_off(fractions, campaign.seed, structures, datasets)
     everything = [atoms for _, _, found in structures.values() for atoms in found]
     everything += [atoms for found in datasets.values() for atoms in found]
     elements = sorted(campaign.elements or {symbol for atoms in everything for symbol in atoms.get_chemical_symbols()})
@@ -98,14 +109,42 @@ def prepare(campaign: Campaign, folder: str | Path = ".") -> Prepared:
         path = folder / campaign.potential
         if not path.is_file():
             raise AceError(f"potential: {campaign.potential}: no such file in {folder}")
-        return Prepared(campaign, folder, sections, AcePotential.read(path), None, structures, datasets)
+        return Prepared(campaign, folder, sections, AcePotential.read(path), None, structures, datasets, fractions)
     basis = {"elements": elements, **sections["basis"]}
     try:
         potential = build_potential(basis, seed=campaign.seed)
         potential.require_functions()
     except AceError as error:
         raise AceError(f"basis: {error}") from error
-    return Prepared(campaign, folder, sections, potential, basis, structures, datasets)
+    return Prepared(campaign, folder, sections, potential, basis, structures, datasets, fractions)
+
+
+def _split_off(
+    fractions: Mapping[str, float],
+    seed: int,
+    structures: dict[str, tuple[list[dict[str, Any]], int, list[Atoms]]],
+    datasets: dict[str, list[Atoms]],
+) -> None:
+    """Take the sets that are fractions out of the labelled data, or out of `initial` if there are none."""
+    if not fractions:
+        return
+    groups = datasets or {"initial": structures["initial"][2]}
+    everything = [(name, atoms) for name, found in groups.items() for atoms in found]
+    stream = derived_seed(seed, _SPLIT_STREAM)
+    try:
+        parts = split_roles([atoms for _, atoms in everything], fractions, stream)
+    except AceError as error:
+        raise AceError(f"{' and '.join(fractions)}: {error}") from error
+    left: dict[str, list[Atoms]] = {name: [] for name in groups}
+    for k in parts.pop("training"):
+        left[everything[k][0]].append(everything[k][1])
+    for role, indices in parts.items():
+        structures[role] = ([], stream, [everything[k][1] for k in indices])
+    if datasets:
+        datasets.clear()
+        datasets.update({name: found for name, found in left.items() if found})
+    else:
+        structures["initial"] = (*structures["initial"][:2], left["initial"])
 
 
 def make_builder(prepared: Prepared, find_code: Callable[[str | None, str | None, str], Any], store: bool) -> Any:
@@ -134,9 +173,20 @@ def _builder(prepared: Prepared, find_code: Callable[[str | None, str | None, st
     campaign = prepared.campaign
     worker = find_code(campaign.codes.worker, "aceal-worker", "codes.worker")
 
+    parts: dict[str, Any] = {}
+    if prepared.fractions and not prepared.datasets and store:
+        entries, seed, _ = prepared.structures["initial"]
+        if not _uses_files(entries):
+            whole = functions.generate_configurations(orm.List(entries), orm.Int(seed))
+            stream = orm.Int(derived_seed(campaign.seed, _SPLIT_STREAM))
+            parts = split_configurations(whole, orm.Dict(prepared.fractions), stream)
+            parts["initial"] = parts.pop("training")
+
     def node(name: str) -> Any:
         entries, seed, atoms = prepared.structures[name]
-        if store and not _uses_files(entries):
+        if name in parts:
+            return parts[name]
+        if store and entries and not _uses_files(entries):
             return functions.generate_configurations(orm.List(entries), orm.Int(seed))
         return ConfigurationsData.from_atoms(atoms, source=name)
 
@@ -156,16 +206,17 @@ def _builder(prepared: Prepared, find_code: Callable[[str | None, str | None, st
         }
     builder.labeller = _step(campaign.label, campaign.label.settings, worker, options, find_code, "label")
     builder.fitter = _step(campaign.fit, prepared.sections["fit"], worker, options, find_code, "fit")
-    if isinstance(campaign.validation, ReferenceMD):
-        builder.sampler = {
-            "entry_point": orm.Str("aceal.sample"),
-            "code": worker,
-            "configurations": node("validation"),
-            "settings": orm.Dict(_sampling(campaign)),
-            "options": orm.Dict(options),
-        }
-    else:
-        builder.validation = node("validation")
+    for role, sampler in SAMPLERS.items():
+        if isinstance(getattr(campaign, role), ReferenceMD):
+            builder[sampler] = {
+                "entry_point": orm.Str("aceal.sample"),
+                "code": worker,
+                "configurations": node(role),
+                "settings": orm.Dict(_sampling(campaign, role)),
+                "options": orm.Dict(options),
+            }
+        elif role in prepared.structures:
+            builder[role] = node(role)
     explorers = {}
     for name in sorted(campaign.explore):
         step = campaign.explore[name]
@@ -217,12 +268,12 @@ def _step(
     return {**inputs, "code": default if step.code is None and local else find_code(step.code, None, f"{where}.code")}
 
 
-def _sampling(campaign: Campaign) -> dict[str, Any]:
-    reference = campaign.validation
+def _sampling(campaign: Campaign, role: str) -> dict[str, Any]:
+    reference = getattr(campaign, role)
     label = campaign.label.settings
     calculator = reference.calculator or label.get("calculator")
     if calculator is None:
-        raise AceError("validation.calculator: name an ASE calculator; the labeller is none")
+        raise AceError(f"{role}.calculator: name an ASE calculator; the labeller is none")
     kwargs = reference.kwargs if reference.kwargs is not None else label.get("kwargs") or {}
     return {
         "calculator": calculator,

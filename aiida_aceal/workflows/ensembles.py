@@ -129,10 +129,3 @@ class EnsembleSteps(GenerationBase):
         given = inputs.get("settings") or orm.Dict({})
         merged = self.call_once("fit_settings", with_ensemble, settings=given, ensemble=self.inputs.ensemble)
         return {**inputs, "settings": merged}
-
-    def out_ensemble(self) -> None:
-        """Attach the ensemble in force: of the new fit if it was accepted, else the one before."""
-        new = output(self.ctx.get("fit"), "ensemble") if self.ctx.facts["accepted"] else None
-        node = new or self.inputs.get("ensemble_data")
-        if node is not None:
-            self.out("ensemble", node)

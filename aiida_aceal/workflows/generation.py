@@ -73,13 +73,15 @@ class GenerationWorkChain(GatheringSteps, LearningSteps):
             "n_failed_labels": 0,
             "status": "initial" if "active_set" not in self.inputs else "explored",
             "accepted": None,
+            "is_best": False,
             "refused": None,
             **{key: self.inputs.window.get_dict().get(key) for key in ("gamma_lo", "gamma_hi", "gamma_stop")},
             "window_reason": self.inputs.window.get_dict().get("reason"),
         }
         self.ctx.labelled = self.ctx.validation = self.ctx.candidates = self.ctx.active_set = None
         self.ctx.quarantine = []
-        self.ctx.converged = self.ctx.old_graded = False
+        self.ctx.old_active_set = None  # of the given potential, if it had none
+        self.ctx.converged = False
         window = self.ctx.facts
         self.report(
             f"generation {self.number}: potential<{self.inputs.potential.pk}>, {len(self.inputs.get('dataset') or {})} "
@@ -93,15 +95,32 @@ class GenerationWorkChain(GatheringSteps, LearningSteps):
         """Attach what is in force now, and the numbers."""
         accepted = bool(self.ctx.facts["accepted"])
         new = output(self.ctx["fit"], "potential") if self.ctx.get("fit") is not None else None
-        self.out("potential", new if accepted else self.inputs.potential)
-        if accepted or self.ctx.old_graded:
-            self.out("active_set", orm.load_node(self.ctx.active_set))
-        elif "active_set" in self.inputs:
-            # of the data the kept potential has learnt: gamma must not call known what it was not fitted to
-            self.out("active_set", self.inputs.active_set)
-        if new is not None and not accepted:
+        old_set = self.ctx.old_active_set and orm.load_node(self.ctx.old_active_set)
+        # of the data the kept potential has learnt: gamma must not call known what it was not fitted to
+        before = {
+            "potential": self.inputs.potential,
+            "active_set": old_set or self.inputs.get("active_set"),
+            "ensemble": self.inputs.get("ensemble_data"),
+            "validation_report": self.inputs.get("validation_report")
+            or output(self.ctx.get("holdout_before"), "report"),
+        }
+        now = before
+        if accepted:
+            now = {
+                "potential": new,
+                "active_set": orm.load_node(self.ctx.active_set),
+                "ensemble": output(self.ctx.fit, "ensemble") or self.inputs.get("ensemble_data"),
+                "validation_report": output(self.ctx.holdout, "report"),
+            }
+        elif new is not None:
             self.out("refused_potential", new)
-        self.out_ensemble()
+        best = dict(self.inputs.get("best") or before)
+        if self.ctx.facts["is_best"]:
+            best = {**now, "ensemble": output(self.ctx.fit, "ensemble")}  # an older one belongs to another potential
+        for prefix, nodes in (("", now), ("best.", best)):
+            for name, node in nodes.items():
+                if node is not None:
+                    self.out(prefix + name, node)
         if self.ctx.labelled is not None:
             self.out("labelled", orm.load_node(self.ctx.labelled))
         self.out("validation", self._validation())
@@ -111,11 +130,7 @@ class GenerationWorkChain(GatheringSteps, LearningSteps):
         if selected is not None:
             self.out("selected", selected)
         self.out("window", self.inputs.window)
-        holdout = output(self.ctx.get("holdout"), "report") if accepted else None
-        holdout = holdout or self.inputs.get("validation_report") or output(self.ctx.get("holdout_before"), "report")
-        if holdout is not None:
-            self.out("validation_report", holdout)
-        self.out("generation_report", self._row(holdout))
+        self.out("generation_report", self._row(now["validation_report"]))
 
     def _row(self, holdout: orm.Dict | None) -> orm.Dict:
         datasets = self._datasets()

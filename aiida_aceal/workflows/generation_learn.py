@@ -94,7 +94,7 @@ class LearningSteps(EnsembleSteps):
             self._start_active_set(potential)
         except StepError as error:
             return self.exit_codes.ERROR_ACTIVE_SET_FAILED.format(reason=str(error))
-        # one that a job still makes comes too late for the grades of the hold-out set
+        # one that a job still makes comes too late for the grades of the validation set
         active_set = orm.load_node(self.ctx.active_set) if self.ctx.active_set else None
         self._evaluate("holdout", self._validation(), potential, active_set)
         if self.ctx.labelled is not None:
@@ -132,7 +132,7 @@ class LearningSteps(EnsembleSteps):
         self.start_child(f"{prefix}active_set_job", cls, inputs, f"generation {self.number}: active set")
 
     def inspect_validation(self) -> ExitCode | None:
-        """The gate: is the new potential finite and no worse than the last on the hold-out set?"""
+        """The gate: is the new potential finite, and no worse on the validation set than the best so far?"""
         for name in ("holdout", "after"):
             child = self.ctx.get(name)
             if child is not None and not child.is_finished_ok:
@@ -143,26 +143,28 @@ class LearningSteps(EnsembleSteps):
         failure = self._take_active_set()
         if failure is not None:
             return failure
-        new, old = self.report_of("holdout"), self._report_before()
+        new, best = self.report_of("holdout"), self._report_of_best()
         gate = self._settings("gate")
         reason = None
         values = [new.get(key, {}).get("rmse") for key in ("energy", "forces")]
         if any(value is None or not math.isfinite(value) for value in values):
-            reason = "its hold-out errors are not finite"
-        elif gate["enabled"] and old and self.inputs.potential.is_fitted:
-            reason = summary.is_worse(new, old, gate["tolerance"])
+            reason = "its validation errors are not finite"
+        elif gate["enabled"] and best and self.inputs.potential.is_fitted:
+            reason = summary.is_worse(new, best, gate["tolerance"])
         if reason:
             if not self.inputs.potential.is_fitted:
                 return self.exit_codes.ERROR_NO_POTENTIAL.format(reason=reason)
             self._refuse(reason)
             return None
-        self.ctx.facts["accepted"] = True
+        self.ctx.facts.update({"accepted": True, "is_best": not best or summary.is_best(new, best)})
         if self.ctx.facts["status"] == "explored":
             self.ctx.facts["status"] = "learned"
         ranks = orm.load_node(self.ctx.active_set).rank
         self.report(
-            f"generation {self.number}: accepted potential<{output(self.ctx['fit'], 'potential').pk}>: hold-out RMSE "
-            f"{1000 * values[0]:.3g} meV/atom, {1000 * values[1]:.3g} meV/A; rank of the active set {ranks}"
+            f"generation {self.number}: accepted potential<{output(self.ctx['fit'], 'potential').pk}>: validation RMSE "
+            f"{1000 * values[0]:.3g} meV/atom, {1000 * values[1]:.3g} meV/A"
+            + (", the best so far" if self.ctx.facts["is_best"] else ", an earlier one is better: exploration goes on")
+            + f"; rank of the active set {ranks}"
         )
         return None
 
@@ -178,12 +180,15 @@ class LearningSteps(EnsembleSteps):
         return None
 
     def has_to_grade_the_old(self) -> bool:
-        """A given potential stays in force and has no active set yet: without one it could never explore."""
-        return self.ctx.facts["accepted"] is False and "active_set" not in self.inputs
+        """A given potential stays, in force or as the best, and has no active set yet, which exploring needs."""
+        facts = self.ctx.facts
+        stays = facts["accepted"] is False or (facts["accepted"] and not facts["is_best"])
+        return bool(stays) and "active_set" not in self.inputs
 
     def grade_the_old(self) -> ExitCode | None:
         """Its active set, of the labelled sets: what it was really fitted to is not known here."""
         made = self.ctx.active_set and orm.load_node(self.ctx.active_set)
+        self.ctx.new_active_set = self.ctx.active_set
         if made and made.check_potential(self.inputs.potential) is None:
             return None  # of the same basis
         try:
@@ -196,14 +201,19 @@ class LearningSteps(EnsembleSteps):
         """Take it over."""
         failure = self._take_active_set("old_")
         if failure is None:
-            self.ctx.old_graded = True
-            self.report(f"generation {self.number}: potential<{self.inputs.potential.pk}> explores with an active set")
+            self.ctx.old_active_set, self.ctx.active_set = self.ctx.active_set, self.ctx.new_active_set
+            self.report(f"generation {self.number}: potential<{self.inputs.potential.pk}> has an active set now")
         return failure
 
     def _report_before(self) -> dict[str, Any]:
         if "validation_report" in self.inputs:
             return self.inputs.validation_report.get_dict()
         return self.report_of("holdout_before") if self.ctx.get("holdout_before") is not None else {}
+
+    def _report_of_best(self) -> dict[str, Any]:
+        """Validation errors that the gate compares with: of the best potential so far, not of the last."""
+        known = (self.inputs.get("best") or {}).get("validation_report")
+        return known.get_dict() if known is not None else self._report_before()
 
     def _calibration(self) -> orm.Dict | None:
         """What the potential in force before knew of its errors, from all that it had not learnt."""

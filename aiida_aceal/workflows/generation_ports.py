@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiida import orm
 from aiida.engine import ProcessSpec
 
@@ -10,6 +12,15 @@ from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.ensemble import EnsembleData
 from aiida_aceal.data.potential import AcePotentialData
 from aiida_aceal.workflows import functions, ports
+
+
+def best_potential(port: Any, namespace: Any, text: str) -> None:
+    """Namespace ``best``: the potential of smallest validation error, and what belongs to it."""
+    namespace("best", required=False, help=f"The potential of smallest validation error {text}")
+    port("best.potential", valid_type=AcePotentialData, required=False)
+    port("best.active_set", valid_type=ActiveSetData, required=False)
+    port("best.ensemble", valid_type=EnsembleData, required=False)
+    port("best.validation_report", valid_type=orm.Dict, required=False)
 
 
 def generation_ports(spec: ProcessSpec) -> None:
@@ -32,7 +43,8 @@ def generation_ports(spec: ProcessSpec) -> None:
         default=lambda: functions.policies.choose_window({}).as_dict(),
         help="gamma_lo, gamma_hi, gamma_stop in force, and the reason.",
     )
-    spec.input("validation_report", valid_type=orm.Dict, required=False, help="Hold-out errors of `potential`.")
+    spec.input("validation_report", valid_type=orm.Dict, required=False, help="Validation errors of `potential`.")
+    best_potential(spec.input, spec.input_namespace, "before this generation [default: `potential`].")
     spec.input(
         "ensemble_data",
         valid_type=EnsembleData,
@@ -43,19 +55,20 @@ def generation_ports(spec: ProcessSpec) -> None:
     spec.input(
         "validation",
         valid_type=ConfigurationsData,
-        help="Fixed hold-out set; it is labelled first if it has no labels.",
+        help="Validation set: gate and calibration; never fitted. It is labelled first if it has no labels.",
     )
     ports.step_ports(spec)
     spec.output("potential", valid_type=AcePotentialData, help="Potential in force after this generation.")
     spec.output("active_set", valid_type=ActiveSetData, required=False)
     spec.output("ensemble", valid_type=EnsembleData, required=False, help="Ensemble in force after this generation.")
     spec.output("labelled", valid_type=ConfigurationsData, required=False, help="What this generation added.")
-    spec.output("validation", valid_type=ConfigurationsData, help="Labelled hold-out set.")
+    spec.output("validation", valid_type=ConfigurationsData, help="Labelled validation set.")
     spec.output("candidates", valid_type=ConfigurationsData, required=False)
     spec.output("selected", valid_type=ConfigurationsData, required=False)
     spec.output("refused_potential", valid_type=AcePotentialData, required=False, help="Kept out by the gate.")
     spec.output("window", valid_type=orm.Dict)
-    spec.output("validation_report", valid_type=orm.Dict, required=False, help="Hold-out errors of `potential`.")
+    spec.output("validation_report", valid_type=orm.Dict, required=False, help="Validation errors of `potential`.")
+    best_potential(spec.output, spec.output_namespace, "after this generation.")
     spec.output(
         "calibration",
         valid_type=orm.Dict,

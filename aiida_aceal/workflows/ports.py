@@ -69,8 +69,8 @@ def step_ports(spec: ProcessSpec) -> None:
     plain_dict(
         spec,
         "gate",
-        "A new potential whose validation error is larger than that of the last by more than the fraction `tolerance` "
-        "is refused.",
+        "A new potential whose validation error is larger than that of the best so far by more than the fraction "
+        "`tolerance` is refused.",
     )
     plain_dict(
         spec,
@@ -118,14 +118,14 @@ def check_steps(inputs: Mapping[str, Any], explorers_required: bool) -> str | No
         message = check_step(inputs.get(name), name)
         if message:
             return message
-    if inputs.get("sampler"):
-        message = check_step(inputs["sampler"], "sampler")
+    for name in ("sampler", "test_sampler"):
+        message = check_step(inputs[name], name) if inputs.get(name) else None
         if message:
             return message
     message = check_fitter(inputs)
     if message:
         return message
-    for name in ("initial", "validation"):
+    for name in ("initial", "validation", "test"):
         message = check_elements(inputs.get("potential"), inputs.get(name), name)
         if message:
             return message

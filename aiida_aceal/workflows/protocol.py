@@ -87,8 +87,9 @@ class ProtocolMixin:
         worker_code: Any,
         lammps_code: Any,
         initial: Any,
-        validation: Any,
         start: Any,
+        validation: Any = None,
+        test: Any = None,
         calculator: str | None = None,
         labeller: Mapping[str, Any] | None = None,
         potential: Any = None,
@@ -102,8 +103,10 @@ class ProtocolMixin:
         :param worker_code: code of ``aceal-worker`` (node or label)
         :param lammps_code: code of ``aceal-lmp`` or of a LAMMPS with ML-PACE (node or label)
         :param initial: first configurations (``ConfigurationsData`` or ``ase.Atoms`` list), labelled or not
-        :param validation: fixed hold-out set, labelled or not
         :param start: where the MD walkers start
+        :param validation: set that decides at the gate and which potential is the best, labelled or not; or a fraction
+            of ``initial``, taken by origin. Default: the protocol's fraction, if ``initial`` has 50 labels
+        :param test: set that decides nothing and is only reported, in the same forms; 0: none
         :param calculator: ASE calculator that labels, by name (``emt``, ``tblite``, ``package.module:Class``)
         :param labeller: instead of ``calculator``: the namespace ``labeller`` itself
         :param potential: basis or potential to improve; default: the protocol's basis for the elements of ``initial``
@@ -112,20 +115,26 @@ class ProtocolMixin:
             loop
         :param options: ``metadata.options`` of all jobs
         :param seed: all randomness comes from it
-        :raises ValueError: unknown protocol, section or key
+        :raises ValueError: unknown protocol, section or key; no validation set
         """
         from aiida import orm
 
         from aiida_aceal.ace import build_potential
         from aiida_aceal.data.dataset import ConfigurationsData
         from aiida_aceal.data.potential import AcePotentialData
+        from aiida_aceal.workflows.sets import SAMPLERS, set_fractions, split_node
 
         inputs = protocol_inputs(protocol, overrides)
         worker, lammps = (orm.load_code(c) if isinstance(c, str) else c for c in (worker_code, lammps_code))
-        initial, validation, start = (
-            node if isinstance(node, ConfigurationsData) else ConfigurationsData.from_atoms(node, source=source)
-            for node, source in ((initial, "initial"), (validation, "validation"), (start, "start"))
-        )
+        given = {"initial": initial, "start": start, "validation": validation, "test": test}
+        nodes = {
+            name: ConfigurationsData.from_atoms(value, source=name) if isinstance(value, (list, tuple)) else value
+            for name, value in given.items()
+        }
+        roles = {name: nodes[name] for name in SAMPLERS}
+        fractions = set_fractions(roles, inputs["sets"], nodes["initial"].base.attributes.get("n_forces"))
+        nodes |= split_node(nodes["initial"], fractions, seed)
+        initial, start = nodes["initial"], nodes["start"]
         if potential is None:
             description = {"elements": sorted({*initial.elements, *start.elements}), **inputs["basis"]}
             basis = build_potential(description, seed=seed)
@@ -140,7 +149,9 @@ class ProtocolMixin:
         builder = cls.get_builder()  # type: ignore[attr-defined]
         builder.potential = potential
         builder.initial = initial
-        builder.validation = validation
+        for name in SAMPLERS:
+            if isinstance(nodes[name], ConfigurationsData):
+                builder[name] = nodes[name]
         builder.labeller = {**extra, **labeller}
         builder.fitter = {
             "entry_point": orm.Str("aceal.fit"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -73,6 +73,10 @@ class ReferenceMD(Section):
     kwargs: dict[str, Any] | None = Field(None, description="Its arguments [default: those of `label.settings`].")
 
 
+#: of the labelled structures; 0: none
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
 class Campaign(Section):
     """A whole campaign. Sections that come from the protocol may be given in part."""
 
@@ -84,8 +88,16 @@ class Campaign(Section):
     potential: str | None = Field(None, description="File of a potential (.yaml) to improve, instead of `basis`.")
     initial: list[dict[str, Any]] = Field(default_factory=list, description="First configurations to label.")
     dataset: list[str] = Field(default_factory=list, description="Files of configurations that have labels already.")
-    validation: list[dict[str, Any]] | ReferenceMD = Field(
-        description="Hold-out set: a list as in `initial`, or snapshots of dynamics with the reference method."
+    validation: list[dict[str, Any]] | ReferenceMD | Fraction | None = Field(
+        None,
+        description="Never fitted; decides at the gate, says which potential is the best, and calibrates: a list as in "
+        "`initial`, snapshots of dynamics with the reference method, or a fraction of `dataset` (without one, of "
+        "`initial`) taken by origin [default: the protocol's fraction, if `dataset` has 50 structures].",
+    )
+    test: list[dict[str, Any]] | ReferenceMD | Fraction | None = Field(
+        None,
+        description="Decides nothing; the errors of the returned potential on it are reported. As `validation`; 0: "
+        "none [default: the protocol's fraction, if `dataset` has 50 structures, else none].",
     )
     label: Labeller = Field(default_factory=Labeller)
     explore: dict[str, Explorer] = Field(
@@ -114,6 +126,8 @@ class Campaign(Section):
     def _together(self) -> Campaign:
         if not self.initial and not self.dataset:
             raise ValueError("give `initial` (configurations to label) or `dataset` (files with labels)")
+        if self.validation == 0:
+            raise ValueError("validation: 0 leaves nothing to decide by; give a fraction, a list or dynamics")
         if self.potential is not None and self.basis:
             raise ValueError("give `potential` or `basis`, not both")
         for name in {"active", "pool"} & set(self.explore):

@@ -44,7 +44,7 @@ class GateSection(Settings):
 
     enabled: bool = setting(True, "Whether a new potential may be refused.")
     tolerance: float = setting(
-        0.25, "Refused if its validation error is larger than that of the last by more than this fraction.", ge=0
+        0.25, "Refused if its validation error is larger than that of the best so far by more than this fraction.", ge=0
     )
 
 

@@ -51,23 +51,35 @@ def error_numbers(report: Mapping[str, Any] | None, name: str, when: str) -> dic
 
 
 def is_worse(new: Mapping[str, Any], old: Mapping[str, Any], tolerated: float) -> str | None:
-    """Why an evaluation is worse than another by more than the fraction ``tolerated``; ``None`` if it is not.
+    """Why an evaluation is worse than the best so far by more than the fraction ``tolerated``; ``None`` if it is not.
 
     The force error decides; energies do if there are no forces.
     """
+    quantity, after, before = _deciding(new, old)
+    if quantity is None:
+        return None
+    if after is None:
+        return f"validation {quantity} RMSE is not finite"
+    if after > before * (1.0 + tolerated):
+        return (
+            f"validation {quantity} RMSE {after:.4g} {UNITS[quantity]} against {before:.4g} of the best so far "
+            f"(tolerated: {100 * tolerated:g} % more)"
+        )
+    return None
+
+
+def is_best(new: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
+    """Whether an evaluation is no worse than the best so far; of equals the newer, which has learnt from more data."""
+    return is_worse(new, best, 0.0) is None
+
+
+def _deciding(new: Mapping[str, Any], old: Mapping[str, Any]) -> tuple[str | None, float | None, float]:
+    """The quantity that decides, and its errors."""
     for quantity in ("forces", "energy"):
         after, before = ((report.get(quantity) or {}).get("rmse") for report in (new, old))
-        if before is None:
-            continue
-        if after is None:
-            return f"hold-out {quantity} RMSE is not finite"
-        if after > before * (1.0 + tolerated):
-            return (
-                f"hold-out {quantity} RMSE {after:.4g} {UNITS[quantity]} against {before:.4g} before "
-                f"(tolerated: {100 * tolerated:g} % more)"
-            )
-        return None
-    return None
+        if before is not None:
+            return quantity, after, before
+    return None, None, 0.0
 
 
 def generation_row(facts: Mapping[str, Any], reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -87,9 +99,16 @@ def generation_row(facts: Mapping[str, Any], reports: Mapping[str, Mapping[str, 
     return row
 
 
+def best_row(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Row of the generation whose potential is the best so far; empty if none is, or if the rows do not say."""
+    return next((row for row in reversed(rows) if row.get("is_best")), {})
+
+
 def campaign_summary(facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Rows of all generations and totals over them."""
     holdout = [row["holdout_forces_rmse"] for row in rows if row.get("holdout_forces_rmse") is not None]
+    best = best_row(rows)
+    returned = best.get("holdout_forces_rmse") or (holdout[-1] if holdout else None)
     return {
         **facts,
         "generations": [dict(row) for row in rows],
@@ -102,6 +121,8 @@ def campaign_summary(facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
         "n_training": rows[-1].get("n_training") if rows else 0,
         "holdout_forces_rmse_first": holdout[0] if holdout else None,
         "holdout_forces_rmse_last": holdout[-1] if holdout else None,
-        "holdout_improvement": holdout[0] / holdout[-1] if holdout and holdout[-1] else None,
+        "holdout_energy_rmse_best": best.get("holdout_energy_rmse"),
+        "holdout_forces_rmse_best": best.get("holdout_forces_rmse"),
+        "holdout_improvement": holdout[0] / returned if holdout and returned else None,
         "units": UNITS,
     }

@@ -52,6 +52,8 @@ def type_text(hint: Any) -> str:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
         return ", ".join(str(value) for value in arguments)
+    if origin is typing.Annotated:
+        return type_text(arguments[0])
     if origin in (typing.Union, types.UnionType):
         return " or ".join(type_text(argument) for argument in arguments if argument is not type(None))
     if origin in (list, tuple):
@@ -157,7 +159,7 @@ def generators_section() -> str:
     from aiida_aceal.exploration.generators import GENERATORS
 
     parts = [
-        "## Lists of structures: `initial`, `validation`, `start`\n",
+        "## Lists of structures: `initial`, `validation`, `test`, `start`\n",
         "Each entry has a `kind` and the arguments of that kind. Kinds that change a structure take it as `structure`: "
         "a file name, `{bulk: Cu, crystal: fcc, a: 3.61, cubic: true}`, `{molecule: H2O, vacuum: 6.0}`, "
         "`{file: x.cif, index: 0}` or `{symbols: ..., positions: ..., cell: ..., pbc: ...}`, and "

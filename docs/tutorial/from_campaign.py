@@ -12,6 +12,7 @@ from aiida import load_profile, orm
 
 from aiida_aceal.cli.live import rows_of
 from aiida_aceal.cli.table import HEADINGS, cells
+from aiida_aceal.report.campaign import result_lines
 from aiida_aceal.report.figures import draw
 
 HERE = Path(__file__).parent
@@ -32,14 +33,14 @@ def main(pk: str) -> None:
         "|" + " ---: |" * len(HEADINGS),
         *("| " + " | ".join(cells(row)) + " |" for row in rows),
     ]
-    force = [row["holdout_forces_rmse"] for row in rows if row.get("holdout_forces_rmse")]
+    lines_of_result = ".\n".join(result_lines(node, rows))
     last = rows[-1]
     size = f"({last['n_training']} training structures)"
     text = f"""{chr(10).join(lines)}
 
 ```text
 Converged: every run reached its full length with gamma <= {last["gamma_stop"]:g} {size}.
-Hold-out force RMSE: {1000 * force[0]:.1f} -> {1000 * force[-1]:.1f} meV/A, {force[0] / force[-1]:.1f} times smaller.
+{lines_of_result}.
 ```
 """
     (HERE / "demo_output.md").write_text(text, encoding="utf-8")

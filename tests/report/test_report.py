@@ -105,3 +105,35 @@ def test_narrow_terminals_get_the_same_numbers_on_two_lines():
 )
 def test_numbers_have_three_digits(value, text):
     assert number(value) == text
+
+
+def test_campaigns_stored_before_the_best_was_recorded_are_shown(aiida_profile, tmp_path):
+    """Their rows say nothing of the best, of three roles, or of a test set."""
+    from aiida.orm import WorkChainNode
+
+    from aiida_aceal.report.campaign import result_lines, write_report
+
+    node = WorkChainNode().store()
+    node.set_process_state("finished")
+    old = [row(0, status="initial"), row(1, holdout_forces_rmse=0.005, accepted=True)]
+    assert result_lines(node, old) == [
+        "Validation force RMSE (gate, choice, calibration): 20.0 -> 5.0 meV/A, 4.0 times smaller"
+    ]
+    assert cells(old[1])[-1] == "learned"
+    assert cells({**old[1], "is_best": False})[-1] == "learned, not best"
+    assert "Generations" in write_report(node, tmp_path / "report.html").read_text()
+
+
+def test_what_is_said_of_a_campaign_without_a_test_set(aiida_profile):
+    from aiida.orm import WorkChainNode
+
+    from aiida_aceal.report.campaign import result_lines
+
+    node = WorkChainNode().store()
+    node.set_process_state("finished")
+    rows = [first(), row(1, holdout_forces_rmse=0.005, accepted=True, is_best=True), row(2, is_best=False)]
+    lines = result_lines(node, rows)
+    assert lines[0] == "Potential: of generation 1, the best on the validation set"
+    assert "20.0 -> 5.0 meV/A" in lines[1]
+    assert lines[2].startswith("Test set: none; errors on the validation set")
+    assert lines[2].endswith("flatter it")

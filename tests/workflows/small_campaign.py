@@ -28,6 +28,7 @@ SMALL = {
         "interval": 25,
         "timestep": 0.004,
     },
+    "test": [{"kind": "rattled", "structure": CELL, "supercell": [2, 2, 2], "count": 4, "amplitude": 0.1}],
     "label": {"settings": {"calculator": "emt"}},
     "explore": {
         "md": {

@@ -14,7 +14,9 @@ from small_campaign import builder_for, small
 
 from aiida_aceal.ace import AceModel, build_potential
 from aiida_aceal.cli.live import generations, rows_of
+from aiida_aceal.cli.table import word
 from aiida_aceal.fitting import fit_nonlinear
+from aiida_aceal.report.campaign import result_lines
 from aiida_aceal.uncertainty import ActiveSet
 from aiida_aceal.workflows.base import output
 
@@ -41,6 +43,36 @@ def test_campaign_converges_and_gets_better(finished_campaign):
             assert row["new_forces_rmse_after"] is not None
     assert [row["n_training"] for row in rows] == sorted(row["n_training"] for row in rows)
     assert rows_of(finished_campaign) == rows
+
+
+def test_the_best_potential_is_returned_with_what_belongs_to_it(finished_campaign):
+    outputs, total = finished_campaign.outputs, finished_campaign.outputs.summary.get_dict()
+    rows = total["generations"]
+    learned = {row["generation"]: row["holdout_forces_rmse"] for row in rows if row["accepted"]}
+    best = min(learned, key=learned.get)
+    assert total["best_generation"] == best
+    assert total["holdout_forces_rmse_best"] == learned[best]
+    made = generations(finished_campaign)[best]
+    for name in ("potential", "active_set", "validation_report"):
+        assert outputs[name].uuid == output(made, name).uuid
+    assert outputs.validation_report["forces"]["rmse"] == learned[best]
+    assert ("latest" in outputs) == (best != max(learned))
+
+
+def test_the_test_set_is_only_reported(finished_campaign):
+    outputs, total = finished_campaign.outputs, finished_campaign.outputs.summary.get_dict()
+    assert len(outputs.test) == 4
+    assert outputs.test.has_labels("energy", "forces")
+    users = outputs.test.base.links.get_outgoing(link_type=LinkType.INPUT_CALC).all_nodes()
+    (evaluation,) = [user for user in users if user in finished_campaign.called_descendants]
+    assert evaluation.process_label == "AceEvaluateCalculation"
+    assert evaluation.inputs.potential.uuid == outputs.potential.uuid
+    assert total["test_forces_rmse"] == outputs.test_report["forces"]["rmse"]
+    assert total["n_test"] == 4
+    lines = result_lines(finished_campaign, rows_of(finished_campaign))
+    assert lines[0].startswith(f"Potential: of generation {total['best_generation']}, the best on the validation set")
+    assert any(line.startswith("Validation force RMSE (gate, choice, calibration): ") for line in lines)
+    assert lines[-1].startswith("Test RMSE (only reported): energy ")
 
 
 def test_a_generation_stores_only_what_is_new(finished_campaign):
@@ -123,7 +155,7 @@ def test_every_decision_is_reported_with_numbers(finished_campaign):
         r"generation 0: labelling 6 configurations \(initial\)",
         r"generation 1: explored \d+ of 400 steps, max gamma [\d.]+, \d+ candidates",
         r"generation 1: \d+ of \d+ candidates selected by d_optimal",
-        r"generation 1: accepted potential<\d+>: hold-out RMSE [\d.]+ meV/atom",
+        r"generation 1: accepted potential<\d+>: validation RMSE [\d.]+ meV/atom",
         r"every run reached its full length with gamma <= 5: converged",
     ):
         assert re.search(pattern, text), pattern
@@ -237,12 +269,84 @@ def test_gate_refuses_a_worse_potential_and_keeps_the_old(finished_campaign, cod
     assert node.is_finished_ok
     row = node.outputs.generation_report.get_dict()
     assert row["status"] == "refused"
-    assert "hold-out forces RMSE" in row["refused"]
+    assert "validation forces RMSE" in row["refused"]
     assert node.outputs.potential.uuid == first.inputs.potential.uuid
     assert node.outputs.active_set.uuid == first.inputs.active_set.uuid
     assert "refused_potential" in node.outputs
     assert "labelled" in node.outputs
     assert row["holdout_forces_rmse"] == pytest.approx(first.inputs.validation_report["forces"]["rmse"])
+
+
+def _again(first, **changes):
+    """Builder of the same generation with some inputs replaced, or taken out (None)."""
+    builder = WorkflowFactory("aceal.generation").get_builder()
+    for name, value in {**{name: first.inputs[name] for name in first.inputs}, **changes}.items():
+        if name != "metadata" and value is not None:
+            builder[name] = value
+    return builder
+
+
+def test_the_gate_compares_with_the_best_and_not_with_the_last(finished_campaign):
+    """Better than the last is not enough: so errors could grow by the tolerance in every generation."""
+    first = generations(finished_campaign)[1]
+    better = first.outputs.validation_report.get_dict()
+    better["forces"]["rmse"] *= 0.5
+    best = {**first.inputs.best, "validation_report": orm.Dict(better)}
+    with enable_caching():
+        node = run_get_node(_again(first, best=best)).node
+        tolerant = run_get_node(_again(first, best=best, gate={"enabled": True, "tolerance": 2.0})).node
+    assert node.outputs.generation_report["status"] == "refused"
+    assert "of the best so far" in node.outputs.generation_report["refused"]
+    row = tolerant.outputs.generation_report.get_dict()
+    assert (row["status"], row["accepted"], row["is_best"]) == ("learned", True, False)
+    assert word(row) == "learned, not best"
+    # exploration goes on with the new one, the best stays what it was
+    assert tolerant.outputs.potential.uuid != first.inputs.potential.uuid
+    assert tolerant.outputs.best.potential.uuid == first.inputs.best.potential.uuid
+    assert tolerant.outputs.best.active_set.uuid == first.inputs.best.active_set.uuid
+    assert tolerant.outputs.best.validation_report["forces"]["rmse"] == pytest.approx(better["forces"]["rmse"])
+
+
+def test_a_worse_potential_explores_but_the_best_is_returned(finished_campaign, codes):
+    """A tolerant gate and a spoilt fit: what the campaign was given is better, so it is what it returns."""
+    spoilt = {"regularization": {"method": "ridge", "alpha": 1e6}}
+    window = {"gamma_lo": 1.01, "gamma_hi": 20.0, "gamma_stop": 1.01}
+    data = small(seed=11, loop={"max_generations": 1}, window=window, gate={"tolerance": 1e6})
+    outputs = finished_campaign.outputs
+    builder = builder_for({**data, "fit": {"settings": spoilt}}, codes)
+    given = {name: outputs[name] for name in ("potential", "active_set", "validation", "test")}
+    sets = {key: outputs.dataset[key] for key in outputs.dataset}
+    node = run_get_node(_changed(builder, **given, initial=None, dataset=sets, sampler=None)).node
+    assert node.exit_status == 410
+    assert "the best potential so far (the one given at the start)" in node.exit_message
+    row = node.outputs.summary["generations"][0]
+    assert (row["accepted"], row["is_best"]) == (True, False)
+    assert node.outputs.potential.uuid == outputs.potential.uuid
+    assert node.outputs.active_set.uuid == outputs.active_set.uuid
+    made = generations(node)[0]
+    assert node.outputs.latest.potential.uuid == made.outputs.potential.uuid
+    assert node.outputs.latest.active_set.check_potential(made.outputs.potential) is None
+    assert node.outputs.test_report["forces"]["rmse"] == pytest.approx(outputs.test_report["forces"]["rmse"])
+    assert node.outputs.summary["best_generation"] is None
+
+
+def test_a_given_potential_that_stays_the_best_gets_an_active_set(finished_campaign, codes):
+    """The first fit is accepted although it is worse: what was given is the best, and needs a set of its own."""
+    first = generations(finished_campaign)[0]
+    fitter = dict(first.inputs.fitter)
+    fitter["settings"] = orm.Dict({"method": "linear", "regularization": {"method": "ridge", "alpha": 1e6}})
+    potential, dataset = finished_campaign.outputs.potential, {"first": first.outputs.labelled}
+    changes = {"potential": potential, "dataset": dataset, "initial": None, "gate": {"enabled": False}}
+    with enable_caching():
+        node = run_get_node(_again(first, fitter=fitter, validation=first.outputs.validation, **changes)).node
+    assert node.is_finished_ok, node.exit_message
+    assert node.outputs.generation_report["accepted"] is True
+    assert node.outputs.generation_report["is_best"] is False
+    assert node.outputs.potential.uuid != potential.uuid
+    assert node.outputs.active_set.check_potential(node.outputs.potential) is None
+    assert node.outputs.best.potential.uuid == potential.uuid
+    assert node.outputs.best.active_set.check_potential(potential) is None
+    assert node.outputs.best.validation_report["forces"]["rmse"] < node.outputs.validation_report["forces"]["rmse"]
 
 
 @pytest.mark.parametrize("kind", ["linear", "full"])
@@ -292,6 +396,12 @@ def test_inputs_that_do_not_fit_are_refused_at_submission(finished_campaign, cod
         run_get_node(_changed(builder, sampler=None))
     with pytest.raises(ValueError, match="either `validation`"):
         run_get_node(_changed(builder, validation=unlabelled))
+    with pytest.raises(ValueError, match="either `test`"):
+        run_get_node(_changed(builder, test_sampler=builder.sampler))
+    with pytest.raises(
+        ValueError, match=r"test: 2 of 2 structures stand in `initial` as well \(the first: number 0, init"
+    ):
+        run_get_node(_changed(builder, test=unlabelled.select([1, 4])))
     with pytest.raises(ValueError, match="goes with a fitted"):
         run_get_node(_changed(builder, active_set=finished_campaign.outputs.active_set))
 

@@ -3,6 +3,7 @@
 import pytest
 
 from aiida_aceal.ace import build_potential
+from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.workflows.active_learning import ActiveLearningWorkChain
 from aiida_aceal.workflows.protocol import default_protocol, protocol_inputs, protocol_names
 
@@ -73,6 +74,23 @@ def test_builder_passes_the_checks_of_the_campaign(arguments):
     assert builder.labeller["settings"]["calculator"] == "emt"
     for step in (builder.worker, builder.fitter, builder.explorers["md"]):
         assert step["options"]["queue_name"] == "short"
+
+
+def test_builder_takes_the_sets_from_labelled_structures(arguments, cu_atoms):
+    del arguments["validation"]
+    make = lambda **changes: ActiveLearningWorkChain.get_builder_from_protocol(  # noqa: E731
+        **{**arguments, **changes}, calculator="emt"
+    )
+    with pytest.raises(ValueError, match="validation: give structures"):
+        make()
+    builder = make(initial=cu_atoms(60))
+    assert [len(builder[name]) for name in ("initial", "validation", "test")] == [48, 6, 6]
+    assert ActiveLearningWorkChain.spec().inputs.validate(dict(builder._inputs(prune=True))) is None
+    stored = ConfigurationsData.from_atoms(cu_atoms(60), source="initial").store()
+    again = make(initial=stored, validation=0.2, test=0)
+    assert [len(again[name]) for name in ("initial", "validation")] == [48, 12]
+    assert "test" not in again._inputs(prune=True)
+    assert again.validation.creator.inputs.configurations.uuid == stored.uuid
 
 
 def test_builder_with_a_labeller_and_a_potential_of_the_user(arguments, cu_potential, aceal_worker_code):

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from aiida_aceal.ace.errors import AceError
-from aiida_aceal.workflows.campaign import job_options, prepare
+from aiida_aceal.workflows.campaign import job_options, make_builder, prepare
 from aiida_aceal.workflows.schema import check_campaign, documentation, read_campaign
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
@@ -58,6 +58,10 @@ CASES = [
     ({"codes": {"lamps": "x"}}, ["codes.lamps", "did you mean 'lammps'"]),
     ({"validation": {"start": [], "temprature": [1, 2]}}, ["temprature", "did you mean 'temperature'"]),
     ({"validation": {"start": []}}, ["validation.temperature' is missing"]),
+    ({"test": {"start": []}}, ["test.temperature' is missing"]),
+    ({"test": "mine.xyz"}, ["test", "number", "mine.xyz"]),
+    ({"validation": 1.0}, ["validation", "a number of at least 0 and below 1"]),
+    ({"validation": 0}, ["validation", "0 leaves nothing to decide by"]),
     ({"seed": -1}, ["seed", "-1"]),
     ({"seed": "one"}, ["seed", "integer", "one"]),
     ({"potential": "a.yaml"}, ["potential", "basis", "not both"]),
@@ -80,6 +84,8 @@ LATER = [
     ({"basis": {"cutof": 5.0}}, ["basis", "cutof", "cutoff"]),
     ({"initial": [{"kind": "ratled"}]}, ["initial", "ratled", "rattled"]),
     ({"initial": [{"kind": "files", "paths": ["none.xyz"]}]}, ["initial", "none.xyz", "no such file"]),
+    ({"validation": None}, ["validation", "if there are 50, and there are 0"]),
+    ({"validation": 0.5, "test": 0.5}, ["leave nothing for training"]),
     ({"dataset": ["none.xyz"]}, ["dataset", "none.xyz", "no such file"]),
     ({"potential": "none.yaml", "basis": {}}, ["potential", "none.yaml", "no such file"]),
 ]
@@ -91,6 +97,57 @@ def test_wrong_content(data, change, words, tmp_path):
         prepare(check_campaign({**data, **change}, "input.yaml"), tmp_path)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_a_fraction_of_the_first_structures(data, codes):
+    """The plain arrays that are checked, and the nodes that are stored, are split alike."""
+    data["initial"][0]["count"] = 20
+    prepared = prepare(check_campaign({**data, "validation": 0.2, "test": 0.1}))
+    sizes = {name: len(found) for name, (_, _, found) in prepared.structures.items()}
+    assert sizes == {"initial": 14, "validation": 4, "test": 2}
+    find = lambda label, default, where: codes[default]  # noqa: E731
+    plain, stored = (make_builder(prepared, find, store=store) for store in (False, True))
+    for role in sizes:
+        assert stored[role].hashes == plain[role].hashes
+        assert stored[role].creator.process_label == "split_configurations"
+    assert len({digest for role in sizes for digest in stored[role].hashes}) == 20
+
+
+def test_a_fraction_of_labelled_data(data, tmp_path, cu_atoms):
+    """Frames of one run go to one side, and nothing is lost; by default where there are enough of them."""
+    from ase.io import write
+
+    for name, seed in (("one", 1), ("two", 2)):
+        frames = cu_atoms(40, seed=seed)
+        for k, atoms in enumerate(frames):
+            atoms.info["origin"] = f"{name} {k // 4}"
+        write(tmp_path / f"{name}.extxyz", frames)
+    del data["initial"], data["validation"]
+    data = {**data, "dataset": ["one.extxyz", "two.extxyz"]}
+    prepared = prepare(check_campaign(data), tmp_path)
+    assert prepared.fractions == {"validation": 0.1, "test": 0.1}
+    parts = {role: prepared.structures[role][2] for role in ("validation", "test")}
+    parts["training"] = [atoms for found in prepared.datasets.values() for atoms in found]
+    assert {role: len(found) for role, found in parts.items()} == {"validation": 8, "test": 8, "training": 64}
+    origins = [{atoms.info["origin"] for atoms in found} for found in parts.values()]
+    assert sum(map(len, origins)) == 20
+    assert "test" not in prepare(check_campaign({**data, "test": 0}), tmp_path).structures
+
+
+def test_a_file_in_two_roles_is_refused(data, tmp_path, cu_atoms, codes):
+    from ase.io import write
+
+    write(tmp_path / "mine.extxyz", cu_atoms(6))
+    write(tmp_path / "copy.extxyz", cu_atoms(6)[2:])
+    data = {**data, "initial": [], "dataset": ["mine.extxyz"]}
+    data["explore"] = {"md": {"start": data["validation"]}}
+    find = lambda label, default, where: codes[default]  # noqa: E731
+    for role in ("validation", "test"):
+        copied = {**data, role: [{"kind": "files", "paths": ["copy.extxyz"]}]}
+        prepared = prepare(check_campaign(copied), tmp_path)
+        words = rf"{role}: 4 of 4 structures stand in `dataset.file_00` as well \(the first: number 0, copy.extxyz#0\)"
+        with pytest.raises(AceError, match=words):
+            make_builder(prepared, find, store=False)
 
 
 def test_paths_start_from_the_folder_of_the_input(data, tmp_path, monkeypatch, cu_atoms):

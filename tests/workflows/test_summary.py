@@ -57,6 +57,16 @@ def test_gate_tolerates_a_little_and_names_numbers():
     assert "10 %" in reason
 
 
+def test_the_best_is_the_newest_of_the_smallest_error():
+    assert summary.is_best(evaluated(0.1), evaluated(0.1))
+    assert summary.is_best(evaluated(0.09, energy=1.0), evaluated(0.1))
+    assert not summary.is_best(evaluated(0.11), evaluated(0.1))
+    assert not summary.is_best({"forces": {"rmse": None}}, evaluated(0.1))
+    rows = [{"generation": 0, "is_best": True}, {"generation": 1, "is_best": True}, {"generation": 2, "is_best": False}]
+    assert summary.best_row(rows)["generation"] == 1
+    assert summary.best_row([{"generation": 0}]) == {}, "of a campaign that did not record it"
+
+
 def test_gate_uses_energies_if_there_are_no_forces():
     assert summary.is_worse({"energy": {"rmse": 0.2}}, {"energy": {"rmse": 0.1}}, 0.1)
     assert summary.is_worse({"energy": {"rmse": 0.1}}, {"energy": {"rmse": 0.1}}, 0.1) is None
@@ -77,6 +87,11 @@ def test_row_and_totals():
     first = {**row, "generation": 0, "holdout_forces_rmse": 0.8}
     total = summary.campaign_summary({"status": "converged"}, [first, row])
     assert total["holdout_improvement"] == pytest.approx(4.0)
+    middle = {**row, "generation": 1, "holdout_forces_rmse": 0.1, "is_best": True}
+    best = summary.campaign_summary({"status": "converged"}, [first, middle, row])
+    assert best["holdout_improvement"] == pytest.approx(8.0)
+    assert best["holdout_forces_rmse_best"] == 0.1
+    assert best["holdout_forces_rmse_last"] == 0.2
     assert total["n_labelled"] == 10
     assert total["n_failed_labels"] == 2
     assert total["label_core_seconds"] == 4.0
