@@ -6,11 +6,13 @@ import math
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
+#: types that a list fills
+LISTS = (tuple, list, Sequence)
 #: largest integer that arrays hold
 _LARGEST = 2**63 - 1
 #: numbers that YAML 1.1 reads as text: those with an exponent and without a dot or a sign of the exponent
@@ -28,7 +30,7 @@ def sections_in(hint: Any) -> Iterator[tuple[str, type[BaseModel]]]:
     elif origin in (typing.Union, types.UnionType):
         for argument in arguments:
             yield from sections_in(argument)
-    elif origin in (tuple, list):
+    elif origin in LISTS:
         for suffix, kind in sections_in(arguments[0]):
             yield "[]" + suffix, kind
     elif is_mapping(origin) and len(arguments) == 2:
@@ -76,10 +78,10 @@ def coerced(hint: Any, value: Any) -> Any:
         return _float(value)
     if isinstance(hint, type) and issubclass(hint, BaseModel):
         return {} if value is None else dict(value) if isinstance(value, Mapping) else value
-    if origin in (tuple, list) and not isinstance(value, (str, bytes, Mapping)) and hasattr(value, "__len__"):
+    if origin in LISTS and not isinstance(value, (str, bytes, Mapping)) and hasattr(value, "__len__"):
         kinds = arguments[:1] if len(arguments) < 2 or arguments[1] is Ellipsis or origin is list else arguments
         items = [coerced(kinds[min(k, len(kinds) - 1)] if kinds else Any, item) for k, item in enumerate(value)]
-        return origin(items)
+        return tuple(items) if origin is tuple else list(items)
     if (is_mapping(origin) or hint is dict) and isinstance(value, Mapping):
         kind = arguments[1] if len(arguments) == 2 else Any
         return {key: coerced(kind, item) for key, item in value.items()}
@@ -97,7 +99,7 @@ def _fits(hint: Any, value: Any) -> bool:
         return any(value == item and type(value) is type(item) for item in arguments)
     if isinstance(hint, type) and issubclass(hint, BaseModel):
         return isinstance(value, (hint, Mapping))
-    if origin in (tuple, list):
+    if origin in LISTS:
         return isinstance(value, (list, tuple))
     if is_mapping(origin):
         return isinstance(value, Mapping)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from .setting_values import extra_of, is_mapping, number_of_items, sections_in
+from .setting_values import LISTS, extra_of, is_mapping, number_of_items, sections_in
 
 #: longest text of a value in a message
 _LONGEST = 80
@@ -95,7 +95,7 @@ def _words(hint: Any, extra: Mapping[str, Any], plural: bool) -> list[str]:
     simple = {bool: "true or false", str: "texts" if plural else "text", None: "null", type(None): "null"}
     if hint in simple:
         return [simple[hint]]
-    if origin in (tuple, list):
+    if origin in LISTS:
         inner = allowed_text(arguments[0], {k: v for k, v in extra.items() if k != "items"}, True) if arguments else ""
         fixed = len(arguments) if origin is tuple and Ellipsis not in arguments else (0, None)
         low, high = number_of_items(extra.get("items", fixed))
@@ -120,7 +120,7 @@ def type_text(hint: Any, extra: Mapping[str, Any]) -> str:
         return " or ".join(dict.fromkeys(type_text(a, extra) for a in arguments if a is not type(None)))
     if origin is Literal:
         return ", ".join(str(item) for item in arguments)
-    if origin in (tuple, list):
+    if origin in LISTS:
         return f"list of {_many(type_text(arguments[0], extra))}" if arguments else "list"
     if is_mapping(origin):
         inner = "" if len(arguments) < 2 or arguments[1] is Any else _many(type_text(arguments[1], extra))
@@ -186,7 +186,7 @@ def _inner(hint: Any, part: Any) -> Any:
         return _inner(arguments[0], part)
     if origin in (typing.Union, types.UnionType):
         return next((found for argument in arguments if (found := _inner(argument, part)) is not None), None)
-    if origin in (tuple, list) and isinstance(part, int):
+    if origin in LISTS and isinstance(part, int):
         many = len(arguments) > 1 and arguments[1] is not Ellipsis
         return arguments[part] if many and part < len(arguments) else arguments[0]
     if is_mapping(origin) and len(arguments) == 2:

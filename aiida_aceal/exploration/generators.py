@@ -7,17 +7,24 @@ with atoms nearer than ``minimum_distance`` are drawn again; a request that cann
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
 
 import numpy as np
 from ase import Atoms
 from ase.build import make_supercell
 from ase.build import surface as ase_surface
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
+from aiida_aceal.common.settings import setting
 
 from .distances import minimum_distances, pair_key, parse_pair, short_pairs, too_short
 
-MinimumDistance = float | Mapping[str, float] | None
+MinimumDistance = Annotated[
+    float | Mapping[str, float] | None,
+    setting(help="Shortest distance, for all pairs or by pair; by default from covalent radii.", unit="A", ge=0),
+]
+Count = Annotated[int, setting(help="Number of structures of each base.", ge=0)]
+Rattle = Annotated[float, setting(help="Standard deviation of displacements of all atoms.", unit="A", ge=0)]
 #: how often one structure is drawn before the request is called impossible
 ATTEMPTS = 200
 
@@ -67,7 +74,9 @@ def _periodic(what: str, atoms: Atoms) -> None:
         raise AceError(f"{what} needs a periodic structure; {atoms.get_chemical_formula()} has none")
 
 
-def supercells(rng: np.random.Generator, structure: Atoms, sizes: Sequence = ((1, 1, 1), (2, 2, 2))) -> list[Atoms]:
+def supercells(
+    rng: np.random.Generator, structure: Atoms, sizes: Sequence[Any] = ((1, 1, 1), (2, 2, 2))
+) -> list[Atoms]:
     """The structure itself, repeated by each of ``sizes`` (three numbers, or a 3x3 integer matrix)."""
     cells = []
     for size in sizes:
@@ -83,7 +92,7 @@ def supercells(rng: np.random.Generator, structure: Atoms, sizes: Sequence = ((1
 def rattled(
     rng: np.random.Generator,
     structure: Atoms,
-    count: int = 10,
+    count: Count = 10,
     amplitude: float | Sequence[float] = 0.1,
     minimum_distance: MinimumDistance = None,
 ) -> list[Atoms]:
@@ -99,9 +108,9 @@ def rattled(
 def strained(
     rng: np.random.Generator,
     structure: Atoms,
-    count: int = 10,
+    count: Count = 10,
     strain: float = 0.05,
-    rattle: float = 0.0,
+    rattle: Rattle = 0.0,
     minimum_distance: MinimumDistance = None,
 ) -> list[Atoms]:
     """Random symmetric strains: each component even in [-strain, strain], then normal displacements of ``rattle`` A."""
@@ -120,9 +129,9 @@ def strained(
 def volume_scan(
     rng: np.random.Generator,
     structure: Atoms,
-    count: int = 11,
+    count: Count = 11,
     volume: Sequence[float] = (0.8, 1.2),
-    rattle: float = 0.0,
+    rattle: Rattle = 0.0,
     minimum_distance: MinimumDistance = None,
 ) -> list[Atoms]:
     """``count`` volumes, evenly from ``volume[0]`` to ``volume[1]`` times that of the structure."""
@@ -144,10 +153,10 @@ def volume_scan(
 def vacancy(
     rng: np.random.Generator,
     structure: Atoms,
-    count: int = 5,
+    count: Count = 5,
     vacancies: int = 1,
     elements: Sequence[str] | None = None,
-    rattle: float = 0.05,
+    rattle: Rattle = 0.05,
     minimum_distance: MinimumDistance = None,
 ) -> list[Atoms]:
     """``vacancies`` random atoms (of ``elements``, if stated) removed, then normal displacements of ``rattle`` A."""
@@ -167,12 +176,12 @@ def vacancy(
 def surface(
     rng: np.random.Generator,
     structure: Atoms,
-    miller: Sequence[Sequence[int]] = ((1, 0, 0), (1, 1, 0), (1, 1, 1)),
-    count: int = 1,
+    miller: Sequence[int] | Sequence[Sequence[int]] = ((1, 0, 0), (1, 1, 0), (1, 1, 1)),
+    count: Count = 1,
     layers: int = 4,
     vacuum: float = 8.0,
     repeat: Sequence[int] = (1, 1),
-    rattle: float = 0.0,
+    rattle: Rattle = 0.0,
     minimum_distance: MinimumDistance = None,
 ) -> list[Atoms]:
     """Slabs cut from the conventional bulk cell, ``vacuum`` A on each side, ``count`` of each Miller index."""
@@ -194,8 +203,8 @@ def substituted(
     rng: np.random.Generator,
     structure: Atoms,
     fractions: Mapping[str, float],
-    count: int = 10,
-    rattle: float = 0.0,
+    count: Count = 10,
+    rattle: Rattle = 0.0,
     minimum_distance: MinimumDistance = None,
 ) -> list[Atoms]:
     """Alloys: the sites are filled at random with elements in the stated ``fractions`` (they are normalised)."""
@@ -219,7 +228,7 @@ def substituted(
 def dimers(
     rng: np.random.Generator,
     pairs: Sequence[str],
-    count: int = 20,
+    count: Count = 20,
     distance: Sequence[float] = (1.5, 6.0),
     box: float | None = None,
 ) -> list[Atoms]:
@@ -237,7 +246,7 @@ def dimers(
 def clusters(
     rng: np.random.Generator,
     composition: Mapping[str, int],
-    count: int = 10,
+    count: Count = 10,
     radius: float | None = None,
     minimum_distance: MinimumDistance = None,
     bond: float = 1.6,
@@ -274,7 +283,7 @@ def clusters(
 def random_packed(
     rng: np.random.Generator,
     composition: Mapping[str, int],
-    count: int = 10,
+    count: Count = 10,
     volume_per_atom: float | Sequence[float] | None = None,
     minimum_distance: MinimumDistance = None,
 ) -> list[Atoms]:

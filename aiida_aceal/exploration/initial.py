@@ -26,6 +26,7 @@ from ase.io.formats import string2index
 from aiida_aceal.common.configurations import check_configuration
 from aiida_aceal.common.errors import AceError
 from aiida_aceal.common.extxyz import iter_extxyz
+from aiida_aceal.common.settings import build, from_function
 
 from .generators import GENERATORS
 
@@ -37,6 +38,8 @@ _STRUCTURE_KEYS = {
 }
 #: keys of an entry that are not arguments of its generator
 _COMMON = {"kind", "structure", "supercell", "label"}
+#: arguments of a generator that are no settings
+_NO_SETTINGS = ("rng", "structure")
 
 
 def suggest(key: str, known: Iterable[str]) -> str:
@@ -106,14 +109,8 @@ def _entry(entry: Mapping[str, Any], rng: np.random.Generator, base_directory: s
     options = set(parameters) - {"rng", "structure"}
     needs_base = "structure" in parameters
     _check_keys(entry, options | (_COMMON if needs_base else {"kind", "label"}), kind)
-    missing = [name for name in options if parameters[name].default is inspect.Parameter.empty and name not in entry]
-    if missing:
-        raise AceError(f"{kind}: '{missing[0]}' is missing")
-    if "count" in entry and (
-        isinstance(entry["count"], bool) or not isinstance(entry["count"], int) or entry["count"] < 0
-    ):
-        raise AceError(f"{kind}: count is {entry['count']!r}; give a whole number")
-    arguments = {name: entry[name] for name in options if name in entry}
+    given = build(from_function(function, _NO_SETTINGS), {k: entry[k] for k in options if k in entry}, kind)
+    arguments = {name: getattr(given, name) for name in given.model_fields_set}
     try:
         if not needs_base:
             return function(rng, **arguments)

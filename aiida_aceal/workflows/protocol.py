@@ -24,6 +24,20 @@ def _file() -> dict[str, Any]:
     return load_yaml(text, "active_learning.yaml")
 
 
+def _declared() -> dict[str, Any]:
+    """Sections of a campaign with the defaults that their declarations state."""
+    from aiida_aceal.workflows import sections
+    from aiida_aceal.workflows.ensemble_settings import ENSEMBLE
+    from aiida_aceal.workflows.policies import DEFAULT_POLICY, WindowSettings
+
+    window = WindowSettings()
+    return {
+        **{name: sections.filled(name, {}) for name in sections.SECTIONS},
+        "window": {"policy": DEFAULT_POLICY, "gamma_lo": window.gamma_lo, "gamma_hi": window.gamma_hi},
+        "ensemble": dict(ENSEMBLE),
+    }
+
+
 def protocol_names() -> dict[str, str]:
     """Name and description of all protocols."""
     return {name: body["description"] for name, body in _file()["protocols"].items()}
@@ -55,12 +69,13 @@ def protocol_inputs(name: str | None = None, overrides: Mapping[str, Any] | None
     :raises ValueError: unknown protocol or section; the nearest known one is named
     """
     body = _file()
+    defaults = merged(_declared(), body["default"])
     name = name or body["default_protocol"]
     if name not in body["protocols"]:
         raise ValueError(f"unknown protocol '{name}'; {nearest(name, body['protocols'])}")
     for key in overrides or {}:
-        if key not in body["default"]:
-            raise ValueError(f"overrides: unknown section '{key}'; {nearest(key, body['default'])}")
+        if key not in defaults:
+            raise ValueError(f"overrides: unknown section '{key}'; {nearest(key, defaults)}")
     own = {key: value for key, value in body["protocols"][name].items() if key != "description"}
     # a basis whose sizes the user states himself must not be cut to the protocol's number of functions
     mine = (overrides or {}).get("basis") or {}
@@ -68,7 +83,7 @@ def protocol_inputs(name: str | None = None, overrides: Mapping[str, Any] | None
         own = merged(own)
         own["basis"].pop("number_of_functions_per_element", None)
         own["basis"].pop("functions", None)
-    default = body["default"]
+    default = defaults
     if _EMBEDDING_KEYS & set(mine):
         default = merged(default)
         default["basis"].pop("embedding", None)  # pacemaker's form, whole: densities and exponents belong together

@@ -7,14 +7,24 @@ import math
 import pkgutil
 import types
 import typing
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel
 
 import aiida_aceal
-from aiida_aceal.common.settings import Row, Settings, build, check, describe, models, nearest
+from aiida_aceal.common.settings import Row, Settings, build, check, describe, from_function, models, nearest
+from aiida_aceal.exploration.generators import GENERATORS
+from aiida_aceal.selection.select import strategy_names
+from aiida_aceal.selection.settings import strategy_settings
 
+#: where help may stand in the docstring as a whole
+HELP_ELSEWHERE = (
+    "aiida_aceal.exploration.generators",
+    "aiida_aceal.workflows.schema",
+    "aiida_aceal.workflows.compare",
+)
 #: values that are tried where they are none of the types of a setting
 WRONG = (["no", "such"], "no such value", {"no such": "value"}, 3.75, True)
 
@@ -23,6 +33,10 @@ def declared() -> list[type[Settings]]:
     """All models of the package, found by importing all of it."""
     for module in pkgutil.walk_packages(aiida_aceal.__path__, "aiida_aceal."):
         importlib.import_module(module.name)
+    for function in GENERATORS.values():
+        from_function(function, ("rng", "structure"))
+    for name in strategy_names():
+        strategy_settings(name)
     return [model for model in models() if model.__module__.startswith("aiida_aceal.") and model.model_fields]
 
 
@@ -42,7 +56,7 @@ def plain_type(hint: Any) -> Any:
         return Literal
     if isinstance(hint, type) and issubclass(hint, BaseModel):
         return dict
-    if origin is tuple or hint is tuple:
+    if origin in (tuple, Sequence) or hint in (tuple, Sequence):
         return list
     return dict if origin is not None and origin is not list else origin or hint
 
@@ -166,7 +180,7 @@ def test_defaults_are_of_the_types_and_bounds_that_are_declared(model):
 def test_every_setting_has_one_line_of_help(model):
     for row in describe(model):
         assert "\n" not in row.help
-        if not model.__module__.startswith(("aiida_aceal.workflows.schema", "aiida_aceal.workflows.compare")):
+        if not model.__module__.startswith(HELP_ELSEWHERE):
             assert row.help, f"{model.__name__}.{row.key}"
 
 

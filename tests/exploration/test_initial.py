@@ -126,8 +126,11 @@ def test_base_from_file_and_user_files(tmp_path):
         ({"kind": "rattled", "structure": CU, "amplitud": 0.1}, "did you mean 'amplitude'"),
         ({"kind": "rattled", "structure": {"bulk": "Cu", "cristal": "fcc"}}, "did you mean 'crystal'"),
         ({"kind": "rattled"}, "'structure' is missing"),
-        ({"kind": "rattled", "structure": CU, "count": -1}, "count is -1"),
-        ({"kind": "rattled", "structure": CU, "amplitude": "big"}, "not a number"),
+        ({"kind": "rattled", "structure": CU, "count": -1}, "count: must be a non-negative integer, found -1"),
+        (
+            {"kind": "rattled", "structure": CU, "amplitude": "big"},
+            "amplitude: must be a number or a list",
+        ),
         (
             {"kind": "rattled", "structure": CU, "supercell": 3, "amplitude": 5.0},
             "no structure without too short distances",
