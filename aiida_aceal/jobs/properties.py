@@ -65,8 +65,8 @@ def _ace(task: Task) -> Engine:
 
 
 def _calculator(settings: PropertiesSettings) -> Engine:
-    from aiida_aceal.properties import Engine
     from aiida_aceal.labels.calculators import calculator_spec
+    from aiida_aceal.properties import Engine
 
     return Engine(calculator_spec(settings.calculator, settings.calculator_kwargs).create, settings.calculator)
 
