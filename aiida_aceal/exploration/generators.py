@@ -75,7 +75,7 @@ def _periodic(what: str, atoms: Atoms) -> None:
 
 
 def supercells(
-    rng: np.random.Generator, structure: Atoms, sizes: Sequence[Any] = ((1, 1, 1), (2, 2, 2))
+    rng: np.random.Generator, structure: Atoms, sizes: tuple[Any, ...] = ((1, 1, 1), (2, 2, 2))
 ) -> list[Atoms]:
     """The structure itself, repeated by each of ``sizes`` (three numbers, or a 3x3 integer matrix)."""
     cells = []
