@@ -6,7 +6,8 @@ from typing import Protocol
 
 import numpy as np
 from ase import Atoms
-from numba import njit
+
+from aiida_aceal.common.kernels import njit
 
 from .errors import AceError
 from .neighbors import build_neighbors

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from ase import Atoms
-from numba import njit
+
+from aiida_aceal.common.kernels import njit
 
 from .design import design_arrays, tangent_rows
 from .embedding import embed2, switch_value

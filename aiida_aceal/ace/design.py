@@ -10,7 +10,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from aiida_aceal.common.kernels import njit
 
 from .compile import CompiledSpecies
 from .neighborhood import FAST, angular, gather, places, radial

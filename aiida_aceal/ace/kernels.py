@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from aiida_aceal.common.kernels import njit
 
 from .embedding import embed, switch_value
 from .neighborhood import FAST, angular, atomic_base, bond_gradient, core_pair, gather, leaf_weights, places, radial

@@ -7,7 +7,8 @@ Neighbours are grouped by species; each group starts at a multiple of eight and 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from aiida_aceal.common.kernels import njit
 
 from .simd import vadd, vfma, vload, vmul, vsplat, vstore, vsum, vtranspose_store
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from ase import Atoms
 from ase.geometry import complete_cell
-from numba import njit
+
+from aiida_aceal.common.kernels import njit
 
 from .errors import AceError
 

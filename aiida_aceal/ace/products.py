@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numba import njit
+from aiida_aceal.common.kernels import njit
 
 from .neighborhood import FAST
 from .simd import vadd, vfma, vload, vmul, vsplat, vstore

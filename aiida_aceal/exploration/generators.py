@@ -27,6 +27,11 @@ Count = Annotated[int, setting(help="Number of structures of each base.", ge=0)]
 Rattle = Annotated[float, setting(help="Standard deviation of displacements of all atoms.", unit="A", ge=0)]
 #: how often one structure is drawn before the request is called impossible
 ATTEMPTS = 200
+#: atoms of one generated structure, and structures of one entry: more is a slip of the pen
+MAX_ATOMS = 200_000
+MAX_STRUCTURES = 2000
+#: atoms that are drawn at random: of clusters, which must be connected, and of boxes
+MAX_CLUSTER, MAX_PACKED = 100, 2000
 
 
 def _draw(make: Callable[[], Atoms], minimum_distance: MinimumDistance, what: str) -> Atoms:
@@ -85,6 +90,11 @@ def supercells(
             matrix = np.diag(matrix)
         if matrix.shape != (3, 3) or matrix.dtype.kind not in "iu" or abs(round(np.linalg.det(matrix))) < 1:
             raise AceError(f"supercells: {size!r} is neither three positive integers nor a 3x3 integer matrix")
+        count = len(structure) * abs(round(np.linalg.det(matrix)))
+        if count > MAX_ATOMS:
+            raise AceError(
+                f"supercells: {size!r} makes {count:.3g} atoms of {len(structure)}, at most {MAX_ATOMS} are allowed"
+            )
         cells.append(make_supercell(structure, matrix))
     return cells
 
@@ -343,6 +353,10 @@ def _symbols(what: str, composition: Mapping[str, int]) -> list[str]:
         parse_pair(str(name))
         if isinstance(amount, bool) or not isinstance(amount, int) or amount < 0:
             raise AceError(f"{what} composition: {amount!r} atoms of {name}; give a whole number")
+    most = MAX_CLUSTER if what == "clusters" else MAX_PACKED
+    total = sum(composition.values())
+    if total > most:
+        raise AceError(f"{what} composition: {total} atoms are asked for; at most {most} can be drawn at random")
     return [name for name, amount in composition.items() for _ in range(amount)]
 
 

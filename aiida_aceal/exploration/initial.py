@@ -28,7 +28,7 @@ from aiida_aceal.common.errors import AceError
 from aiida_aceal.common.extxyz import iter_extxyz
 from aiida_aceal.common.settings import build, from_function
 
-from .generators import GENERATORS
+from .generators import GENERATORS, MAX_STRUCTURES
 
 _STRUCTURE_KEYS = {
     "bulk": {"bulk", "crystal", "a", "b", "c", "alpha", "covera", "u", "orthorhombic", "cubic", "basis"},
@@ -111,6 +111,11 @@ def _entry(entry: Mapping[str, Any], rng: np.random.Generator, base_directory: s
     _check_keys(entry, options | (_COMMON if needs_base else {"kind", "label"}), kind)
     given = build(from_function(function, _NO_SETTINGS), {k: entry[k] for k in options if k in entry}, kind)
     arguments = {name: getattr(given, name) for name in given.model_fields_set}
+    if getattr(given, "count", 0) > MAX_STRUCTURES:
+        raise AceError(
+            f"{kind}: {given.count} structures are asked for, at most {MAX_STRUCTURES} by one entry; every one of "
+            "them would be labelled"
+        )
     try:
         if not needs_base:
             return function(rng, **arguments)

@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms
-from numba import njit
 
 from aiida_aceal.ace import AceError, AcePotential
 from aiida_aceal.ace.neighborhood import FAST, angular
 from aiida_aceal.ace.neighbors import build_neighbors
 from aiida_aceal.ace.radial import radial_basis
+from aiida_aceal.common.kernels import njit
 
 
 class Layout(NamedTuple):

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from scipy.sparse import csr_matrix
 
 from aiida_aceal.ace.compile import CompiledSpecies
@@ -18,6 +17,7 @@ from aiida_aceal.ace.embedding import embed2
 from aiida_aceal.ace.neighborhood import FAST
 from aiida_aceal.ace.products import products_backward, products_forward
 from aiida_aceal.ace.simd import vadd, vfma, vload, vmul, vsplat, vstore, vsum
+from aiida_aceal.common.kernels import njit
 
 from .geometry import Layout
 

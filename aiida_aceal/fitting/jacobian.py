@@ -8,11 +8,11 @@ of the energy by the base functions, whose columns come eight at a time from dua
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from aiida_aceal.ace.design import _jacobian
 from aiida_aceal.ace.embedding import embed2
 from aiida_aceal.ace.neighborhood import FAST
+from aiida_aceal.common.kernels import njit
 
 from .geometry import _load, _scratch
 from .graphs import dual_products, make_work

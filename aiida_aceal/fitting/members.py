@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from ase import Atoms
-from numba import njit
 
 from aiida_aceal.ace import AceModel, AcePotential
 from aiida_aceal.ace.embedding import embed, switch_value
@@ -29,6 +28,7 @@ from aiida_aceal.ace.neighborhood import (
 )
 from aiida_aceal.ace.neighbors import build_neighbors
 from aiida_aceal.ace.products import products_backward, products_forward
+from aiida_aceal.common.kernels import njit
 
 
 @njit(nogil=True, cache=True, fastmath=FAST)

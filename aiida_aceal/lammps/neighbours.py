@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from aiida_aceal.common.kernels import njit
 
 #: the two highest bits but one of a neighbour index hold the kind of special bond
 _NEIGHMASK = 0x1FFFFFFF

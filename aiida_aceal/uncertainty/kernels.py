@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
+
+from aiida_aceal.common.kernels import njit
 
 _JIT = {"cache": True, "nogil": True, "fastmath": False, "boundscheck": False}
 
@@ -15,7 +16,7 @@ _MAGNITUDE = np.int64(0x7FFFFFFFFFFFFFFF)
 _TIE = 1.0e-5
 
 
-@nb.njit("void(f8[:,::1], f8[::1])", **_JIT)
+@njit("void(f8[:,::1], f8[::1])", **_JIT)
 def row_maxima(c: np.ndarray, out: np.ndarray) -> None:
     """``out[i] = max_j |c[i, j]|``; a NaN in the row gives NaN, so that it cannot pass a threshold unseen."""
     n, k = np.int64(c.shape[0]), np.int64(c.shape[1])
@@ -29,7 +30,7 @@ def row_maxima(c: np.ndarray, out: np.ndarray) -> None:
         found[i] = big
 
 
-@nb.njit("void(f8[:,::1], f8[::1])", **_JIT)
+@njit("void(f8[:,::1], f8[::1])", **_JIT)
 def column_maxima(a: np.ndarray, out: np.ndarray) -> None:
     """``out[j] = max(out[j], max_i |a[i, j]|)``."""
     n, k = np.int64(a.shape[0]), np.int64(a.shape[1])
@@ -39,7 +40,7 @@ def column_maxima(a: np.ndarray, out: np.ndarray) -> None:
             out[j] = v if v > out[j] else out[j]
 
 
-@nb.njit("void(f8[:,::1], i8[::1], f8[:,::1])", **_JIT)
+@njit("void(f8[:,::1], i8[::1], f8[:,::1])", **_JIT)
 def take_columns(c: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
     """``out = c[:, columns]`` read row by row."""
     n, k = np.int64(c.shape[0]), np.int64(columns.shape[0])
@@ -48,7 +49,7 @@ def take_columns(c: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
             out[i, j] = c[i, columns[j]]
 
 
-@nb.njit("Tuple((i8, i8))(f8[:,::1], f8[::1])", **_JIT)
+@njit("Tuple((i8, i8))(f8[:,::1], f8[::1])", **_JIT)
 def _first_largest(c: np.ndarray, big: np.ndarray) -> tuple[int, int]:
     """(row, column) of the largest ``|c|``; the first of those that are equal up to rounding. ``big``: row maxima."""
     w, k = np.int64(c.shape[0]), np.int64(c.shape[1])
@@ -64,7 +65,7 @@ def _first_largest(c: np.ndarray, big: np.ndarray) -> tuple[int, int]:
     return np.int64(0), np.int64(0)
 
 
-@nb.njit("i8(f8[:,::1], i8[::1], f8, i8, f8[::1])", **_JIT)
+@njit("i8(f8[:,::1], i8[::1], f8, i8, f8[::1])", **_JIT)
 def swap_rows(c: np.ndarray, owner: np.ndarray, tolerance: float, limit: int, gain: np.ndarray) -> int:
     """Greedy swaps inside a small coefficient matrix until ``max |c| <= tolerance``.
 
@@ -116,7 +117,7 @@ def swap_rows(c: np.ndarray, owner: np.ndarray, tolerance: float, limit: int, ga
     return swaps
 
 
-@nb.njit("Tuple((f8, i8, i8, i8, i8))(f8[:,::1], i8[::1], i8[::1], f8)", **_JIT)
+@njit("Tuple((f8, i8, i8, i8, i8))(f8[:,::1], i8[::1], i8[::1], f8)", **_JIT)
 def best_pair(c: np.ndarray, rows: np.ndarray, columns: np.ndarray, least: float) -> tuple[float, int, int, int, int]:
     """The exchange of two rows at once that gains most: the largest 2x2 minor of ``c``.
 

@@ -65,3 +65,53 @@ def test_a_folder_that_others_can_write_is_not_used(frozen, tmp_path):
     foreign.chmod(0o777)
     assert run(frozen, "/dev/null", temporary) == [0, 1, 0, 1]
     assert not list(foreign.iterdir())
+
+
+@pytest.mark.parametrize("what", ["nbi", "nbc", "both"])
+def test_truncated_cache_files_are_made_anew(tmp_path, what):
+    home, cache = tmp_path / "home", tmp_path / "cache"
+    home.mkdir()
+    environment = {**os.environ, "HOME": str(home), "NUMBA_CACHE_DIR": str(cache)}
+
+    def counts():
+        done = subprocess.run(
+            [sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, check=False, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        return json.loads(done.stdout)[1:]
+
+    assert counts() == [0, 1, 0, 1]
+    assert counts() == [1, 0, 1, 0]
+    files = [path for path in cache.rglob("*.nb*") if what in ("both", path.suffix[1:])]
+    assert files
+    for path in files:
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+    hits = counts()
+    assert hits[1] == hits[3] == 1
+    assert counts() == [1, 0, 1, 0]
+
+
+def test_truncated_cache_of_kernels_compiled_at_import(tmp_path):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    code = """
+import numpy as np
+from aiida_aceal.uncertainty.kernels import row_maxima
+out = np.empty(1)
+row_maxima(np.array([[1.0, -3.0]]), out)
+print(out[0], sum(row_maxima.stats.cache_hits.values()))
+"""
+
+    def run_once():
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    assert run_once() == ["3.0", "0"]
+    for path in tmp_path.rglob("*row_maxima*"):
+        path.write_bytes(path.read_bytes()[:20])
+    assert run_once() == ["3.0", "0"]
+    assert run_once() == ["3.0", "1"]

@@ -82,6 +82,24 @@ def test_dry_run_says_what_would_be_done(cli):
     assert "aceal.label.ase emt" in text
 
 
+@pytest.mark.parametrize("name", ["stranger:Calculator", "stranger.inside:Calculator"])
+def test_dry_run_runs_no_code_that_the_input_names(cli, tmp_path, monkeypatch, name):
+    package = tmp_path / "stranger"
+    package.mkdir()
+    for file in ("__init__.py", "inside.py"):
+        (package / file).write_text(f"open({str(tmp_path / 'was_run')!r}, 'w').close()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    data = yaml.safe_load(DEMO.read_text())
+    data["label"]["settings"]["calculator"] = name
+    Path("input.yaml").write_text(yaml.safe_dump(data))
+    text = cli("run", "input.yaml", "--dry-run")
+    assert f"aceal.label.ase {name}" in text
+    assert not Path("was_run").exists()
+    __import__(name.split(":")[0])
+    assert Path("was_run").exists()
+
+
 def test_example_is_the_demo():
     assert (Path(__file__).parents[2] / "examples" / "cu_emt.yaml").read_text() == DEMO.read_text()
 

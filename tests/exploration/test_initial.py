@@ -155,3 +155,32 @@ def test_pickled_frames_are_refused_with_the_reason(tmp_path):
         (tmp_path / name).write_bytes(pickle.dumps({"ase_atoms": []}))
         with pytest.raises(errors.AceError, match="unpickling"):
             read_files(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"kind": "rattled", "structure": CU, "supercell": 300}, r"300 makes 1\.08e\+08 atoms of 4, at most 200000"),
+        ({"kind": "supercells", "structure": CU, "sizes": [[10**6, 10**6, 1]]}, r"makes 4e\+12 atoms"),
+        ({"kind": "clusters", "composition": {"Li": 4}, "count": 3000}, "3000 structures are asked for, at most 2000"),
+        ({"kind": "clusters", "composition": {"Li": 3000}}, "3000 atoms are asked for; at most 100"),
+        ({"kind": "random_packed", "composition": {"Li": 10**12}}, "at most 2000 can be drawn at random"),
+    ],
+)
+def test_requests_that_would_never_end(entry, message):
+    with pytest.raises(errors.AceError, match=message):
+        generate([entry])
+
+
+def test_an_at_sign_belongs_to_the_name(tmp_path):
+    write(tmp_path / "T", bulk("Cu"), format="extxyz")
+    write(tmp_path / "T2.extxyz", [bulk("Al"), bulk("Al", cubic=True)], format="extxyz")
+    (tmp_path / "T2.extxyz").rename(tmp_path / "T@1.extxyz")
+    assert [len(a) for a in read_files("T@1.extxyz", base_directory=tmp_path)] == [1, 4]
+    assert [len(a) for a in read_files("T@1.extxyz", index=-1, base_directory=tmp_path)] == [4]
+
+
+def test_files_with_numbers_that_are_not_finite(tmp_path):
+    (tmp_path / "a.xyz").write_text("1\n\nCu 0 nan 0\n")
+    with pytest.raises(errors.AceError, match=r"a\.xyz, structure 0: the position of atom 0 is not finite"):
+        read_files("a.xyz", base_directory=tmp_path)
