@@ -20,6 +20,7 @@ from aiida_aceal.calculations.worker_base import (
     settings_port,
     write_set,
 )
+from aiida_aceal.common.configurations import unknown_elements
 from aiida_aceal.data.dataset import ConfigurationsData
 
 SETTINGS_FILE = "settings.yaml"
@@ -111,9 +112,9 @@ def check_sets(inputs: Mapping[str, Any], first: str = "pool") -> str | None:
     for name, node in ((first, pool), ("test", test)):
         if not isinstance(node, ConfigurationsData):
             continue
-        foreign = sorted(set(node.elements) - set(potential.elements)) if potential is not None else []
-        if foreign:
-            return f"{name} has {', '.join(foreign)}, the potential knows only {', '.join(potential.elements)}"
+        message = unknown_elements(node.elements, potential.elements) if potential is not None else None
+        if message:
+            return f"{name}: {message}"
         if not node.has_labels("energy", "forces"):
             return f"{name}: not all configurations have energy and forces; label them first"
     if isinstance(pool, ConfigurationsData) and isinstance(test, ConfigurationsData):

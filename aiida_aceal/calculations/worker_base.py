@@ -12,6 +12,7 @@ from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
 from aiida.engine import CalcJob, CalcJobProcessSpec
 
+from aiida_aceal.common.configurations import unknown_elements
 from aiida_aceal.common.settings import Settings, check
 from aiida_aceal.data.active_set import ActiveSetData
 from aiida_aceal.data.dataset import ConfigurationsData
@@ -237,12 +238,9 @@ def check_elements(inputs: Mapping[str, Any]) -> str | None:
     if not isinstance(potential, AcePotentialData):
         return None
     for name, node in configuration_nodes(inputs):
-        foreign = sorted(set(node.elements) - set(potential.elements))
-        if foreign:
-            return (
-                f"{name} has {', '.join(foreign)}, the potential knows only {', '.join(potential.elements)}: "
-                "use a potential with these elements or other configurations"
-            )
+        message = unknown_elements(node.elements, potential.elements)
+        if message:
+            return f"{name}: {message}"
     return None
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from ase import Atoms
 
 from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.configurations import unknown_elements
 
 from .embedding import embedding_derivatives
 
@@ -60,12 +61,9 @@ class Grader:
 
     def check_elements(self, atoms: Atoms) -> None:
         """Raise :class:`AceError` if the potential does not know an element of ``atoms``."""
-        unknown = sorted(set(atoms.symbols) - set(self.elements))
-        if unknown:
-            raise AceError(
-                f"{atoms.get_chemical_formula()}: the potential has no {', '.join(unknown)}; "
-                f"it knows {', '.join(self.elements)}"
-            )
+        message = unknown_elements(atoms.symbols, self.elements)
+        if message:
+            raise AceError(f"{atoms.get_chemical_formula()}: {message}")
 
     def check_gradient(self) -> None:
         """Raise :class:`AceError` if the active set is not one inverse for each element."""

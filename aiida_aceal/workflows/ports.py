@@ -8,6 +8,7 @@ from typing import Any
 from aiida import orm
 from aiida.engine import ProcessSpec
 
+from aiida_aceal.common.configurations import unknown_elements
 from aiida_aceal.common.settings import describe
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.workflows.ensemble_settings import ENSEMBLE, check_ensemble, check_fitter
@@ -144,10 +145,8 @@ def check_elements(potential: Any, configurations: Any, where: str) -> str | Non
     """Configurations with an element that the potential does not know."""
     if potential is None or not isinstance(configurations, ConfigurationsData):
         return None
-    foreign = sorted(set(configurations.elements) - set(potential.elements))
-    if foreign:
-        return f"{where}: has {', '.join(foreign)}, but the potential knows only {', '.join(potential.elements)}"
-    return None
+    message = unknown_elements(configurations.elements, potential.elements)
+    return f"{where}: {message}" if message else None
 
 
 def is_labelled(node: ConfigurationsData) -> bool:

@@ -55,7 +55,7 @@ def test_report_only_and_cores(run_evaluate, job_metadata):
 
 
 def test_wrong_element_is_refused_at_submission(run_evaluate, cu_potential):
-    with pytest.raises(ValueError, match="configurations has Cu, the potential knows only Ni"):
+    with pytest.raises(ValueError, match=r"configurations: element Cu is unknown to the potential \(it knows Ni\)"):
         run_evaluate(potential=cu_potential(elements=("Ni",)))
 
 

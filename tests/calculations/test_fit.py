@@ -83,7 +83,7 @@ def test_refused_at_submission(run_fit, cu_configurations, cu_potential):
         run_fit(settings={"weights": {"kapa": 0.1}})
     with pytest.raises(ValueError, match="'output' is filled by the CalcJob"):
         run_fit(settings={"output": "x.yaml"})
-    with pytest.raises(ValueError, match=r"dataset\.g0 has Cu, the potential knows only Al"):
+    with pytest.raises(ValueError, match=r"dataset\.g0: element Cu is unknown to the potential \(it knows Al\)"):
         run_fit(potential=cu_potential(elements=("Al",)))
     with pytest.raises(ValueError, match="the seed must not be negative"):
         run_fit(seed=-1)

@@ -82,9 +82,9 @@ def test_dry_run_says_what_would_be_done(cli):
     assert "aceal.label.ase emt" in text
 
 
-@pytest.mark.parametrize("name", ["stranger:Calculator", "stranger.inside:Calculator"])
+@pytest.mark.parametrize("name", ["aceal_stranger:Calculator", "aceal_other.inside:Calculator"])
 def test_dry_run_runs_no_code_that_the_input_names(cli, tmp_path, monkeypatch, name):
-    package = tmp_path / "stranger"
+    package = tmp_path / name.split(":")[0].split(".")[0]
     package.mkdir()
     for file in ("__init__.py", "inside.py"):
         (package / file).write_text(f"open({str(tmp_path / 'was_run')!r}, 'w').close()\n")

@@ -196,7 +196,7 @@ def test_wrong_references(lithium, copper):
     potential, _, aset, _ = lithium
     with pytest.raises(AceError, match="no structures to start from"):
         explore_active(potential, aset, [], _settings())
-    with pytest.raises(AceError, match="the potential has no Cu"):
+    with pytest.raises(AceError, match="element Cu is unknown to the potential"):
         explore_active(potential, aset, [bulk("Cu")], _settings())
     with pytest.raises(AceError, match="seed"):
         explore_active(potential, aset, [bulk("Li")], _settings(), seed=-1)

@@ -99,5 +99,5 @@ def test_unknown_element_and_set_without_gradient(lithium):
     assert grader.maximum(train[0]) <= 1.001 + 1e-9
     with pytest.raises(AceError, match="use method nelder-mead"):
         grader.smooth_maximum(train[0])
-    with pytest.raises(AceError, match="no Cu, I"):
+    with pytest.raises(AceError, match="element Cu, I is unknown"):
         grader.check_elements(_structure())
