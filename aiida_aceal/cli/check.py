@@ -88,9 +88,9 @@ def gamma_means_what_it_should() -> str:
     outside = float(model.evaluate(squeezed, **flags).gamma.max())
     tolerance = max(1.0, active_set.tolerance_reached)
     if not inside <= tolerance * (1 + 1e-9):
-        raise Failed(f"gamma of the training atoms is {inside:.4g}, it must be <= {tolerance:.4g}")
+        raise Failed(f"gamma of the training atoms is {inside:.4g}; it must be <= {tolerance:.4g}")
     if not outside > 1:
-        raise Failed(f"gamma of a squeezed cell is {outside:.4g}, it must be > 1")
+        raise Failed(f"gamma of a squeezed cell is {outside:.4g}; it must be > 1")
     return f"gamma {inside:.4f} on training atoms (<= 1), {outside:.3g} on a squeezed cell (> 1)"
 
 
@@ -101,21 +101,21 @@ def profile_state(name: str | None) -> str:
     config = profile.configuration()
     wanted = name or profile.OWN_PROFILE
     if wanted not in config.profile_names and name is None:
-        return f"'{wanted}' will be made when it is first needed (in {config.dirpath})"
+        return f"'{wanted}' will be created when it is first needed (in {config.dirpath})"
     loaded = profile.load(name, create=False)
     from aiida.orm import InstalledCode, QueryBuilder
 
     codes = sorted(code.full_label for code in QueryBuilder().append(InstalledCode).all(flat=True))
-    broker = loaded.process_control_backend or "no broker (campaigns run in the command itself)"
+    broker = loaded.process_control_backend or "no broker (campaigns run inside the command itself)"
     return f"'{loaded.name}', storage {loaded.storage_backend}, {broker}; codes: {', '.join(codes) or 'none yet'}"
 
 
 @click.command()
 @PROFILE
 def command(profile: str | None) -> None:
-    """Check the environment, the AiiDA profile and the codes, and that gamma means what it should.
+    """Check the environment, the AiiDA profile and the codes, and test that gamma behaves as it should.
 
-    Takes some seconds; stores nothing. Exit code 1 if something is missing that campaigns need.
+    Takes a few seconds and stores nothing. The exit code is 1 if a check that campaigns need fails.
     """
     good = True
 
@@ -144,5 +144,5 @@ def command(profile: str | None) -> None:
             good = False
         else:
             line(True, name, f"{text} ({time.perf_counter() - began:.1f} s)" if name == "self-test" else text)
-    click.echo("Everything is there." if good else "Something is missing, see above.")
+    click.echo("All checks passed." if good else "Some checks failed: see above.")
     sys.exit(0 if good else 1)

@@ -33,7 +33,7 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """Compare selection strategies, or indicators of uncertainty, on labelled configurations."""
+    """Compare selection strategies or uncertainty indicators on labelled configurations."""
 
 
 def report_path(output: Path | None, pk: int, name: str) -> Path:

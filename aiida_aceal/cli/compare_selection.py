@@ -11,13 +11,14 @@ from typing import Any
 import click
 
 from aiida_aceal.cli.params import CACHE, PROFILE, VERBOSE
+from aiida_aceal.common.words import counted
 
 
 @click.command()
 @click.argument("input_file", metavar="[INPUT.yaml]", required=False, type=click.Path(path_type=Path))
 @click.option("--pool", multiple=True, help="File of labelled configurations to choose from (repeatable).")
 @click.option("--test", multiple=True, help="File of labelled configurations that are never chosen (repeatable).")
-@click.option("--test-fraction", type=float, help="Instead of --test: this part of the pool, at random.")
+@click.option("--test-fraction", type=float, help="Instead of --test: a random part of the pool, as a fraction.")
 @click.option("--energy-key", help="Info entry with the energies [default: ASE's usual place].")
 @click.option("--forces-key", help="Array with the forces [default: ASE's usual place].")
 @click.option("--potential", help="Potential (.yaml) whose basis is fitted [default: a basis of some 100 functions].")
@@ -26,21 +27,26 @@ from aiida_aceal.cli.params import CACHE, PROFILE, VERBOSE
 )
 @click.option("--seeds", type=click.IntRange(min=1), help="Number of seeds [default: 5].")
 @click.option("--sizes", help="Sizes of the training set, such as 20,40,80; the first is the random start.")
-@click.option("--unit", type=click.Choice(["structures", "atoms"]), help="Of the sizes [default: structures].")
-@click.option("--threads", type=click.IntRange(min=1), help="Cores of each job.")
-@click.option("--max-concurrent", type=click.IntRange(min=1), help="Jobs at a time [default: 1].")
+@click.option("--unit", type=click.Choice(["structures", "atoms"]), help="Unit of --sizes [default: structures].")
+@click.option("--threads", type=click.IntRange(min=1), help="Number of cores for each job.")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Report (.html), or a folder for report and numbers."
+    "--max-concurrent", type=click.IntRange(min=1), help="Number of jobs that run at the same time [default: 1]."
 )
-@click.option("--dry-run", is_flag=True, help="Check the input, say what would be done, store and run nothing.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="File for the report (.html), or a folder for the report and the numbers.",
+)
+@click.option("--dry-run", is_flag=True, help="Check the input and show what would be done; store and run nothing.")
 @PROFILE
 @CACHE
 @VERBOSE
 def command(input_file, output, dry_run, profile, cache, verbose, **flags) -> None:
-    """Run every strategy from the same starts to the same sizes, refit each time, and compare the errors.
+    """Run every strategy from the same starts to the same sizes, refit at each size, and compare the errors.
 
-    Either INPUT.yaml or --pool with --test describes the comparison; options win over the file. Every (strategy,
-    seed) is a job of its own: adding a strategy later does not recompute the others (--no-cache to do so).
+    Either INPUT.yaml or --pool with --test describes the comparison; options override the file. Every
+    (strategy, seed) is a job of its own: adding a strategy later does not recompute the others, unless --no-cache.
     """
     from aiida_aceal.workflows.compare_input import check_comparison_input, prepare_comparison, read_comparison
 
@@ -50,7 +56,7 @@ def command(input_file, output, dry_run, profile, cache, verbose, **flags) -> No
     elif flags["pool"]:
         comparison, folder = check_comparison_input(overrides, "options"), Path()
     else:
-        raise click.UsageError("name an INPUT.yaml, or --pool and --test")
+        raise click.UsageError("give an INPUT.yaml, or --pool and --test")
     # paths on the command line start from the working directory, those in the file from its folder
     for key in ("pool", "test", "potential"):
         if overrides.get(key):
@@ -76,7 +82,7 @@ def _overrides(flags: dict[str, Any]) -> dict[str, Any]:
         try:
             found["sizes"] = [int(word) for word in found["sizes"].split(",")]
         except ValueError:
-            raise AceError(f"--sizes: numbers with commas are expected, found {found['sizes']!r}") from None
+            raise AceError(f"--sizes: numbers separated by commas are expected, found {found['sizes']!r}") from None
     if strategies:
         found["strategies"] = []
         for word in strategies:
@@ -87,7 +93,7 @@ def _overrides(flags: dict[str, Any]) -> dict[str, Any]:
             try:
                 options = json.loads(text)
             except json.JSONDecodeError as error:
-                raise AceError(f"--strategy {word!r}: no valid JSON after the colon ({error})") from error
+                raise AceError(f"--strategy {word!r}: the text after the colon is not valid JSON ({error})") from error
             words = " ".join(f"{k}={json.dumps(v)}" for k, v in options.items()) if isinstance(options, dict) else ""
             found["strategies"].append({"name": f"{name} {words}".strip(), "strategy": name, "options": options})
     return found
@@ -97,15 +103,15 @@ def describe(prepared: Any) -> list[str]:
     """What will be done."""
     sizes = ", ".join(str(size) for size in prepared.settings["sizes"])
     lines = [
-        f"pool: {len(prepared.pool)} structures, {sum(map(len, prepared.pool))} atoms; "
-        f"test set: {len(prepared.test)} structures, {sum(map(len, prepared.test))} atoms",
-        "basis: " + ", ".join(f"{el} {n} functions" for el, n in prepared.potential.n_functions.items()),
+        f"pool: {counted(len(prepared.pool), 'structure')}, {counted(sum(map(len, prepared.pool)), 'atom')}; "
+        f"test set: {counted(len(prepared.test), 'structure')}, {counted(sum(map(len, prepared.test)), 'atom')}",
+        "basis: " + ", ".join(f"{el} {counted(n, 'function')}" for el, n in prepared.potential.n_functions.items()),
         f"strategies: {', '.join(prepared.strategies)}",
-        f"curves: {len(prepared.strategies) * len(prepared.seeds)} ({len(prepared.seeds)} seeds), "
+        f"curves: {len(prepared.strategies) * len(prepared.seeds)} ({counted(len(prepared.seeds), 'seed')}), "
         f"training sets of {sizes} {prepared.settings['unit']}",
     ]
     if prepared.repeated:
-        lines.insert(1, f"{prepared.repeated} structures stood in the files more than once and were left out")
+        lines.insert(1, f"{counted(prepared.repeated, 'duplicate structure')} left out")
     return lines
 
 
@@ -168,6 +174,6 @@ def conclude(node: Any, profile: str, output: Path | None) -> int:
         return no_comparison(node)
     publish(node, summary.get_dict(), ("Comparison of selection strategies", "selection"), selection, profile, output)
     if not node.is_finished_ok:
-        click.secho(f"Not complete (exit status {node.exit_status}): {node.exit_message}", fg="yellow", err=True)
+        click.secho(f"Incomplete (exit status {node.exit_status}): {node.exit_message}", fg="yellow", err=True)
         return 1
     return 0

@@ -9,33 +9,37 @@ from typing import Any
 import click
 
 from aiida_aceal.cli.params import CACHE, PROFILE, VERBOSE
+from aiida_aceal.common.words import counted
 
 
 @click.command()
 @click.argument("input_file", metavar="[INPUT.yaml]", required=False, type=click.Path(path_type=Path))
 @click.option("--train", multiple=True, help="File of labelled configurations to learn from (repeatable).")
 @click.option("--test", multiple=True, help="File of labelled configurations that are graded (repeatable).")
-@click.option("--test-fraction", type=float, help="Instead of --test: this part of --train, at random.")
-@click.option("--train-group", multiple=True, help="Only this kind is learnt, the others are graded (repeatable).")
+@click.option("--test-fraction", type=float, help="Instead of --test: a random part of --train, as a fraction.")
+@click.option("--train-group", multiple=True, help="Learn this kind only and grade the others (repeatable).")
 @click.option("--group-key", help="Info entry that names the kind of a configuration [default: group].")
 @click.option("--energy-key", help="Info entry with the energies [default: ASE's usual place].")
 @click.option("--forces-key", help="Array with the forces [default: ASE's usual place].")
 @click.option("--potential", help="Potential (.yaml) whose basis is fitted [default: a basis of some 100 functions].")
 @click.option("--indicator", multiple=True, help="global, own, minimum, switch, ensemble (repeatable) [default: all].")
-@click.option("--seed", type=click.IntRange(min=0), help="Of the split, the fits and the clusters.")
-@click.option("--threads", type=click.IntRange(min=1), help="Cores of the job.")
+@click.option("--seed", type=click.IntRange(min=0), help="Random seed of the split, the fits and the clusters.")
+@click.option("--threads", type=click.IntRange(min=1), help="Number of cores for the job.")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Report (.html), or a folder for report and numbers."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="File for the report (.html), or a folder for the report and the numbers.",
 )
-@click.option("--dry-run", is_flag=True, help="Check the input, say what would be done, store and run nothing.")
+@click.option("--dry-run", is_flag=True, help="Check the input and show what would be done; store and run nothing.")
 @PROFILE
 @CACHE
 @VERBOSE
 def command(input_file, output, dry_run, profile, cache, verbose, **flags) -> None:
-    """Fit a potential, grade a labelled set by its active sets and by an ensemble, and compare grades with errors.
+    """Fit a potential, grade a labelled set by its active sets and an ensemble, and compare grades with errors.
 
-    Either INPUT.yaml or --train with --test, --test-fraction or --train-group; options win over the file. The same
-    input again is taken from the cache (--no-cache to compute it).
+    Either INPUT.yaml or --train with --test, --test-fraction or --train-group; options override the file. Running the
+    same input again takes the result from the cache (--no-cache computes it anew).
     """
     from aiida_aceal.workflows import compare_uncertainty_input as source
     from aiida_aceal.workflows.compare_input import validated
@@ -54,7 +58,7 @@ def command(input_file, output, dry_run, profile, cache, verbose, **flags) -> No
         comparison = validated(source.UncertaintyComparison, found, "options", ())
         prepared = source.prepare_uncertainty(comparison)
     else:
-        raise click.UsageError("name an INPUT.yaml, or --train")
+        raise click.UsageError("give an INPUT.yaml, or --train")
     for line in describe(prepared):
         click.echo(line)
     if not dry_run:
@@ -65,10 +69,10 @@ def describe(prepared: Any) -> list[str]:
     """What will be done."""
     return [
         *(
-            f"{name}: {len(part)} structures, {sum(map(len, part))} atoms"
+            f"{name}: {counted(len(part), 'structure')}, {counted(sum(map(len, part)), 'atom')}"
             for name, part in (("learnt", prepared.train), ("graded", prepared.test))
         ),
-        "basis: " + ", ".join(f"{el} {n} functions" for el, n in prepared.potential.n_functions.items()),
+        "basis: " + ", ".join(f"{el} {counted(n, 'function')}" for el, n in prepared.potential.n_functions.items()),
         f"indicators: {', '.join(prepared.settings['indicators'])}",
     ]
 
@@ -106,6 +110,6 @@ def conclude(node: Any, profile: str, output: Path | None) -> int:
     report = output_of(node, "report")
     if report is None or not node.is_finished_ok:
         return no_comparison(node)
-    what = ("Comparison of indicators of uncertainty", "uncertainty")
+    what = ("Comparison of uncertainty indicators", "uncertainty")
     publish(node, report.get_dict(), what, uncertainty, profile, output)
     return 0

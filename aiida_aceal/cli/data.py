@@ -16,13 +16,14 @@ from aiida.cmdline.utils import decorators, echo
 
 from aiida_aceal.common.atomic import write_bytes
 from aiida_aceal.common.errors import AceError
+from aiida_aceal.common.words import counted
 
 _POTENTIAL = types.DataParamType(sub_classes=("aiida.data:aceal.potential",))
 _ACTIVE_SET = types.DataParamType(sub_classes=("aiida.data:aceal.active_set",))
 _DATASET = types.DataParamType(sub_classes=("aiida.data:aceal.dataset",))
 
 _ELEMENT = click.option("-e", "--element", "elements", multiple=True, help="Only nodes with this element (repeatable).")
-_LIMIT = click.option("-n", "--limit", default=0, help="Show the newest N only.")
+_LIMIT = click.option("-n", "--limit", default=0, help="Show only the newest N.")
 _OUTPUT = click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File to write (default: print)."
 )
@@ -61,7 +62,7 @@ def _print_list(
     headers = [] if raw else ["PK", "Created", "Label", *columns]
     echo.echo(tabulate(rows, headers=headers, tablefmt="plain" if raw else "simple"))
     if not raw:
-        echo.echo(f"\n{len(rows)} node(s)")
+        echo.echo(f"\n{counted(len(rows), 'node')}")
 
 
 def _per_element(values: dict[str, Any] | None, fmt: str = "{}") -> str:
@@ -80,11 +81,11 @@ def _show(node: Any, rows: dict[str, Any]) -> None:
 def _write(content: bytes, output: Path | None, force: bool, binary: bool = False) -> None:
     if output is None:
         if binary:
-            echo.echo_critical("this format is binary: name a file with --output")
+            echo.echo_critical("this format is binary: give a file with --output")
         echo.echo(content.decode(), nl=False)
         return
     if output.exists() and not force:
-        echo.echo_critical(f"{output} exists: name another file or use --force")
+        echo.echo_critical(f"{output} exists already: give another file or use --force")
     try:
         write_bytes(output, content)
     except AceError as error:
@@ -160,7 +161,11 @@ def potential_show(datum) -> None:
 @potential.command("export")
 @arguments.DATUM(type=_POTENTIAL)
 @click.option(
-    "-F", "--format", "fmt", type=click.Choice(["yaml", "yace", "lammps"]), help="Default: by the suffix, else yaml."
+    "-F",
+    "--format",
+    "fmt",
+    type=click.Choice(["yaml", "yace", "lammps"]),
+    help="Default: from the suffix of the file, else yaml.",
 )
 @_OUTPUT
 @options.FORCE(help="Overwrite an existing file.")
@@ -168,7 +173,7 @@ def potential_show(datum) -> None:
 def potential_export(datum, fmt, output, force) -> None:
     """Export as B-basis .yaml or as C-tilde .yace for `pair_style pace`.
 
-    `lammps` is a .yaml with as many densities for all elements, which ML-PACE needs.
+    `lammps` is a .yaml with the same number of densities for all elements, which ML-PACE needs.
     """
     fmt = fmt or ("yace" if output is not None and output.suffix == ".yace" else "yaml")
     text = {"yaml": lambda: datum.content, "yace": datum.get_yace, "lammps": datum.get_lammps}[fmt]()
@@ -251,7 +256,9 @@ def active_set_export(datum, output, force) -> None:
 
 @active_set.command("import")
 @_FILE
-@click.option("-p", "--potential", "datum", type=_POTENTIAL, required=True, help="The potential it was made for.")
+@click.option(
+    "-p", "--potential", "datum", type=_POTENTIAL, required=True, help="The potential that the active set was made for."
+)
 @options.LABEL()
 @options.DESCRIPTION()
 @decorators.with_dbenv()
@@ -338,7 +345,7 @@ def dataset_show(datum, listed) -> None:
 @options.FORCE(help="Overwrite an existing file.")
 @decorators.with_dbenv()
 def dataset_export(datum, output, force) -> None:
-    """Export as extended XYZ with labels, numbers exact."""
+    """Export as extended XYZ with labels; numbers are exact."""
     content, _ = datum._prepare_extxyz()
     _write(content, output, force)
 
@@ -353,7 +360,7 @@ def dataset_export(datum, output, force) -> None:
 @options.DESCRIPTION()
 @decorators.with_dbenv()
 def dataset_import(files, energy_key, forces_key, stress_key, source, label, description) -> None:
-    """Store configurations from extended XYZ, ASE data bases or other files that ASE reads as one node."""
+    """Store configurations from extended XYZ, ASE databases or other files that ASE reads, as one node."""
     from aiida.plugins import DataFactory
 
     from aiida_aceal.common.configurations import read_configurations

@@ -63,18 +63,18 @@ def ensemble_show(datum) -> None:
 
 @ensemble.command("export")
 @arguments.DATUM(type=_ENSEMBLE)
-@click.option("-m", "--member", type=click.IntRange(min=0), help="Only this member, as B-basis .yaml.")
+@click.option("-m", "--member", type=click.IntRange(min=0), help="Export only this member, as B-basis .yaml.")
 @_OUTPUT
 @options.FORCE(help="Overwrite an existing file.")
 @decorators.with_dbenv()
 def ensemble_export(datum, member, output, force) -> None:
-    """Export as the archive that `aceal-worker select --ensemble` reads, or one member."""
+    """Export the archive that `aceal-worker select --ensemble` reads, or one member."""
     if member is None:
         _write(datum.get_content(mode="rb"), output, force, binary=True)
         return
     members = datum.get_ensemble().potentials
     if member >= len(members):
-        raise click.BadParameter(f"there are {len(members)} members, numbered from 0", param_hint="--member")
+        raise click.BadParameter(f"the ensemble has {len(members)} members, numbered from 0", param_hint="--member")
     _write(members[member].to_yaml().encode(), output, force)
 
 
@@ -84,7 +84,7 @@ def ensemble_export(datum, member, output, force) -> None:
 @options.DESCRIPTION()
 @decorators.with_dbenv()
 def ensemble_import(file: Path, label, description) -> None:
-    """Store an archive of `aceal-worker fit` as a node."""
+    """Store an archive written by `aceal-worker fit` as a node."""
     from aiida.plugins import DataFactory
 
     _store(lambda: DataFactory("aceal.ensemble")(file=file), label or file.stem, description or "")

@@ -17,7 +17,13 @@ from aiida_aceal.cli.params import CACHE, OUTPUT, PROFILE, VERBOSE
     show_default=True,
     help="ASE calculator that makes the labels: a short name (emt, tblite, ...) or package.module:Class.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same campaign.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Random seed: the same seed gives the same campaign.",
+)
 @OUTPUT
 @PROFILE
 @CACHE
@@ -25,8 +31,8 @@ from aiida_aceal.cli.params import CACHE, OUTPUT, PROFILE, VERBOSE
 def command(calculator, seed, output, profile, cache, verbose) -> None:
     """Train a potential for copper by active learning: MD from 300 K through melting to 1800 K.
 
-    Makes (or reuses) the AiiDA profile 'aceal-demo': SQLite, no services. Other profiles are not touched. A few minutes
-    on two cores; the input is examples/cu_emt.yaml.
+    Creates (or reuses) the AiiDA profile 'aceal-demo': SQLite, no services. Other profiles are not touched. Takes a few
+    minutes on two cores; the input is examples/cu_emt.yaml.
     """
     from aiida_aceal.cli.runner import run_campaign
     from aiida_aceal.common.yaml import load_yaml

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from aiida_aceal.common.words import counted
 from aiida_aceal.workflows.schema import Campaign, ReferenceMD
 
 
@@ -22,18 +23,18 @@ def describe(campaign: Campaign, folder: Path, profile: str | None = None) -> li
         make_builder(prepared, find_code, store=False)
     lines = [f"title       {campaign.title or '-'}", f"seed        {campaign.seed}"]
     for element, count in prepared.potential.n_functions.items():
-        lines.append(f"basis       {element}: {count} functions, cutoff {prepared.potential.cutoff:g} A")
+        lines.append(f"basis       {element}: {counted(count, 'function')}, cutoff {prepared.potential.cutoff:g} A")
     for name, (_, _, atoms) in prepared.structures.items():
         sizes = sorted({len(a) for a in atoms})
-        what = (
-            "runs of the reference method" if isinstance(getattr(campaign, name, None), ReferenceMD) else "structures"
-        )
+        sampled = isinstance(getattr(campaign, name, None), ReferenceMD)
+        what = counted(len(atoms), "MD run" if sampled else "structure")
+        how = " with the reference method" if sampled else ""
         split = f", {prepared.fractions[name]:g} of the data, by origin" if name in prepared.fractions else ""
-        lines.append(f"{name:11s} {len(atoms)} {what} of {', '.join(map(str, sizes))} atoms{split}")
+        lines.append(f"{name:11s} {what} of {', '.join(map(str, sizes))} atoms{how}{split}")
     if "test" not in prepared.structures:
-        lines.append("test        none: the validation errors of the potential it chose are the only ones reported")
+        lines.append("test        none: only validation errors, by which the potential is chosen, will be reported")
     for name, atoms in prepared.datasets.items():
-        lines.append(f"{name:11s} {len(atoms)} labelled structures")
+        lines.append(f"{name:11s} {counted(len(atoms), 'labelled structure')}")
     for name, step in campaign.explore.items():
         lines.append(f"explore     {name}: {step.entry_point}")
     lines.append(f"label       {campaign.label.entry_point} {campaign.label.settings.get('calculator', '')}".rstrip())

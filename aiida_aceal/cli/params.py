@@ -10,7 +10,7 @@ PROFILE = click.option(
     "-p",
     "--profile",
     metavar="NAME",
-    help="AiiDA profile [default: 'aceal-demo', a profile of this package's own, made when it is first needed].",
+    help="AiiDA profile [default: 'aceal-demo', a profile of this package's own, created when it is first needed].",
 )
 OUTPUT = click.option(
     "-o",
@@ -19,7 +19,7 @@ OUTPUT = click.option(
     help="Folder for the report, the potential (.yaml, .yace) and the active set (.asi).",
 )
 CACHE = click.option(
-    "--cache/--no-cache", default=None, help="Take over jobs with the same input from earlier campaigns."
+    "--cache/--no-cache", default=None, help="Reuse the results of identical jobs from earlier campaigns."
 )
 VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Print every decision of the campaign as it is made.")
 PK = click.argument("pk", metavar="PK")

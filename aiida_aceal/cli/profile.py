@@ -45,10 +45,13 @@ def load(name: str | None, create: bool) -> Profile:
     if wanted not in config.profile_names:
         if wanted != OWN_PROFILE:
             known = ", ".join(config.profile_names) or "none yet"
-            raise click.ClickException(f"AiiDA knows no profile '{wanted}' (known: {known}); make it with verdi presto")
+            raise click.ClickException(
+                f"there is no AiiDA profile '{wanted}' (known: {known}); create one with verdi presto"
+            )
         if not create:
             raise click.ClickException(
-                f"the profile '{OWN_PROFILE}' does not exist yet: run `aiida-aceal demo`, or name one by --profile"
+                f"the profile '{OWN_PROFILE}' does not exist yet: run `aiida-aceal demo`, or name another with "
+                "--profile"
             )
         _create(config)
     try:
@@ -191,7 +194,9 @@ def find_code(label: str | None, default: str | None, where: str) -> AbstractCod
 
     if label is None:
         if default is None:
-            raise AceError(f"{where}: name a code, such as vasp@cluster (verdi code list shows those of the profile)")
+            raise AceError(
+                f"{where}: name a code, such as vasp@cluster (verdi code list shows the codes of the profile)"
+            )
         return local_code(default)
     try:
         return load_code(label)
@@ -199,5 +204,5 @@ def find_code(label: str | None, default: str | None, where: str) -> AbstractCod
         known = sorted({code.full_label for code in QueryBuilder().append(InstalledCode).all(flat=True)})
         raise AceError(
             f"{where}: no code '{label}' in this profile; known: {', '.join(known) or 'none'} "
-            "(make one with verdi code create)"
+            "(create one with verdi code create)"
         ) from error

@@ -17,12 +17,12 @@ from aiida_aceal.common.atomic import write_bytes
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="The HTML file, or a folder that also gets potential and active set [default: aceal-PK.html].",
+    help="The HTML file, or a folder that also receives the potential and the active set [default: aceal-PK.html].",
 )
 def command(pk: str, profile: str | None, output: Path | None) -> None:
     """Write the report of campaign PK: table, figures and decisions in one HTML file.
 
-    Of a fit (CalcJob aceal.fit) the parity plot is written, as PNG [default: aceal-PK.png].
+    If PK is a fit (CalcJob aceal.fit), its parity plot is written as PNG [default: aceal-PK.png].
     """
     from aiida_aceal.cli.profile import load
     from aiida_aceal.cli.status import load_campaign

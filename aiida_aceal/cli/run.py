@@ -12,20 +12,20 @@ from aiida_aceal.cli.params import CACHE, OUTPUT, PROFILE, VERBOSE
 
 @click.command()
 @click.option("--keys", is_flag=True, is_eager=True, expose_value=False, callback=lambda c, p, v: _show_keys(c, v),
-              help="Show all keys of the input with type, unit, default and bounds, and exit.")  # fmt: skip
+              help="Show all keys of the input with their types, units, defaults and bounds, and exit.")  # fmt: skip
 @click.argument("input_file", metavar="INPUT.yaml", type=click.Path(path_type=Path))
 @PROFILE
 @OUTPUT
 @CACHE
-@click.option("--seed", type=click.IntRange(min=0), help="Instead of the seed in the file.")
-@click.option("--submit", is_flag=True, help="Hand the campaign to AiiDA's daemon and return at once.")
-@click.option("--dry-run", is_flag=True, help="Check the input, say what would be done, store and run nothing.")
+@click.option("--seed", type=click.IntRange(min=0), help="Use this seed instead of the one in the file.")
+@click.option("--submit", is_flag=True, help="Hand the campaign over to AiiDA's daemon and return at once.")
+@click.option("--dry-run", is_flag=True, help="Check the input and show what would be done; store and run nothing.")
 @VERBOSE
 def command(input_file, profile, output, cache, seed, submit, dry_run, verbose) -> None:
     """Run the campaign that INPUT.yaml describes.
 
-    The whole input is checked before anything is stored. Jobs that an interrupted or similar campaign has done
-    already are taken over (--no-cache to do all of them anew).
+    The whole input is checked before anything is stored. Results of jobs that an interrupted or similar campaign has
+    already done are reused (--no-cache does all jobs anew).
     """
     from aiida_aceal.workflows.schema import read_campaign
 

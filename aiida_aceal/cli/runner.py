@@ -52,7 +52,7 @@ def _submit(builder: Any, name: str, profile: str | None) -> int:
     if get_manager().get_profile().process_control_backend is None:
         raise click.ClickException(
             f"profile '{name}' has no broker, so no daemon can take the campaign: run it here (without --submit), or "
-            "name a profile with a broker (verdi presto makes one)"
+            "name a profile with a broker (verdi presto creates one)"
         )
     try:
         node = submit(builder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from aiida_aceal.cli.params import PK, PROFILE
+from aiida_aceal.common.words import counted
 
 
 def load_campaign(identifier: str):
@@ -29,7 +30,7 @@ def load_campaign(identifier: str):
         raise click.ClickException(f"no node '{identifier}'; {hint}") from error
     label = getattr(node, "process_label", None)
     if label not in known:
-        raise click.ClickException(f"node {node.pk} is a {label or type(node).__name__}; {hint}")
+        raise click.ClickException(f"node {node.pk} is of type {label or type(node).__name__}; {hint}")
     return node
 
 
@@ -37,7 +38,7 @@ def load_campaign(identifier: str):
 @PK
 @PROFILE
 def command(pk: str, profile: str | None) -> None:
-    """Show the generations of campaign PK (also a UUID) and what it is doing now."""
+    """Show the generations of campaign PK (or its UUID) and what it is doing now."""
     from rich.console import Console
 
     from aiida_aceal.cli.live import generations, rows_of
@@ -58,10 +59,10 @@ def command(pk: str, profile: str | None) -> None:
         click.echo(f"{line}.")
     proposed = proposal_text(rows)
     if proposed:
-        click.echo(f"Calibration proposes {proposed}.")
+        click.echo(f"The calibration proposes {proposed}.")
     state = node.process_state.value if node.process_state else "unknown"
     if not node.is_terminated:
-        click.echo(f"Campaign {node.pk}: {state}, {len(rows)} generations finished.")
+        click.echo(f"Campaign {node.pk}: {state}, {counted(len(rows), 'generation')} finished.")
         for child in generations(node):
             if not child.is_terminated:
                 for job in child.called:

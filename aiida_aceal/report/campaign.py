@@ -56,7 +56,7 @@ def facts(node: ProcessNode, rows: list[dict[str, Any]]) -> dict[str, Any]:
         result["Jobs"] += f"{sum(row.get('n_jobs_from_cache') or 0 for row in rows)} taken from earlier campaigns"
         proposed = proposal_text(rows)
         if proposed:
-            result["Calibration proposes"] = proposed
+            result["Proposed by the calibration"] = proposed
         for line in result_lines(node, rows):
             name, text = line.split(": ", 1)
             result[name] = text

@@ -119,7 +119,8 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
     return {
         "Pool": f"{summary['n_pool']} labelled structures; test set {summary['n_test']}",
         "Sizes": f"{', '.join(str(size) for size in summary['sizes'])} {summary['unit']}, the first drawn at random",
-        "Seeds": f"{', '.join(str(seed) for seed in summary['seeds'])} (the start of a seed is that of all strategies)",
+        "Seeds": f"{', '.join(str(seed) for seed in summary['seeds'])} (each seed has the same start for all "
+        "strategies)",
         "Baseline": summary["baseline"],
         "Means": f"geometric, with {100 * summary['level']:g} % intervals (Student's t on logarithms) over the seeds",
         "Significance": summary["test"],
@@ -211,7 +212,7 @@ def _time(summary: Mapping[str, Any]) -> Callable[[Any], None]:
     def draw(axes: Any) -> None:
         entries = dict(_entries(summary))
         total = [entry["seconds"]["total"] for entry in entries.values()]
-        notes = [f"{entry['seconds']['select']:.1f} s of it for choosing" for entry in entries.values()]
+        notes = [f"{entry['seconds']['select']:.1f} s of it for the selection" for entry in entries.values()]
         _bars(axes, list(entries), total, notes, "seconds")
         axes.margins(x=0.35)
 
@@ -219,8 +220,9 @@ def _time(summary: Mapping[str, Any]) -> Callable[[Any], None]:
 
 
 _NOTE = (
-    "Ratio and p: over all sizes but the start. Labels saved: for the force RMSE that the baseline reaches at its last "
-    "size, read off the mean curves (negative: more labels are needed)."
+    "Ratio and p: over all sizes except the start. Labels saved: to reach the force RMSE of the baseline at its "
+    "last size, "
+    "read off the mean curves (negative: more labels are needed)."
 )
 
 

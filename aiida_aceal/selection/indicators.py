@@ -33,7 +33,7 @@ INDICATORS = {
 class IndicatorSettings(Settings):
     """What a comparison of indicators needs beside potential, training set, test set and seed."""
 
-    heading = "Comparison of indicators of uncertainty"
+    heading = "Comparison of uncertainty indicators"
 
     indicators: tuple[str, ...] = setting(
         tuple(INDICATORS), "Names of indicators, each once.", items=(1, None), choices=lambda: INDICATORS

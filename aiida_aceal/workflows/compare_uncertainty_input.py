@@ -147,7 +147,7 @@ def make_uncertainty_builder(
         builder.test = ConfigurationsData.from_atoms(prepared.test, source="test")
         builder.settings = orm.Dict(prepared.settings)
         builder.seed = orm.Int(comparison.seed)
-        builder.metadata.label = (comparison.title or "Comparison of indicators of uncertainty")[:255]
+        builder.metadata.label = (comparison.title or "Comparison of uncertainty indicators")[:255]
         builder.metadata.options = merged({"resources": resources, "withmpi": False}, comparison.options)
     except ValueError as error:
         if isinstance(error, AceError):

@@ -25,7 +25,7 @@ SETTINGS = (
     ("aiida_aceal.fitting.ensemble_fit", "EnsembleSettings", "Ensembles"),
     ("aiida_aceal.fitting.pacemaker", "PacemakerSettings", "pacemaker: `settings` of `aceal.fit.pacemaker`"),
     ("aiida_aceal.selection.compare", "CurveSettings", "Learning curves of selection strategies"),
-    ("aiida_aceal.selection.indicators", "IndicatorSettings", "Comparison of indicators of uncertainty"),
+    ("aiida_aceal.selection.indicators", "IndicatorSettings", "Comparison of uncertainty indicators"),
     ("aiida_aceal.selection.settings", "SelectSettings", "Selection"),
     ("aiida_aceal.selection.strategies", "ViabilityOptions", "Strategy `viability`: its `options`"),
     ("aiida_aceal.uncertainty.settings", "ActiveSetSettings", "Active sets"),

@@ -79,6 +79,7 @@ def test_wrong_settings_are_found_before_anything_is_stored(cli, tmp_path, secti
 def test_dry_run_says_what_would_be_done(cli):
     text = cli("run", DEMO, "--dry-run")
     assert "20 structures of 32 atoms" in text
+    assert "1 MD run of 108 atoms with the reference method" in text
     assert "aceal.label.ase emt" in text
 
 
@@ -100,6 +101,14 @@ def test_dry_run_runs_no_code_that_the_input_names(cli, tmp_path, monkeypatch, n
     assert Path("was_run").exists()
 
 
+def test_dry_run_in_the_docs_is_that_of_today(cli):
+    page = Path(__file__).parents[2] / "docs" / "howto" / "own_system.md"
+    if not page.is_file():
+        pytest.skip("docs/ is not part of this installation")
+    shown = page.read_text(encoding="utf-8").split("```text\n")[1].split("```")[0]
+    assert cli("run", DEMO, "--dry-run").strip() == shown.strip()
+
+
 def test_example_is_the_demo():
     assert (Path(__file__).parents[2] / "examples" / "cu_emt.yaml").read_text() == DEMO.read_text()
 
@@ -116,17 +125,17 @@ def test_status_and_report_need_a_campaign(cli, command, aiida_profile):
 
     assert "no node '999999'" in cli(command, "999999", "--profile", aiida_profile.name, code=1)
     other = Int(1).store()
-    assert f"node {other.pk} is a Int" in cli(command, other.pk, "--profile", aiida_profile.name, code=1)
+    assert f"node {other.pk} is of type Int" in cli(command, other.pk, "--profile", aiida_profile.name, code=1)
 
 
 def test_profile_that_does_not_exist(cli):
-    assert "AiiDA knows no profile 'nonesuch'" in cli("status", "1", "--profile", "nonesuch", code=1)
+    assert "there is no AiiDA profile 'nonesuch'" in cli("status", "1", "--profile", "nonesuch", code=1)
 
 
 def test_check_runs_the_self_test(cli, aiida_profile):
     text = cli("check", "--profile", aiida_profile.name)
     assert "on training atoms" in text
-    assert "Everything is there." in text
+    assert "All checks passed." in text
 
 
 def test_check_fails_if_gamma_is_wrong(cli, aiida_profile, monkeypatch):
@@ -136,7 +145,7 @@ def test_check_fails_if_gamma_is_wrong(cli, aiida_profile, monkeypatch):
     monkeypatch.setattr(check_module, "gamma_means_what_it_should", broken)
     text = cli("check", "--profile", aiida_profile.name, code=1)
     assert "gamma of the training atoms is 3" in text
-    assert "Something is missing" in text
+    assert "Some checks failed" in text
 
 
 def test_check_says_which_package_is_missing(cli, aiida_profile, monkeypatch):

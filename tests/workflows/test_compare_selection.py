@@ -157,9 +157,7 @@ def test_dry_run_and_bad_input(cli, files):
     assert "pool: 10 structures, 40 atoms; test set: 4 structures" in text
     assert "strategies: random, uncertainty, d_optimal, cur, diversity, hybrid, viability" in text
     # the same structures in both: they stay in the test set only
-    assert "4 structures stood in the files more than once" in cli(
-        "--pool", pool, "--pool", test, "--test", test, "--dry-run"
-    )
+    assert "4 duplicate structures left out" in cli("--pool", pool, "--pool", test, "--test", test, "--dry-run")
     assert "give `test` (files) or `test_fraction`" in cli("--pool", pool, "--dry-run", code=2)
     assert "no such file" in cli("--pool", "nowhere.xyz", "--test", test, "--dry-run", code=2)
     assert "--sizes: numbers with commas" in cli("--pool", pool, "--test", test, "--sizes", "4-8", code=2)
