@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 #: keys that say how numbers were had, not what they are
 _NOT_COMPARED = ("gamma_max", "curves", "error", "note")
 
@@ -33,11 +35,32 @@ def compare_properties(reference: Mapping[str, Any], potential: Mapping[str, Any
                 side, data = ("potential", potential) if left else ("reference", reference)
                 row["error"] = f"{side}: {_reason(data.get(name), quantity)}"
             rows.append(row)
+        rows += _curves(name, reference.get(name), potential.get(name))
         if not ours and not theirs:
             rows.append({"property": name, "quantity": "", "reference": None, "potential": None, "difference": None,
                          "relative_percent": None, "gamma_max": None,
                          "error": _reason(potential.get(name), "")})  # fmt: skip
     return rows
+
+
+def _curves(name: str, reference: Any, potential: Any) -> list[dict[str, Any]]:
+    """Distances between curves: of phonon bands (root mean square), of radial distributions (mean absolute)."""
+    left, right = ((data or {}).get("curves", {}) for data in (reference, potential))
+    found: dict[str, float] = {}
+    if "bands" in left and "bands" in right:
+        a, b = (np.concatenate([np.ravel(part) for part in c["bands"]["frequencies_THz"]]) for c in (left, right))
+        if a.shape == b.shape and left["bands"]["labels"] == right["bands"]["labels"]:
+            found["bands_rms_difference_THz"] = float(np.sqrt(np.mean((a - b) ** 2)))
+    if "rdf" in left and "rdf" in right:
+        r = np.asarray(left["rdf"]["distance_A"])
+        r = r[r <= right["rdf"]["distance_A"][-1]]
+        a, b = (np.interp(r, c["rdf"]["distance_A"], c["rdf"]["g"]) for c in (left, right))
+        found["rdf_mean_difference"] = float(np.mean(np.abs(a - b)))
+    return [
+        {"property": name, "quantity": quantity, "reference": None, "potential": None, "difference": value,
+         "relative_percent": None, "gamma_max": potential.get("gamma_max")}
+        for quantity, value in found.items()
+    ]  # fmt: skip
 
 
 def _reason(data: Any, quantity: str) -> str:

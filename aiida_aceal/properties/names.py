@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from aiida_aceal.common.settings import nearest
 
 #: in the order in which they are computed
-ALL = ("eos", "elastic", "phonon", "vacancy", "interstitial", "antisite")
+ALL = ("eos", "elastic", "phonon", "vacancy", "interstitial", "antisite", "surface", "pairs", "md")
 #: those that are computed if none is named
-DEFAULT = ("eos", "elastic", "phonon", "vacancy")
+DEFAULT = ("eos", "elastic", "phonon", "vacancy", "surface", "pairs")
 
 
 def property_names(value: str | Sequence[str]) -> tuple[str, ...]:

@@ -102,9 +102,15 @@ def compute_properties(
     :param grade: grade of a structure where the engine gives none (the potential's, for labels of a reference)
     :returns: numbers by property, and the labelled structures
     """
-    frames, errors = property_structures(settings, given, relaxer or Relaxer(engine, settings.relaxation), say)
+    relaxer = relaxer or Relaxer(engine, settings.relaxation)
+    names = property_names(settings.properties)
+    single = relaxer.engine is not engine and "md" in names
+    wanted = settings.replace(properties=[name for name in names if name != "md"]) if single else settings
+    frames, errors = property_structures(wanted, given, relaxer, say) if wanted.properties else ([], {})
+    if single:
+        errors["md"] = f"{engine.name} computes single points only (relax_with), so that it makes no runs"
     labelled: list[Atoms] = []
-    for name in property_names(settings.properties):
+    for name in names:
         own = [f for f in frames if f.info["property"] == name]
         done = _attempt(name, lambda own=own: engine.label(own), errors, say) if name not in errors else None
         for atoms in done or []:

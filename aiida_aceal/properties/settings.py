@@ -91,6 +91,7 @@ class MdSettings(Settings):
     interval: int = setting(10, "Steps between frames.", ge=1)
     npt: bool = setting(True, "Whether the expansion at zero pressure is computed too.")
     bins: int = setting(100, "Bins of the radial distribution.", ge=10)
+    seed: int = setting(0, "All randomness comes from it.", ge=0)
 
 
 class PropertiesSettings(Settings):
