@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from aiida_aceal.worker.files import read_configurations, write_configurations
 from ase.calculators.emt import EMT
 from click.testing import CliRunner
 
+from aiida_aceal.common.configurations import read_configurations, write_configurations
 from aiida_aceal.properties import Engine, compare_properties
 from aiida_aceal.worker.main import main
 

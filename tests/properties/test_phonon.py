@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from aiida_aceal.worker.files import read_configurations, write_configurations
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
+from aiida_aceal.common.configurations import read_configurations, write_configurations
 from aiida_aceal.properties import Engine, PropertiesSettings, compute_properties, property_numbers
 
 SMALL = {"supercell_length": 7.0, "mesh_length": 20.0, "band_points": 11}
