@@ -3,7 +3,8 @@
     python tests/benchmarks/uncertainty_study.py DATA OUT [W Cu Ge Li Mo Si]
 
 DATA: folder with W_DFT_1129.extxyz and mlearn/. For each set a potential of some 100 functions learns from all kinds
-(heterogeneous) or from one (homogeneous); OUT gets a Markdown table, a report and the numbers of each case.
+(heterogeneous) or from one (homogeneous); OUT gets a Markdown table, a report and the numbers of each case. The tables
+of the page are printed at the end, from all cases that OUT has.
 """
 
 from __future__ import annotations
@@ -69,6 +70,46 @@ def ensemble_cost(element: str, train, test) -> str:
     return f"ensemble of ten: {seconds[0]:.2f} s, ten single evaluations {seconds[1]:.2f} s"
 
 
+def page_tables(out: Path) -> str:
+    """The tables of the page, from the numbers of all cases in ``out``."""
+    found = {path.stem.replace("_", " "): json.loads(path.read_text(encoding="utf-8")) for path in out.glob("*.json")}
+    order = sorted(found, key=lambda title: list(CUTOFF).index(title.split()[0]))
+    parts = []
+    for title, chosen in (
+        ("All kinds learnt", [name for name in order if name.endswith("all kinds")]),
+        ("One kind learnt", [name for name in order if name.endswith("only")]),
+    ):
+        if not chosen:
+            continue
+        names = list(found[chosen[0]]["indicators"])
+        lines = [f"## {title}", "", "| set | " + " | ".join(f"`{n}`" for n in names) + " |", "| --- " * 7 + "|"]
+        lines += [_line(name.removesuffix(" all kinds"), found[name]) for name in chosen]
+        lines += ["", "| indicator | explained variance (%) | calibration error (%) |", "| --- " * 3 + "|"]
+        for indicator in names:
+            fits = [found[name]["indicators"][indicator].get("calibration") or {} for name in chosen]
+            cells = [", ".join(_percent(f.get(key)) for f in fits) for key in ("skill", "mean_error")]
+            lines.append(f"| `{indicator}` | " + " | ".join(cells) + " |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _line(name: str, found: dict) -> str:
+    """Row of a set: rank correlation; misses / false alarms; ROC area of kinds that were not learnt."""
+    outliers = [int(np.sum(np.array(found["errors"][k]) > found["outlier"][k])) for k in ("forces", "energy")]
+    rmse = 1000 * found["test"]["forces"]["rmse"]
+    sizes = f"{found['n_train']} / {found['n_structures']}; {rmse:.0f}; {outliers[0]}, {outliers[1]}"
+    cells = []
+    for entry in found["indicators"].values():
+        rates = [_percent(entry.get(f"false_{kind}_rate")) for kind in ("negative", "positive")]
+        area = f"; {entry['novelty']['auc']:.2f}" if "novelty" in entry else ""
+        cells.append(f"{entry['spearman']:.2f}; {rates[0]} / {rates[1]}{area}")
+    return f"| {name} ({sizes}) | " + " | ".join(cells) + " |"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.0f}"
+
+
 def main(data: Path, out: Path, elements: list[str]) -> None:
     """Run all cases."""
     out.mkdir(parents=True, exist_ok=True)
@@ -89,6 +130,7 @@ def main(data: Path, out: Path, elements: list[str]) -> None:
             stem.with_suffix(".html").write_text(page(found, title), encoding="utf-8")
             stem.with_suffix(".json").write_text(json.dumps(found), encoding="utf-8")
         print(ensemble_cost(element, train, test), flush=True)
+    print(page_tables(out))
 
 
 if __name__ == "__main__":
