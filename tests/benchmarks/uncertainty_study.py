@@ -97,11 +97,12 @@ def _line(name: str, found: dict) -> str:
     """Row of a set: rank correlation; misses / false alarms; ROC area of kinds that were not learnt."""
     outliers = [int(np.sum(np.array(found["errors"][k]) > found["outlier"][k])) for k in ("forces", "energy")]
     rmse = 1000 * found["test"]["forces"]["rmse"]
-    sizes = f"{found['n_train']} / {found['n_structures']}; {rmse:.0f}; {outliers[0]}, {outliers[1]}"
+    size = f"{rmse:.0f}" if rmse < 1e5 else "no use"
+    sizes = f"{found['n_train']} / {found['n_structures']}; {size}; {outliers[0]}, {outliers[1]}"
     cells = []
     for entry in found["indicators"].values():
         rates = [_percent(entry.get(f"false_{kind}_rate")) for kind in ("negative", "positive")]
-        area = f"; {entry['novelty']['auc']:.2f}" if "novelty" in entry else ""
+        area = f"; {entry['novelty']['auc']:.2f}" if name.endswith("only") and "novelty" in entry else ""
         cells.append(f"{entry['spearman']:.2f}; {rates[0]} / {rates[1]}{area}")
     return f"| {name} ({sizes}) | " + " | ".join(cells) + " |"
 
