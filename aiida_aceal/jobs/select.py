@@ -18,8 +18,8 @@ def check_reference(settings: Mapping[str, Any], given: Collection[str]) -> str 
     numbers = (settings.get("options") or {}).get("reference")
     if settings.get("strategy") == "viability" and "reference" not in given and not numbers:
         return (
-            "reference: `viability` judges candidates by the training set of the potential; give its sets as "
-            "`reference`, or numbers U, sU, E, sE as options.reference"
+            "reference: `viability` judges candidates by the training set of the potential; give its sets as input "
+            "`reference` (command line: --reference FILE), or numbers U, sU, E, sE as options.reference"
         )
     return None
 
