@@ -9,7 +9,7 @@ from aiida_aceal.common.settings import Settings
 #: (place in the input, heading, module:model)
 PARTS = (
     ("", "Top level", "aiida_aceal.workflows.schema:Campaign"),
-    ("label.settings", "of aceal.label.ase", "aiida_aceal.worker.settings:AseLabelSettings"),
+    ("label.settings", "of aceal.label.ase", "aiida_aceal.labels.settings:AseLabelSettings"),
     ("label.settings", "of aceal.label.vasp", "aiida_aceal.workflows.label_vasp:VaspLabelSettings"),
     (
         "label.settings",

@@ -187,3 +187,15 @@ def test_every_setting_has_one_line_of_help(model):
 def test_nearest_of_nothing():
     assert nearest("x", []) == "known: "
     assert build(Settings, {}) == Settings()
+
+
+def test_the_keys_of_a_campaign_are_all_shown():
+    """`run --keys` names declarations by module: none may have moved away."""
+    from click.testing import CliRunner
+
+    from aiida_aceal.cli.root import main
+
+    shown = CliRunner().invoke(main, ["run", "--keys"])
+    assert shown.exit_code == 0, shown.exception
+    for key in ("max_failed_labels", "max_force", "gamma_interval", "regularization.alpha", "narrow_interval"):
+        assert f"  {key}: " in shown.output
