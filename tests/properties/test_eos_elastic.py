@@ -178,3 +178,23 @@ def test_structures_that_are_no_crystals():
         compute_properties(settings, [bulk("NiAl", "cesiumchloride", a=2.9)], emt())
     with pytest.raises(AceError, match="unknown phase 'bct'"):
         prototype("bct", "Cu", 11.0)
+
+
+def test_silicon_with_internal_relaxation():
+    """The third Tersoff potential: C44 needs relaxed positions (119 GPa without).
+
+    Balamane, Halicioglu, Tiller, Phys. Rev. B 46, 2250 (1992): 4.63 eV, C11 1.425, C12 0.754, C44 0.690 Mbar.
+    """
+    from ase.calculators.tersoff import Tersoff, TersoffParameters
+
+    constants = TersoffParameters(
+        m=3.0, gamma=1.0, lambda3=0.0, c=100390.0, d=16.217, h=-0.59825, n=0.78734, beta=1.1e-6, lambda2=1.73222,
+        B=471.18, R=2.85, D=0.15, lambda1=2.4799, A=1830.8,
+    )  # fmt: skip
+    engine = Engine(lambda: Tersoff({("Si", "Si", "Si"): constants}), "tersoff")
+    numbers, _ = compute_properties(PropertiesSettings(properties="eos,elastic"), [bulk("Si")], engine)
+    found = numbers["elastic"]["independent_GPa"]
+    assert found == pytest.approx({"C11": 142.5, "C12": 75.4, "C44": 69.0}, rel=2e-3)
+    assert numbers["eos"]["diamond"]["energy_eV_per_atom"] == pytest.approx(-4.63, abs=0.005)
+    bulk_modulus = numbers["elastic"]["bulk_modulus_hill_GPa"]
+    assert numbers["eos"]["diamond"]["bulk_modulus_GPa"] == pytest.approx(bulk_modulus, rel=5e-3)
