@@ -89,6 +89,13 @@ def point_group(atoms: Atoms, symprec: float = 1e-3) -> np.ndarray:
     return _rotations(cell, spglib.get_symmetry(_raw(cell), symprec=symprec)["rotations"])
 
 
+def centring(atoms: Atoms, symprec: float = 1e-3) -> str:
+    """Centring of a standard conventional cell: P, F, I, A, C or R."""
+    import spglib
+
+    return str(spglib.get_symmetry_dataset(_raw(atoms), symprec=symprec).international)[0]
+
+
 def _raw(atoms: Atoms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.asarray(atoms.cell), atoms.get_scaled_positions(), atoms.numbers
 

@@ -10,7 +10,7 @@ from ase import Atoms, units
 
 from aiida_aceal.common.errors import AceError
 
-from .crystal import cases, named, need, repeats
+from .crystal import cases, centring, named, need, repeats
 from .engine import Relaxer, energy, forces, gamma_max, largest_force
 from .settings import PhononSettings
 from .start import Start
@@ -47,7 +47,7 @@ def _phonopy(settings: PhononSettings, cell: Atoms) -> Any:
         symbols=cell.get_chemical_symbols(), cell=cell.cell[:], scaled_positions=cell.get_scaled_positions()
     )
     matrix = np.diag(repeats(cell.cell, settings.supercell_length))
-    found = Phonopy(unit, supercell_matrix=matrix, primitive_matrix="auto", symprec=1e-4)
+    found = Phonopy(unit, supercell_matrix=matrix, primitive_matrix=centring(cell), symprec=1e-4)
     found.generate_displacements(distance=settings.displacement)
     return found
 

@@ -8,6 +8,7 @@ from ase.calculators.emt import EMT
 
 from aiida_aceal.common.configurations import read_configurations, write_configurations
 from aiida_aceal.properties import Engine, PropertiesSettings, compute_properties, property_numbers
+from aiida_aceal.properties.crystal import centring, crystal
 
 SMALL = {"supercell_length": 7.0, "mesh_length": 20.0, "band_points": 11}
 
@@ -82,6 +83,29 @@ def test_thermal_expansion():
     assert 1.0 < found["volume_A3_per_atom"] / at_rest < 1.05
     assert 10 < found["volumetric_expansion_per_MK"] < 300
     assert len(frames) == 10
+
+
+@pytest.mark.parametrize(
+    ("atoms", "letter"),
+    [
+        (bulk("Cu"), "F"),
+        (bulk("Fe", "bcc"), "I"),
+        (bulk("Cu", "hcp", a=2.55, c=4.16), "P"),
+        (bulk("As", "rhombohedral", a=4.13, alpha=54.1, basis=[[0.226] * 3, [-0.226] * 3]), "R"),
+    ],
+)
+@pytest.mark.filterwarnings("error:primitive_matrix")
+def test_centrings_are_those_that_phonopy_finds(atoms, letter):
+    """The primitive cell of phonopy has as many atoms as that of the crystal, and nothing is warned of."""
+    from phonopy import Phonopy
+    from phonopy.structure.atoms import PhonopyAtoms
+
+    found = crystal(atoms)
+    cell = found.conventional
+    assert centring(cell) == letter
+    raw = PhonopyAtoms(symbols=list(cell.symbols), cell=cell.cell[:], scaled_positions=cell.get_scaled_positions())
+    model = Phonopy(raw, supercell_matrix=np.eye(3, dtype=int), primitive_matrix=letter)
+    assert len(model.primitive) == len(found.primitive)
 
 
 def test_numbers_from_files_are_the_same(tmp_path):
