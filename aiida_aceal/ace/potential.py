@@ -280,7 +280,7 @@ class AcePotential:
         if text is not None:
             try:
                 values = json.loads(text)
-            except json.JSONDecodeError:
+            except (ValueError, RecursionError):
                 values = None
             if not isinstance(values, dict):
                 raise AceError(

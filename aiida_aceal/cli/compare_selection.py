@@ -92,7 +92,7 @@ def _overrides(flags: dict[str, Any]) -> dict[str, Any]:
                 continue
             try:
                 options = json.loads(text)
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise AceError(f"--strategy {word!r}: the text after the colon is not valid JSON ({error})") from error
             words = " ".join(f"{k}={json.dumps(v)}" for k, v in options.items()) if isinstance(options, dict) else ""
             found["strategies"].append({"name": f"{name} {words}".strip(), "strategy": name, "options": options})

@@ -191,7 +191,7 @@ def is_local_file(path: str | Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return "meta.npy" in archive.namelist()
-    except (OSError, zipfile.BadZipFile):
+    except Exception:  # zipfile raises many types; who reads the file says what is wrong with it
         return False
 
 
@@ -212,11 +212,12 @@ def load_local(path: str | Path, potential: Any = None, kind: str | None = None)
         names = {el: [str(facts["name"]) for facts in parts] for el, parts in local["clusters"].items()}
         switch = None if local["switch"] is None else float(local["switch"])
         tolerance, floor = (float("nan") if report[k] is None else float(report[k]) for k in ("tolerance", "floor"))
-    if kind is not None and kind != report["kind"]:
-        raise AceError(f"{path} holds a {report['kind']} active set, but a {kind} one is asked for")
+        definition, found = str(local["definition"]), str(report["kind"])
+    if kind is not None and kind != found:
+        raise AceError(f"{path} holds a {found} active set, but a {kind} one is asked for")
     standard = {"kind", "tolerance", "tolerance_reached", "converged", "floor", "elements"}
     result = LocalActiveSet(
-        sets, clusters, classifiers, report["kind"], definition=local["definition"], switch=switch,
+        sets, clusters, classifiers, found, definition=definition, switch=switch,
         names=names,
         tolerance=tolerance, floor=floor,
         extra={key: value for key, value in report.items() if key not in standard},

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase import Atoms
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aiida_aceal.ace import AceError
 from aiida_aceal.lammps.dumps import read_dump
@@ -270,3 +272,19 @@ def test_types_that_are_none(tmp_path, kind):
     (tmp_path / "a.dump").write_text(text)
     with pytest.raises(AceError, match=f"atom type {kind} has no element"):
         read_dump(tmp_path / "a.dump", type_map=["Cu", "Zn"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 9), st.text("0123456789.eE-+ \nnaifITEM:ACu_", max_size=6))
+def test_damaged_dumps_are_refused_or_sound(tmp_path_factory, place, length, junk):
+    text = FRAME + FRAME.replace("\n10\n", "\n20\n")
+    place %= len(text)
+    path = tmp_path_factory.mktemp("any") / "a.dump"
+    path.write_text(text[:place] + junk + text[place + length :])
+    try:
+        frames = read_dump(path, type_map=["Cu"]).frames
+    except AceError:
+        return
+    for frame in frames:
+        finite = [np.isfinite(x).all() for x in (frame.atoms.positions, frame.atoms.cell.array)]
+        assert frame.is_sound <= all(finite)
