@@ -176,3 +176,15 @@ def test_damaged_archives_are_refused_or_finite(files, tmp_path_factory, name, c
         return
     if isinstance(found, ActiveSet):
         assert all(np.isfinite(s.inverse).all() and s.inverse.any() for s in found.sets.values())
+
+
+@pytest.mark.parametrize("key", ["definition", "switch", "clusters"])
+def test_local_sets_that_lack_an_entry(files, tmp_path, key):
+    with np.load(io.BytesIO(files["l.asi"])) as data:
+        arrays = dict(data)
+    facts = json.loads(arrays["meta"].tobytes())
+    del facts["local"][key]
+    arrays["meta"] = np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8)
+    (tmp_path / "l.asi").write_bytes(npz(**arrays))
+    with pytest.raises(AceError, match=f"what it says of itself is damaged .KeyError: '{key}'"):
+        ActiveSet.load(tmp_path / "l.asi")
