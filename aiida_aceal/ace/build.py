@@ -75,7 +75,7 @@ def build_potential(description: Mapping, seed: int = 0) -> AcePotential:
                 found.append(function)
             by_block[block] = found
     if not any(by_block.values()):
-        raise AceError("the description gives no function at all; raise nradmax_by_orders")
+        raise AceError("the description yields no functions; raise nradmax_by_orders")
     bonds = _bonds(wanted, by_block)
     for line in cutoff_warnings(bonds):
         warnings.warn(line, stacklevel=2)

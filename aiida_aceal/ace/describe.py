@@ -13,6 +13,8 @@ from typing import Any
 
 from ase.data import atomic_numbers
 
+from aiida_aceal.common.words import counted
+
 from .errors import AceError
 from .potential import EMBEDDINGS, INNER_CUTOFFS, RADIAL_TYPES, Species
 from .presets import SIZES, find_preset
@@ -126,8 +128,8 @@ def _with_preset(top: dict[str, Any]) -> dict[str, Any]:
     elements = _elements(top.get("elements") or preset.elements)
     if len(elements) != len(preset.elements):
         raise AceError(
-            f"preset {name} is a basis of {len(preset.elements)} elements ({', '.join(preset.elements)}), the "
-            f"description names {len(elements)}: {', '.join(elements)}"
+            f"preset {name} is a basis of {counted(len(preset.elements), 'element')} "
+            f"({', '.join(preset.elements)}), but the description names {len(elements)}: {', '.join(elements)}"
         )
     return {**preset.settings, **top, "elements": elements}
 
@@ -154,7 +156,7 @@ def _canonical(where: str, mapping: Any, known: tuple[str, ...]) -> dict[str, An
         if _plain(key) not in spelling:
             raise _unknown(where, key, known)
         if spelling[_plain(key)] in result:
-            raise AceError(f"{where}: {key!r} stands twice")
+            raise AceError(f"{where}: {key!r} occurs twice")
         result[spelling[_plain(key)]] = value
     return result
 
@@ -231,9 +233,9 @@ def _elements(given: Any) -> tuple[str, ...]:
         raise AceError("the description names no elements; give elements: [Cu]")
     for el in elements:
         if el not in atomic_numbers or el == "X":
-            raise AceError(f"elements: {el!r} is no chemical element")
+            raise AceError(f"elements: {el!r} is not a chemical element")
     if len(set(elements)) != len(elements):
-        raise AceError(f"elements: one stands twice in {list(elements)}")
+        raise AceError(f"elements: one occurs twice in {list(elements)}")
     return elements
 
 
@@ -282,7 +284,7 @@ def _bonds(elements: tuple[str, ...], section: dict[Any, dict]) -> dict[tuple[st
             continue
         members = _members("bonds", key, elements)
         if len(members) > 2:
-            raise AceError(f"bonds: {key!r} names {len(members)} elements, a bond has two")
+            raise AceError(f"bonds: {key!r} names {len(members)} elements, but a bond has two")
         special.setdefault(tuple(sorted((members[0], members[-1]))), {}).update(given)
     result = {}
     for a, b in combinations_with_replacement(elements, 2):

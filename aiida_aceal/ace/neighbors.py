@@ -194,5 +194,5 @@ def build_neighbors(atoms: Atoms, cutoff: float, pool: Executor | None = None, t
     first, neighbors, clash = _neighbors_of(x, n, float(cutoff), pool, threads)
     if clash:
         i, j = clash
-        raise AceError(f"atoms {i} and {owner[j]} (or an image of it) are at the same place; remove one of them")
+        raise AceError(f"atoms {i} and {owner[j]} (or an image of it) are in the same place; remove one of them")
     return Neighbors(x, owner, first, neighbors)

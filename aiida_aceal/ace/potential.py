@@ -146,12 +146,15 @@ class AcePotential:
     def _check_function(self, name: str, f: BasisFunction, known: set[str]) -> None:
         where = f"speciesblock {name!r}, function {f.mu0} {' '.join(f.mus)} nr={list(f.ns)} nl={list(f.ls)}"
         if f.mu0 not in known or not known.issuperset(f.mus):
-            raise AceError(f"{where}: an element that no speciesblock names; known: {', '.join(self.elements)}")
+            raise AceError(
+                f"{where}: contains an element that no speciesblock names; known: {', '.join(self.elements)}"
+            )
         if not len(f.ns) == len(f.ls) == f.rank:
             raise AceError(f"{where}: nr and nl must have {f.rank} entries each")
         if len(f.coefficients) != self.species[f.mu0].n_density:
             raise AceError(
-                f"{where}: {len(f.coefficients)} coefficients, {f.mu0} has ndensityi={self.species[f.mu0].n_density}"
+                f"{where}: {len(f.coefficients)} coefficients, but {f.mu0} has "
+                f"ndensityi={self.species[f.mu0].n_density}"
             )
         for mu, n, l in zip(f.mus, f.ns, f.ls):
             bond = self.bonds.get((f.mu0, mu))

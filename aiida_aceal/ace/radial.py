@@ -215,5 +215,5 @@ def kinks(bond: Bond) -> list[float]:
 
 
 def nuclear_charges(a: str, b: str) -> tuple[int, int]:
-    """Atomic numbers of two elements; 0 where a name is no chemical element."""
+    """Atomic numbers of two elements; 0 where a name is not a chemical element."""
     return atomic_numbers.get(a, 0), atomic_numbers.get(b, 0)

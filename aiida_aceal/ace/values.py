@@ -72,7 +72,7 @@ def boolean(where: str, value: Any) -> bool:
 def text(where: str, value: Any) -> str:
     """Text; lists and mappings are refused."""
     if isinstance(value, (list, tuple, Mapping)) or value is None:
-        raise AceError(f"{where}: expected a text, found {value!r:.60}")
+        raise AceError(f"{where}: expected text, found {value!r:.60}")
     return str(value)
 
 
@@ -91,6 +91,6 @@ def check_symbols(elements: tuple[str, ...]) -> None:
     """AceError unless all are chemical elements, each once, and at least one."""
     alien = [el for el in elements if el not in atomic_numbers or el == "X"]
     if alien or not elements:
-        raise AceError(f"{alien[0]!r:.40} is no chemical element" if alien else "no chemical element is named")
+        raise AceError(f"{alien[0]!r:.40} is not a chemical element" if alien else "no chemical element is named")
     if len(set(elements)) != len(elements):
-        raise AceError(f"an element stands twice in {list(elements)}")
+        raise AceError(f"an element occurs twice in {list(elements)}")

@@ -244,7 +244,7 @@ def parse_yace(text: str | Path, source: str = "<string>") -> CTildePotential:
     data = load_yaml(text, source, sequence_keys=True)
     needed = ("elements", "embeddings", "bonds", "functions")
     if not isinstance(data, dict) or any(key not in data for key in needed):
-        raise AceError(f"{source}: lacks one of {', '.join(needed)}; this is no C-tilde potential (.yace)")
+        raise AceError(f"{source}: lacks one of {', '.join(needed)}; this is not a C-tilde potential (.yace)")
     try:
         return _build(data)
     except AceError as error:

@@ -68,7 +68,7 @@ def _build(data: dict) -> AcePotential:
         if not name:
             raise AceError("an entry of 'species' has an empty 'speciesblock' name")
         if name in entries:
-            raise AceError(f"speciesblock {name!r} stands twice")
+            raise AceError(f"speciesblock {name!r} occurs twice")
         _unknown(f"speciesblock {name!r}", block, _KNOWN_KEYS)
         entries[name] = block
     elements = tuple(sorted({el for name in entries for el in name.split()}))
@@ -126,7 +126,7 @@ def _spline_step(data: dict) -> float:
 
 
 def _refuse_doubles(pot: AcePotential) -> None:
-    """A function that stands twice is added twice: no fit can tell the two apart."""
+    """A function that occurs twice is added twice: no fit can tell the two apart."""
     seen = set()
     for name, functions in pot.blocks.items():
         for f in functions:
@@ -134,7 +134,7 @@ def _refuse_doubles(pot: AcePotential) -> None:
             if (f.mu0, factors, f.lint) in seen:
                 raise AceError(
                     f"speciesblock {name!r}: the function {f.mu0} {' '.join(f.mus)} nr={list(f.ns)} nl={list(f.ls)} "
-                    f"lint={list(f.lint)} stands twice; remove one of them"
+                    f"lint={list(f.lint)} occurs twice; remove one of them"
                 )
             seen.add((f.mu0, factors, f.lint))
 

@@ -90,7 +90,7 @@ class AceActiveSetCalculation(AceWorkerCalculation):
             return message
         if settings.get("exclude_outliers"):
             if previous is not None:
-                return "settings: `exclude_outliers` goes with a set that is built, not with `previous`"
+                return "settings: `exclude_outliers` applies to a set that is built, not to an update of `previous`"
             message = check_labels(inputs, "forces")
         if previous is not None and inputs.get("potential") is not None:
             problem = previous.check_potential(inputs["potential"])
@@ -135,5 +135,5 @@ def check_local(settings: Mapping[str, Any], previous: ActiveSetData | None = No
     if previous.local is not None:
         return "previous: it is a local active set, which cannot be updated: leave `previous` out to build one anew"
     if settings.get("clusters") is not None or settings.get("group_key") is not None:
-        return "settings: local active sets are built anew: without `previous`"
+        return "settings: local active sets are always built anew; leave `previous` out"
     return None

@@ -16,7 +16,7 @@ class AceCompareUncertaintyCalculation(ComparisonCalculation):
 
     _SUBCOMMAND = "compare-uncertainty"
     _PARSER = "aceal.compare_uncertainty"
-    _SET = ("train", "Labelled configurations that fit, active sets and ensemble are made from.")
+    _SET = ("train", "Labelled configurations from which the fit, the active sets and the ensemble are made.")
     _SETTINGS_HELP = "`indicators`, `clusters`, `gamma_threshold`, `fit`, `ensemble`, ..."
 
     @classmethod

@@ -27,14 +27,14 @@ class AceExploreActiveCalculation(AceExploreCalculation):
     def define(cls, spec: CalcJobProcessSpec) -> None:
         """Ports."""
         super().define(spec)
-        configurations_port(spec, "Where searches start.")
+        configurations_port(spec, "Configurations that searches start from.")
         seed_port(spec)
 
     @classmethod
     def check_settings(cls, inputs: Mapping[str, Any]) -> str | None:
         """Also refuse what the resources of the job decide."""
         if inputs.get("settings") is not None and "workers" in inputs["settings"].get_dict():
-            return "settings: 'workers' is the number of cores in metadata.options.resources"
+            return "settings: leave 'workers' out; it is the number of cores in metadata.options.resources"
         return super().check_settings(inputs)
 
     def structures(self, folder: Folder) -> dict[str, Any]:

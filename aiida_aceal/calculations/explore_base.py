@@ -46,7 +46,7 @@ class AceExploreCalculation(AceWorkerCalculation):
             "candidates",
             valid_type=ConfigurationsData,
             required=False,
-            help="What was found, with gamma of each atom; absent if nothing was.",
+            help="The configurations found, with gamma of each atom; absent if there are none.",
         )
 
     @classmethod

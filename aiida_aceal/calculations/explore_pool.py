@@ -52,7 +52,12 @@ class AceExplorePoolCalculation(AceExploreCalculation):
             valid_type=(ConfigurationsData, orm.SinglefileData, orm.RemoteData),
             help="The pool: a node, a file, or a remote folder.",
         )
-        dataset_port(spec, "known", required=False, text="What is known already; equal structures are dropped.")
+        dataset_port(
+            spec,
+            "known",
+            required=False,
+            text="Configurations that are known already; equal structures are dropped from the pool.",
+        )
 
     @classmethod
     def check_elements(cls, inputs: Mapping[str, Any]) -> str | None:
@@ -73,7 +78,7 @@ class AceExplorePoolCalculation(AceExploreCalculation):
             if any(PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts for name in names):
                 return f"settings: `{FILES_KEY}` must be paths inside the remote folder"
         elif names is not None:
-            return f"settings: `{FILES_KEY}` goes with a remote folder only"
+            return f"settings: `{FILES_KEY}` is for remote folders only"
         return None
 
     def structures(self, folder: Folder) -> dict[str, Any]:

@@ -64,7 +64,10 @@ class AceFitCalculation(AceWorkerCalculation):
         potential_port(spec)
         dataset_port(spec)
         spec.input(
-            "validation", valid_type=ConfigurationsData, required=False, help="For validation only; never fitted."
+            "validation",
+            valid_type=ConfigurationsData,
+            required=False,
+            help="Configurations for validation only; never fitted.",
         )
         settings_port(spec, "Settings of the fit: method, weights, regularization, reference_energies, ...")
         seed_port(spec, required=False)

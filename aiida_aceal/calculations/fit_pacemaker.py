@@ -80,7 +80,7 @@ class AceFitPacemakerCalculation(CalcJob):
             (303, "ERROR_OUTPUT_MISSING", "The output {message} is missing."),
             (304, "ERROR_OUTPUT_TRUNCATED", "The output cannot be read: {message}"),
             (305, "ERROR_NOT_FINITE", "The potential holds numbers that are not finite: {message}"),
-            (306, "ERROR_OUT_OF_WALLTIME", "Out of wall time: {message}"),
+            (306, "ERROR_OUT_OF_WALLTIME", "Wall time exceeded: {message}"),
             (307, "ERROR_OUT_OF_MEMORY", "Out of memory: {message}"),
             (308, "ERROR_DATA_FRAME", "The data frame could not be made: {message}"),
             (320, "ERROR_DIVERGED", "The fit diverged: {message}"),

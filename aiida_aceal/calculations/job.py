@@ -72,7 +72,7 @@ class AceJobCalculation(AceWorkerCalculation):
         if job.seeded:
             spec.input(
                 "seed", valid_type=orm.Int, serializer=orm.to_aiida_type, validator=check_seed,
-                help="All randomness of the job comes from this number.",
+                help="Random seed, the only source of randomness in the job.",
             )  # fmt: skip
         for part in job.outputs:
             spec.output(part.name, valid_type=NODE_TYPES[part.kind], required=False, help=part.help)

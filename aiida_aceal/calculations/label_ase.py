@@ -37,7 +37,8 @@ class AceLabelAseCalculation(AceJobCalculation):
             valid_type=orm.SinglefileData,
             dynamic=True,
             required=False,
-            help="Files the calculator reads, such as the potential of `eam`; `kwargs` call them by their file name.",
+            help="Files that the calculator reads, such as the potential of `eam`; `kwargs` refer to them by "
+            "file name.",
         )
         spec.exit_code(
             310, "ERROR_NOTHING_LABELLED", message="No configuration could be labelled: {message}",

@@ -50,9 +50,11 @@ class LammpsJobSettings(MDSettings):
 
     heading = "One MD run: `settings` of `aceal.lammps`"
 
-    index: int | None = setting(None, "Which of several configurations the run starts from.", ge=0)
+    index: int | None = setting(
+        None, "Index of the configuration that the run starts from, if there are several.", ge=0
+    )
     max_candidates: int = setting(
-        1000, "More frames than this are thinned out evenly, as neighbouring frames are alike.", ge=1
+        1000, "Largest number of frames kept; more are thinned out evenly, as neighbouring frames are alike.", ge=1
     )
 
 
@@ -77,13 +79,14 @@ class AceLammpsCalculation(LammpsRawCalculation):
         options["resources"].default = lambda: {"num_machines": 1, "num_mpiprocs_per_machine": 1}
         spec.inputs["script"].required = False
         spec.inputs["script"].help = (
-            f"Own deck instead of the one made from `settings`. It finds {DATA_FILE}, {POTENTIAL_FILE} and "
+            f"A deck of your own, in place of the one made from `settings`. It can read {DATA_FILE}, "
+            f"{POTENTIAL_FILE} and "
             f"{ACTIVE_SET_FILE}, and should write {EXTRAPOLATIVE_DUMP} and {LAST_DUMP} with a column f_pace_gamma."
         )
         spec.input(
             "structure",
             valid_type=(ConfigurationsData, orm.StructureData),
-            help="Where the run starts; of several configurations `settings.index` names one.",
+            help="Configuration that the run starts from; if there are several, `settings.index` selects one.",
         )
         potential_port(spec)
         active_set_port(spec)
@@ -146,7 +149,7 @@ class AceLammpsCalculation(LammpsRawCalculation):
             return None
         settings = inputs["settings"].get_dict()
         if "seed" in settings:
-            return "settings: 'seed' is an input of its own"
+            return "settings: leave 'seed' out; it is an input of its own"
         return check(LammpsJobSettings, settings, "settings")
 
     @classmethod
@@ -159,7 +162,7 @@ class AceLammpsCalculation(LammpsRawCalculation):
             return None
         counts = ", ".join(f"{el} {count}" for el, count in potential.n_densities.items())
         return (
-            f"the elements have different numbers of densities ({counts}): in LAMMPS this goes with global or with "
+            f"the elements have different numbers of densities ({counts}): in LAMMPS this works with global or with "
             "linear active sets, not with full local ones; build a linear one (kind: linear)"
         )
 
@@ -173,7 +176,7 @@ class AceLammpsCalculation(LammpsRawCalculation):
             return message
         seed = value.get("seed")
         if seed is not None and not 1 <= seed.value <= MAX_SEED:
-            return f"seed: LAMMPS takes 1 to {MAX_SEED}, it is {seed.value}"
+            return f"seed: must lie between 1 and {MAX_SEED} for LAMMPS, found {seed.value}"
         try:
             atoms = start_atoms(value["structure"], value["settings"].get_dict())
             settings = LammpsJobSettings.read(value["settings"].get_dict())
@@ -267,10 +270,10 @@ def start_atoms(structure: ConfigurationsData | orm.StructureData, settings: Map
     index = settings.get("index")
     if isinstance(structure, orm.StructureData):
         if index not in (None, 0):
-            raise AceError(f"settings.index is {index}, but there is one structure only")
+            raise AceError(f"settings.index is {index}, but there is only one structure")
         return structure.get_ase()
     if index is None and len(structure) > 1:
-        raise AceError(f"{len(structure)} configurations: name one with settings.index")
+        raise AceError(f"{len(structure)} configurations: select one with settings.index")
     index = 0 if index is None else index
     if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(structure):
         raise AceError(f"settings.index must be an integer from 0 to {len(structure) - 1}, it is {index!r}")

@@ -120,7 +120,7 @@ def check_sets(inputs: Mapping[str, Any], first: str = "pool") -> str | None:
     if isinstance(pool, ConfigurationsData) and isinstance(test, ConfigurationsData):
         both = set(pool.hashes) & set(test.hashes)
         if both:
-            return f"{len(both)} configurations are in {first} and in test; take them out of one"
+            return f"{len(both)} configurations are in both {first} and test; remove them from one"
     return None
 
 

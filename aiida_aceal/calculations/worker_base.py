@@ -54,8 +54,8 @@ class AceWorkerCalculation(CalcJob):
         options["output_filename"].default = OUTPUT_FILE
         options["withmpi"].default = False
         options["resources"].default = lambda: {"num_machines": 1, "num_mpiprocs_per_machine": 1}
-        options["environment_variables"].help += " Without OMP_NUM_THREADS all cores of `resources` are used."
-        spec.output("report", valid_type=orm.Dict, required=False, help="What the worker reported.")
+        options["environment_variables"].help += " Unless OMP_NUM_THREADS is set, all cores of `resources` are used."
+        spec.output("report", valid_type=orm.Dict, required=False, help="Report of the worker.")
         common = spec.inputs.validator  # computer and resources
 
         def validate(inputs: Mapping[str, Any], ctx: Any) -> str | None:
@@ -148,7 +148,7 @@ def common_exit_codes(spec: CalcJobProcessSpec, who: str = "worker") -> None:
         (303, "ERROR_OUTPUT_MISSING", "The output {message} is missing."),
         (304, "ERROR_OUTPUT_TRUNCATED", "The output cannot be read: {message}"),
         (305, "ERROR_NOT_FINITE", "The result holds numbers that are not finite: {message}"),
-        (306, "ERROR_OUT_OF_WALLTIME", "Out of wall time: {message}"),
+        (306, "ERROR_OUT_OF_WALLTIME", "Wall time exceeded: {message}"),
         (307, "ERROR_OUT_OF_MEMORY", "Out of memory: {message}"),
     ):
         spec.exit_code(status, label, message=message, invalidates_cache=True)
@@ -159,7 +159,9 @@ def common_exit_codes(spec: CalcJobProcessSpec, who: str = "worker") -> None:
 
 def potential_port(spec: CalcJobProcessSpec, required: bool = True) -> None:
     """Port ``potential``."""
-    spec.input("potential", valid_type=AcePotentialData, required=required, help="ACE potential; need not be fitted.")
+    spec.input(
+        "potential", valid_type=AcePotentialData, required=required, help="ACE potential, which need not be fitted."
+    )
 
 
 def active_set_port(
@@ -198,7 +200,7 @@ def seed_port(spec: CalcJobProcessSpec, required: bool = True) -> None:
         serializer=orm.to_aiida_type,
         required=required,
         validator=check_seed,
-        help="All randomness of the job comes from this number.",
+        help="Random seed, the only source of randomness in the job.",
     )
 
 

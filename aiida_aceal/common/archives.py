@@ -50,11 +50,11 @@ def open_archive(source: str | Path | bytes, name: str | None = None) -> Iterato
     except FileNotFoundError:
         raise AceError(f"{name}: no such file") from None
     except MemoryError:
-        raise AceError(f"{name}: asks for more memory than there is") from None
+        raise AceError(f"{name}: needs more memory than is available") from None
     # zipfile, zlib, struct and numpy raise whatever they stumble on: all mean that the archive is bad
     except Exception as error:
         words = " ".join(str(error).split())[:200]
-        raise AceError(f"{name}: is no archive that can be read ({type(error).__name__}: {words})") from error
+        raise AceError(f"{name}: is not a readable archive ({type(error).__name__}: {words})") from error
 
 
 def _check(archive: zipfile.ZipFile, size: int, name: str) -> None:
@@ -66,13 +66,13 @@ def _check(archive: zipfile.ZipFile, size: int, name: str) -> None:
         if entry.flag_bits & 1:
             raise AceError(f"{name}: the entry {entry.filename[:60]!r} is encrypted; write it without a password")
         if entry.filename in seen:
-            raise AceError(f"{name}: the entry {entry.filename[:60]!r} stands twice")
+            raise AceError(f"{name}: the entry {entry.filename[:60]!r} occurs twice")
         seen.add(entry.filename)
     total = sum(entry.file_size for entry in entries)
     if total > FREE_BYTES + MAX_RATIO * size:
         raise AceError(
             f"{name}: its {size} bytes would unpack to {total / 2**20:.0f} MiB; this is more than {MAX_RATIO} times as "
-            "much, and no archive of ours"
+            "much, so it is not an archive of this package"
         )
 
 
@@ -97,7 +97,7 @@ def read_arrays(source: str | Path | bytes, name: str | None = None) -> Arrays:
         for entry in archive.namelist():
             key = entry.removesuffix(".npy")
             if key in found:
-                raise ValueError(f"the array {key[:60]!r} stands twice")
+                raise ValueError(f"the array {key[:60]!r} occurs twice")
             found[key] = _array(archive, entry, key)
         return Arrays(found, archive.comment, packed)
 
@@ -111,7 +111,7 @@ def _array(archive: zipfile.ZipFile, entry: str, key: str) -> np.ndarray:
             raise ValueError(f"the array {key[:60]!r} has the unknown version {version}")
         shape, _, dtype = read(stream, max_header_size=10_000)
         if dtype.kind not in "fiubUS":
-            raise ValueError(f"the array {key[:60]!r} holds {dtype}, only plain numbers and texts are read")
+            raise ValueError(f"the array {key[:60]!r} holds {dtype}, only plain numbers and text are read")
         if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != size - stream.tell():
             raise ValueError(f"the array {key[:60]!r} of shape {shape} does not fit its {size} bytes")
     with archive.open(entry) as stream:
@@ -131,7 +131,7 @@ def read_json(content: bytes, name: str) -> dict:
         json.dumps(data, allow_nan=False)  # 1e999 is read as infinity
     except (ValueError, RecursionError) as error:
         words = " ".join(str(error).split())[:200]
-        raise AceError(f"{name}: is no JSON that can be read ({words})") from None
+        raise AceError(f"{name}: is not readable JSON ({words})") from None
     return data
 
 
@@ -142,9 +142,9 @@ def check_inverse(values: np.ndarray, where: str) -> np.ndarray:
         would be 0 then).
     """
     if values.ndim != 2 or values.shape[0] != values.shape[1] or values.shape[0] == 0:
-        raise AceError(f"{where} has shape {values.shape}, it must be square")
+        raise AceError(f"{where} has shape {values.shape}, but must be square")
     if values.dtype.kind not in "fiu":
-        raise AceError(f"{where} holds {values.dtype}, it must hold numbers")
+        raise AceError(f"{where} holds {values.dtype}, but must hold numbers")
     values = np.ascontiguousarray(values, dtype=np.float64)
     if not np.isfinite(values).all():
         raise AceError(f"{where} holds NaN or infinity: rebuild the active set")

@@ -51,7 +51,7 @@ def get_labels(atoms: Atoms) -> tuple[float | None, np.ndarray | None, np.ndarra
     results = getattr(atoms.calc, "results", None) or {}
     energy, forces, stress = (_numbers(name, results.get(name)) for name in ("energy", "forces", "stress"))
     if energy is not None and energy.size != 1:
-        raise AceError(f"the energy is {energy.size} numbers, one is expected")
+        raise AceError(f"the energy has {energy.size} numbers, but one is expected")
     return None if energy is None else float(energy.ravel()[0]), forces, None if stress is None else _voigt(stress)
 
 
@@ -66,7 +66,7 @@ def _voigt(stress: np.ndarray) -> np.ndarray:
     if stress.shape == (6,):
         return stress
     if stress.size != 9:
-        raise AceError(f"the stress has {stress.size} numbers, 6 or 9 are expected")
+        raise AceError(f"the stress has {stress.size} numbers, but 6 or 9 are expected")
     matrix = stress.reshape(3, 3)
     return np.array([matrix[0, 0], matrix[1, 1], matrix[2, 2], matrix[1, 2], matrix[0, 2], matrix[0, 1]])
 
@@ -115,9 +115,7 @@ def iter_configurations(
         missing = [name for name in require if labels[name] is None]
         if missing:
             found = [key for key in (*atoms.info, *atoms.arrays) if key not in ("numbers", "positions")]
-            raise AceError(
-                f"{where}: no {' and no '.join(missing)}; label it, or say under which key it stands (found: {found})"
-            )
+            raise AceError(f"{where}: no {' and no '.join(missing)}; label it, or name its key (found: {found})")
         yield atoms
     if index < 0:
         raise AceError(f"{path}: the file holds no structures")

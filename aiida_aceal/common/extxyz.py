@@ -63,14 +63,14 @@ def _frames(handle: TextIO, path: Path, size: int) -> Iterator[Atoms]:
             raise AceError(f"{where}a number of atoms is expected, found {line.strip()[:40]!r})")
         count = int(line)
         if 2 * count > size:
-            raise AceError(f"{where}{count} atoms are announced, the file has {size} bytes)")
+            raise AceError(f"{where}{count} atoms are announced, but the file has only {size} bytes)")
         header = handle.readline(MAX_HEADER)
         if not header.endswith("\n") and count:
             raise AceError(f"{where}the file ends after it, or the header is longer than {MAX_HEADER} characters)")
         rows = [handle.readline(MAX_HEADER) for _ in range(count)]
         if count and not rows[-1].strip():
             have = sum(bool(row.strip()) for row in rows)
-            raise AceError(f"{where}{count} atoms are announced, {have} follow)")
+            raise AceError(f"{where}{count} atoms are announced, but {have} follow)")
         number += 1 + count
         vectors = []
         while (pending := handle.readline(MAX_HEADER)).lstrip().startswith("VEC") and len(vectors) < 3:
@@ -87,7 +87,7 @@ def _frame(count: int, header: str, rows: list[str], vectors: list[str], where: 
         for offset, row in enumerate(rows):
             words = row.split()
             if len(words) != len(columns):
-                raise ValueError(f"atom {offset} has {len(words)} columns, {len(columns)} are announced")
+                raise ValueError(f"atom {offset} has {len(words)} columns, but {len(columns)} are announced")
             for kind, word in zip(columns, words) if "L" in columns else ():
                 if kind == "L" and word not in _LOGICAL:
                     raise ValueError(f"atom {offset}: {word[:20]!r} is not T or F")
@@ -103,14 +103,14 @@ def _columns(header: str) -> list[str]:
     """Type of each column."""
     fields = str(key_val_str_to_dict(header).get("Properties", "species:S:1:pos:R:3")).split(":")
     if len(fields) % 3:
-        raise ValueError("Properties must be name:type:columns, again and again")
+        raise ValueError("Properties must be a sequence of name:type:columns")
     names = fields[::3]
     if len(set(names)) != len(names):
-        raise ValueError("a name stands twice in Properties")
+        raise ValueError("a name occurs twice in Properties")
     result = []
     for kind, number in zip(fields[1::3], fields[2::3]):
         if not re.fullmatch(r"[1-9]\d{0,4}", number, re.ASCII):
-            raise ValueError(f"Properties: {number[:20]!r} is no number of columns")
+            raise ValueError(f"Properties: {number[:20]!r} is not a number of columns")
         result += [kind] * int(number)
     return result
 
@@ -181,7 +181,7 @@ def _column(name: str, values: np.ndarray) -> tuple[str, str, np.ndarray]:
             raise AceError(f"arrays[{name!r}]: values of {values.dtype} cannot be written as extended XYZ")
         return name, "S", table
     if kind == "I" and table.size and (table.max() >= _INT or table.min() < -_INT):
-        raise AceError(f"arrays[{name!r}]: integers beyond 32 bit cannot be written as extended XYZ")
+        raise AceError(f"arrays[{name!r}]: integers beyond 32 bits cannot be written as extended XYZ")
     if kind == "R" and values.dtype.itemsize > 8:
         raise AceError(f"arrays[{name!r}]: values of {values.dtype} cannot be written as extended XYZ")
     return name, kind, table
@@ -222,7 +222,7 @@ def _field(key: Any, value: Any) -> str:
         field = f'{key}="{quoted}"'
         if _comes_back(field, key, plain):
             return field
-    raise AceError(f"info[{key!r}]: {value!r:.80} cannot be written as extended XYZ so that it comes back as it is")
+    raise AceError(f"info[{key!r}]: {value!r:.80} cannot be written as extended XYZ without being changed")
 
 
 def _comes_back(field: str, key: str, value: Any) -> bool:

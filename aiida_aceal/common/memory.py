@@ -31,7 +31,7 @@ def parse_memory(memory: str | int | float) -> int:
     size = float(match[1]) * _UNITS[match[2].lower()]
     if not math.isfinite(size) or size < LEAST_MEMORY:
         raise AceError(
-            f"memory: {memory!r} is {size:.6g} bytes, at least 1 MiB is needed; "
+            f"memory: {memory!r} is {size:.6g} bytes; at least 1 MiB is needed; "
             "write a number with a unit, such as 2GiB or 500MB"
         )
     return int(size)

@@ -39,7 +39,7 @@ def load_yaml(source: Path | str, name: str | Path | None = None, *, sequence_ke
     :param source: a `Path` is read from the disk, a text is parsed.
     :param name: names the source in messages; default: the path, or ``<text>``.
     :param sequence_keys: lists may be keys of mappings (``[0, 1]: ...``, as in ``.yace``); they become tuples.
-    :raises AceError: not readable, not YAML, a key that stands twice, numbers that are not finite or beyond 64 bit,
+    :raises AceError: not readable, not YAML, a key that occurs twice, numbers that are not finite or beyond 64 bit,
         tags, several documents, or more than `MAX_BYTES`, `MAX_DEPTH`, `MAX_ALIASED`; names source and line.
     """
     if isinstance(source, Path):
@@ -122,11 +122,11 @@ class _Builder:
             self.add(value, 1, line)
         elif isinstance(event, yaml.CollectionStartEvent):
             if len(self.stack) >= MAX_DEPTH:
-                raise self.problem(line, f"more than {MAX_DEPTH} mappings and lists inside each other")
+                raise self.problem(line, f"more than {MAX_DEPTH} nested mappings and lists")
             kind = {} if isinstance(event, yaml.MappingStartEvent) else []
             plain = _TAG + ("seq" if isinstance(kind, list) else "map")
             if event.tag not in (None, "!", plain):
-                raise self.problem(line, f"the tag {event.tag[:60]!r} is refused: only plain data are read")
+                raise self.problem(line, f"the tag {event.tag[:60]!r} is refused: only plain data are allowed")
             self.stack.append(_Open(kind, event.anchor, line))
         elif isinstance(event, yaml.CollectionEndEvent):
             done = self.stack.pop()
@@ -137,16 +137,16 @@ class _Builder:
             self.add(done.data, done.size, done.line)
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.anchors:
-                raise self.problem(line, f"the alias *{event.anchor} stands for nothing that has been read")
+                raise self.problem(line, f"the alias *{event.anchor} refers to nothing that has been read")
             value, size = self.anchors[event.anchor]
             self.aliased += size
             if self.aliased > MAX_ALIASED:
-                raise self.problem(line, f"aliases stand for more than {MAX_ALIASED} values")
+                raise self.problem(line, f"aliases expand to more than {MAX_ALIASED} values")
             self.add(value, size, line)
         elif isinstance(event, yaml.DocumentStartEvent):
             self.documents += 1
             if self.documents > 1:
-                raise self.problem(line, "a second document begins; only one is read")
+                raise self.problem(line, "a second document begins; only one is allowed")
 
     def remember(self, anchor: str | None, value: Any, size: int) -> None:
         if anchor is not None:
@@ -177,11 +177,13 @@ class _Builder:
         if self.sequence_keys and isinstance(value, list):
             value = tuple(value)
             if any(isinstance(part, (list, dict)) for part in value):
-                raise self.problem(line, "a key must not hold lists or mappings")
+                raise self.problem(line, "a key must not contain lists or mappings")
         elif isinstance(value, (list, dict)):
-            raise self.problem(line, "a list or mapping stands where a key is due; is a quote or comma missing?")
+            raise self.problem(
+                line, "a list or mapping was found where a key is expected; is a quote or comma missing?"
+            )
         if value in self.stack[-1].data:
-            raise self.problem(line, f"the key '{value}' stands twice; keep one of them")
+            raise self.problem(line, f"the key '{value}' occurs twice; keep one of them")
         return value
 
     def scalar(self, event: yaml.ScalarEvent, line: int) -> Any:
@@ -202,7 +204,7 @@ class _Builder:
         if kind in ("str", "timestamp", "value"):
             return text
         if kind not in ("int", "float", "bool", "null"):
-            raise self.problem(line, f"the tag {tag[:60]!r} is refused: only plain data are read")
+            raise self.problem(line, f"the tag {tag[:60]!r} is refused: only plain data are allowed")
         return None if kind == "null" else self.number(text, kind, line)
 
     def number(self, text: str, kind: str, line: int) -> Any:
@@ -218,9 +220,9 @@ class _Builder:
                 plain = _FLOAT.fullmatch(text)
                 value = float(text) if plain else _CONSTRUCTOR.construct_yaml_float(yaml.ScalarNode(_TAG + kind, text))
         except (ValueError, KeyError, OverflowError, IndexError):
-            raise self.problem(line, f"'{text[:40]}' is no value of the type {kind}") from None
+            raise self.problem(line, f"'{text[:40]}' is not a value of the type {kind}") from None
         if isinstance(value, float) and not math.isfinite(value):
             raise self.problem(line, f"'{text[:40]}' is not a finite number")
         if isinstance(value, int) and abs(value) > _LARGEST:
-            raise self.problem(line, f"'{text[:40]}' is too large: integers have at most 64 bit")
+            raise self.problem(line, f"'{text[:40]}' is too large: integers have at most 64 bits")
         return value

@@ -42,12 +42,12 @@ class ActiveSettings(SearchSettings, Constraints):
 
     heading = "Active exploration"
 
-    count: int = setting(20, "Structures wanted.", ge=1)
-    attempts: int = setting(100, "Searches at most.", ge=1)
-    gamma_lo: float = setting(2.0, "A structure below this grade is no find.", ge=1)
-    gamma_hi: float | None = setting(None, "A structure above this grade is no find either; null: no limit.", gt=1)
+    count: int = setting(20, "Number of structures wanted.", ge=1)
+    attempts: int = setting(100, "Largest number of searches.", ge=1)
+    gamma_lo: float = setting(2.0, "A structure below this grade does not count as a find.", ge=1)
+    gamma_hi: float | None = setting(None, "Nor does a structure above this grade; null: no limit.", gt=1)
     patience: int = setting(10, "Stop after this many searches in a row without a find.", ge=1)
-    batch: int = setting(1, "Searches of one round (part of the result, unlike workers).", ge=1)
+    batch: int = setting(1, "Number of searches in one round (affects the result, unlike workers).", ge=1)
     workers: int = setting(1, "Processes.", ge=1)
 
     @model_validator(mode="before")
@@ -103,11 +103,11 @@ def explore_active(
     if not references:
         raise AceError("active exploration: no structures to start from")
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise AceError(f"seed: {seed!r} is not a whole number, 0 or larger")
+        raise AceError(f"seed: {seed!r} is not a non-negative integer")
     say = progress or (lambda text: None)
     model = AceModel(potential, threads=1)
     if hasattr(active_set, "global_set"):
-        say("local active set: its global part is explored, which can be updated by swaps")
+        say("local active set: only its global part, which can be updated by swaps, is explored")
         active_set = active_set.global_set()
     if hasattr(active_set, "check"):
         active_set.check(model)

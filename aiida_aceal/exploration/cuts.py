@@ -236,7 +236,7 @@ def repair_stoichiometry(cut: Cut, formula: str) -> Cut:
         raise AceError(f"stoichiometry: '{formula}' is not a formula") from error
     strange = sorted(set(cut.atoms.symbols) - set(unit))
     if strange:
-        raise AceError(f"stoichiometry: the structure has {', '.join(strange)}, which {formula} has not")
+        raise AceError(f"stoichiometry: the structure contains {', '.join(strange)}, which {formula} does not")
     crowding = _crowding(cut.atoms)
     distance = np.linalg.norm(cut.atoms.positions - cut.atoms.positions[cut.centre], axis=1)
     order = {int(origin): rank for rank, origin in enumerate(np.lexsort((-distance, crowding)))}

@@ -45,34 +45,37 @@ class ExtractSettings(Settings):
     heading = "Local environments"
 
     mode: Literal["box", "cluster"] = setting("box", "Periodic box or free-standing cluster.")
-    gamma_lo: float = setting(2.0, "Atoms above it are cut out; all others shall end below it.", gt=0)
-    max_atoms: int = setting(150, "Label budget: atoms of the largest cell.", ge=1)
-    max_cuts: int = setting(10, "Cuts of one structure, largest grades first.", ge=1)
+    gamma_lo: float = setting(2.0, "Atoms with a larger grade are cut out; all others are to end up below it.", gt=0)
+    max_atoms: int = setting(150, "Label budget: number of atoms of the largest cell.", ge=1)
+    max_cuts: int = setting(10, "Largest number of cuts from one structure, largest grades first.", ge=1)
     inner_radius: float | None = setting(
         None, "Radius of the sphere that is kept exactly; by default the cutoff (a smaller one changes the environment "
         "of the centre).", unit="A", gt=0,
     )  # fmt: skip
     merge_radius: float | None = setting(
-        None, "Atoms above gamma_lo within it of a centre give one cut; by default half the cutoff.", unit="A", gt=0
+        None,
+        "Atoms above gamma_lo within this distance of a centre share one cut; by default half the cutoff.",
+        unit="A",
+        gt=0,
     )
-    sizes: int = setting(12, "Box sizes tried between the smallest and the budget.", ge=1)
-    tries: int = setting(3, "The best of them that are relaxed, until one succeeds.", ge=1)
-    relax: bool = setting(True, "Relax the outer atoms.")
-    max_evaluations: int = setting(300, "Evaluations of one relaxation.", ge=1)
+    sizes: int = setting(12, "Number of box sizes tried between the smallest and the budget.", ge=1)
+    tries: int = setting(3, "Number of them that are relaxed, best first, until one succeeds.", ge=1)
+    relax: bool = setting(True, "Whether the outer atoms are relaxed.")
+    max_evaluations: int = setting(300, "Largest number of evaluations in one relaxation.", ge=1)
     relax_to: float = setting(0.95, "Relaxation ends when all others are below this fraction of gamma_lo.", gt=0, le=1)
-    overlap_fraction: float = setting(0.7, "Of the sum of covalent radii: see minimum_distance.", gt=0)
+    overlap_fraction: float = setting(0.7, "Fraction of the sum of covalent radii: see minimum_distance.", gt=0)
     minimum_distance: float | dict[str, float] | None = setting(
         None, "Shortest distance of relaxed atoms and across the seam, for all or by pair; by default the shortest of "
-        "its pair in the structure, or overlap_fraction of the sum of covalent radii if less.", unit="A", ge=0,
+        "its pair in the structure, or overlap_fraction of the sum of covalent radii if that is less.", unit="A", ge=0,
     )  # fmt: skip
     stoichiometry: str = setting(
         "auto", "auto (the formula unit of the structure, if it is a compound), keep, or a formula such as CuI."
     )
-    molecules: bool = setting(False, "Cut and remove whole molecules.")
+    molecules: bool = setting(False, "Whether whole molecules are cut and removed.")
     cluster_radius: float | None = setting(
         None, "Radius of the free cluster; by default inner radius + 2.", unit="A", gt=0
     )
-    vacuum: float = setting(8.0, "About the free cluster, on each side.", unit="A", gt=0)
+    vacuum: float = setting(8.0, "Vacuum around the free cluster, on each side.", unit="A", gt=0)
 
     @model_validator(mode="after")
     def _distances(self) -> ExtractSettings:

@@ -144,7 +144,7 @@ class DuplicateFilter:
 
     def __init__(self, tolerance: float = 1e-4, cutoff: float = 6.0) -> None:
         if not 0 < tolerance < 1:
-            raise AceError(f"duplicate filter: tolerance is {tolerance}; it is relative, between 0 and 1")
+            raise AceError(f"duplicate filter: tolerance is {tolerance}; it is relative and must lie between 0 and 1")
         self.tolerance, self.cutoff = tolerance, cutoff
         self._seen: dict[tuple, list[np.ndarray]] = defaultdict(list)
 

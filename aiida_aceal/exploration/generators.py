@@ -40,7 +40,7 @@ def _draw(make: Callable[[], Atoms], minimum_distance: MinimumDistance, what: st
         if not too_short(atoms, minimum_distances(atoms.symbols, minimum_distance)):
             return atoms
     raise AceError(
-        f"{what}: no structure without too short distances in {ATTEMPTS} draws; "
+        f"{what}: every one of {ATTEMPTS} draws had distances that are too short; "
         "lower the amplitude or minimum_distance (A, by pair), or give more volume"
     )
 
@@ -173,7 +173,7 @@ def vacancy(
     symbols = np.array(structure.get_chemical_symbols())
     sites = np.flatnonzero(np.isin(symbols, list(elements))) if elements else np.arange(len(structure))
     if not 0 < vacancies <= len(sites) or vacancies >= len(structure):
-        raise AceError(f"vacancy: {vacancies} vacancies asked of {len(sites)} sites; use a larger supercell")
+        raise AceError(f"vacancy: {vacancies} vacancies requested in {len(sites)} sites; use a larger supercell")
 
     def make() -> Atoms:
         atoms = structure.copy()

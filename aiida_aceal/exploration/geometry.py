@@ -33,20 +33,22 @@ class Constraints(Settings):
     minimum_distance: float | dict[str, float] | None = setting(
         None, "Shortest distance, for all pairs or by pair {Cu-I: 2.1}; by default from covalent radii.", unit="A", ge=0
     )
-    fraction: float = setting(DEFAULT_FRACTION, "That default, as fraction of the sum of the covalent radii.", ge=0)
+    fraction: float = setting(
+        DEFAULT_FRACTION, "Default of minimum_distance, as a fraction of the sum of the covalent radii.", ge=0
+    )
     penalty: float = setting(1000.0, "Penalty per A of violation, in units of gamma (as in published settings).", gt=0)
     free: Literal["all"] | tuple[int, ...] | dict[str, Any] = setting(
         "all", "Atoms that may move: all, indices, {elements: [O]} or {around: index, radius: A}.",
         allowed="'all', a list of atom indices, {'elements': [...]}, or {'around': index, 'radius': A}",
     )  # fmt: skip
     max_displacement: float | None = setting(
-        None, "Largest distance of a free atom from its start; null: any.", unit="A", gt=0
+        None, "Largest distance of a free atom from its starting point; null: no limit.", unit="A", gt=0
     )
     connected: float | None = setting(
         None, "Largest distance of a free atom to its nearest neighbour, which keeps clusters together.", unit="A", gt=0
     )
-    cell: Literal["fixed", "free"] = setting("fixed", "free: the cell is strained too, up to max_strain.")
-    max_strain: float = setting(0.1, "Largest component of that strain.", gt=0)
+    cell: Literal["fixed", "free"] = setting("fixed", "free: the cell is strained as well, up to max_strain.")
+    max_strain: float = setting(0.1, "Largest component of the strain of a free cell.", gt=0)
 
     @model_validator(mode="after")
     def _distances(self) -> Constraints:

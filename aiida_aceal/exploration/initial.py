@@ -73,7 +73,7 @@ def generate(spec: Sequence[Mapping[str, Any]], seed: int = 0, base_directory: s
             f"initial structures: expected a list of entries, each with a 'kind', found {type(spec).__name__}"
         )
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise AceError(f"seed: {seed!r} is not a whole number, 0 or larger")
+        raise AceError(f"seed: {seed!r} is not a non-negative integer")
     children = np.random.SeedSequence(int(seed)).spawn(len(spec))
     found: list[Atoms] = []
     for number, (entry, child) in enumerate(zip(spec, children)):

@@ -28,23 +28,25 @@ class PoolSettings(Settings):
 
     heading = "Pool"
 
-    gamma_lo: float = setting(2.0, "Structures whose largest grade is above it ...", ge=0)
-    gamma_hi: float | None = setting(None, "... and below it are kept; null: no limit.", gt=0)
+    gamma_lo: float = setting(2.0, "Lower limit of the largest grade of a structure.", ge=0)
+    gamma_hi: float | None = setting(None, "Upper limit of the largest grade of a structure; null: no limit.", gt=0)
     minimum_distance: float | dict[str, float] | None = setting(
         None, "Shortest distance, for all pairs or by pair {Cu-I: 2.1}; by default from covalent radii.", unit="A", ge=0
     )
-    fraction: float = setting(DEFAULT_FRACTION, "That default, as fraction of the sum of the covalent radii.", ge=0)
-    duplicates: float | None = setting(
-        1e-4, "Relative tolerance of the duplicate filter; null: no such filter.", gt=0, lt=1
+    fraction: float = setting(
+        DEFAULT_FRACTION, "Default of minimum_distance, as a fraction of the sum of the covalent radii.", ge=0
     )
+    duplicates: float | None = setting(1e-4, "Relative tolerance of the duplicate filter; null: no filter.", gt=0, lt=1)
     elements: tuple[str, ...] | None = setting(None, "Allowed elements; by default those of the potential.")
-    required: tuple[str, ...] = setting((), "Elements that must be there.")
+    required: tuple[str, ...] = setting((), "Elements that must be present.")
     atoms: tuple[int, int] | None = setting(None, "Smallest and largest number of atoms.", ge=0)
     fractions: dict[str, tuple[float, float]] = setting(
         {}, "Allowed ranges of atomic fractions, such as {Ni: [0.2, 0.8]}.", ge=0, le=1
     )
-    max_candidates: int | None = setting(None, "Keep only so many, those of the largest grade.", ge=1)
-    chunk_atoms: int = setting(20_000, "Atoms graded together; bounds the memory.", ge=1)
+    max_candidates: int | None = setting(
+        None, "Largest number of candidates kept, those with the largest grades.", ge=1
+    )
+    chunk_atoms: int = setting(20_000, "Number of atoms graded together; bounds the memory.", ge=1)
 
     @model_validator(mode="after")
     def _filters(self) -> PoolSettings:

@@ -40,9 +40,11 @@ def sample_md(
 
     low, high = (float(value) for value in temperature)
     if not (low >= 0 and high >= 0 and np.isfinite([low, high]).all()):
-        raise AceError(f"temperature: {temperature} are no temperatures in K")
+        raise AceError(f"temperature: {temperature} are not temperatures in K")
     if steps < 1 or interval < 1 or interval > steps:
-        raise AceError(f"steps {steps}, interval {interval}: both positive, and the interval no longer than the run")
+        raise AceError(
+            f"steps {steps}, interval {interval}: both must be positive, and the interval no longer than the run"
+        )
     if not timestep > 0 or not friction > 0:
         raise AceError(f"timestep {timestep} (ps) and friction {friction} (1/ps) must be positive")
     work = atoms.copy()

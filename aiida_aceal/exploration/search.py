@@ -39,13 +39,15 @@ class SearchSettings(Settings):
     )
     target_gamma: float = setting(15.0, "Grade to reach; 1 is where extrapolation begins.", gt=1)
     target_tolerance: float | None = setting(
-        1.0, "Half width of the window about it; null: any grade of at least target_gamma.", gt=0
+        1.0, "Half width of the window about target_gamma; null: any grade of at least target_gamma.", gt=0
     )
-    max_evaluations: int = setting(400, "Evaluations of one start.", ge=1)
+    max_evaluations: int = setting(400, "Largest number of evaluations from one start.", ge=1)
     step: float = setting(0.3, "Size of the first simplex.", unit="A", gt=0)
     shake: float = setting(0.1, "Standard deviation of the random displacements of each start.", unit="A", ge=0)
-    starts: int = setting(20, "Shaken starts of one attempt; the first that reaches the target ends it.", ge=1)
-    power: float = setting(64.0, "p of the smooth maximum.", ge=2)
+    starts: int = setting(
+        20, "Number of shaken starts in one attempt; the first that reaches the target ends it.", ge=1
+    )
+    power: float = setting(64.0, "Exponent p of the smooth maximum.", ge=2)
 
     @model_validator(mode="after")
     def _tolerance(self) -> SearchSettings:

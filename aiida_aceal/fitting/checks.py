@@ -226,7 +226,7 @@ def _stress_warnings(data: LabelledSet, settings: FitSettings) -> list[str]:
         lines.append("weights.virial is set, but no training structure is periodic with a stress; label some, or set 0")
     if asymmetric:
         lines.append(
-            f"{some(asymmetric)} have a stress that is not symmetric, of which the upper triangle is taken; check the "
+            f"{some(asymmetric)} have a stress that is not symmetric: the upper triangle is taken; check the "
             "units and the order of its components"
         )
     return lines

@@ -100,7 +100,7 @@ def compare_uncertainty(
     if known_vanish.any() or test_vanish.any():
         notes.append(
             f"forces vanish by symmetry in {int(known_vanish.sum())} learnt and {int(test_vanish.sum())} graded "
-            "structures; the outlier of force errors is that of the other learnt ones"
+            "structures; outliers of the force errors are judged by the other learnt ones"
         )
     values: dict[str, IndicatorValues] = {}
     for name, grader in graders.items():

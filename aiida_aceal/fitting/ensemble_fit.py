@@ -65,7 +65,7 @@ def fit_ensemble(
         report["radial_functions"] = "given" if potential.is_fitted else "optimised"
         if not potential.is_fitted:
             if progress is not None:
-                progress("the potential is blank: its radial functions are optimised first")
+                progress("the potential has no coefficients yet: its radial functions are optimised first")
             potential = fit_nonlinear(potential, train, settings, None, names, progress=progress).potential
     job = prepare(potential, train, settings, None, names)
     # one independent stream of random numbers for each member: the result does not depend on their order

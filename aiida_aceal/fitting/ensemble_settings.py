@@ -25,7 +25,7 @@ class EnsembleSettings(Settings):
     method: Literal["auto", "weak", "strong", "subsample", "weights", "posterior"] = setting(
         "auto", "auto: weights for linear fits, weak for nonlinear ones."
     )
-    fraction: float = setting(0.7, "Part of the structures that each member sees, of subsample.", gt=0, lt=1)
+    fraction: float = setting(0.7, "Fraction of the structures that each member sees (subsample).", gt=0, lt=1)
     amplitude: float = setting(0.02, "Size of the random start relative to the error of the zero model.", ge=0)
     radial_amplitude: float = setting(
         0.3, "Size of the random start of the radial coefficients, relative to their own size.", ge=0
@@ -34,8 +34,8 @@ class EnsembleSettings(Settings):
         0.1, "A weak or strong member is optimised until the root of its loss is within this fraction of that of the "
         "potential; the report names those that do not get there.", ge=0,
     )  # fmt: skip
-    effort: int = setting(3, "For at most so many times nonlinear.evaluations.", ge=1)
-    use: Literal["forces", "energy"] = setting("forces", "Deviation that counts as the indicator: dF or dE.")
+    effort: int = setting(3, "Largest number of evaluations for a member, in multiples of nonlinear.evaluations.", ge=1)
+    use: Literal["forces", "energy"] = setting("forces", "Deviation used as the indicator: dF or dE.")
 
     def method_for(self, fit_method: str) -> str:
         """The method in use with a ``linear`` or ``nonlinear`` fit.

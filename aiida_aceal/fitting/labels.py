@@ -113,7 +113,7 @@ def collect_labels(
 def _energy(results: Mapping, name: str) -> float:
     energy = results.get("energy")
     if energy is None:
-        raise AceError(f"{name}: no energy label; label it, or name the key the energy stands under (energy_key)")
+        raise AceError(f"{name}: no energy label; label it, or name the key of the energy (energy_key)")
     if not np.isfinite(energy):
         raise AceError(f"{name}: the energy is {energy}; remove or relabel the structure")
     return float(energy)
@@ -124,7 +124,7 @@ def _forces(results: Mapping, n: int, name: str, required: bool) -> np.ndarray |
     if forces is None:
         if required:
             raise AceError(
-                f"{name}: no forces; label it with forces, name the key they stand under (forces_key), "
+                f"{name}: no forces; label it with forces, name their key (forces_key), "
                 "or set weights.missing_forces: skip to use its energy alone"
             )
         return None

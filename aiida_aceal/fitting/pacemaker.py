@@ -53,7 +53,7 @@ _INTEGER_OPTIONS = ("maxcor", "maxfun", "maxls", "maxfev", "iprint")
 def _whole(value: float, least: int = 1) -> int:
     """The integer that ``value`` is: numbers that came through JSON may have become floats."""
     if isinstance(value, bool) or value != int(value) or value < least:
-        raise ValueError(f"must be an integer from {least} on, found {value!r}")
+        raise ValueError(f"must be an integer of at least {least}, found {value!r}")
     return int(value)
 
 
@@ -86,7 +86,7 @@ class Weighting(Settings):
     energy: Literal["convex_hull", "cohesive"] = setting("convex_hull", "What energies are counted from.")
     reftype: Literal["all", "bulk", "cluster"] = setting("all", "As in pacemaker.")
     nfit: int | None = setting(None, "Number of structures to fit.", ge=1)
-    seed: int | None = setting(None, "Of the choice of structures.")
+    seed: int | None = setting(None, "Random seed of the choice of structures.")
 
 
 class Fit(Settings):
@@ -99,7 +99,9 @@ class Fit(Settings):
     optimizer: str = setting("BFGS", "Method of scipy.optimize.minimize.")
     maxiter: int = setting(2000, "Iterations.", ge=1)
     options: dict[str, bool | int | float] | None = setting(
-        None, "Of scipy.optimize.minimize; integers stay integers.", allowed="a mapping of options of the optimiser"
+        None,
+        "Options of scipy.optimize.minimize; integers stay integers.",
+        allowed="a mapping of options of the optimiser",
     )
     repulsion: Literal["auto"] | None = setting("auto", "Core repulsion.")
     trainable_parameters: str | dict[str, str] | None = setting(None, "As in pacemaker.")
@@ -108,7 +110,9 @@ class Fit(Settings):
     noise_absolute_sigma: float | None = setting(None, "As in pacemaker.", ge=0)
     randomize_func_coeffs: float | None = setting(None, "As in pacemaker.", ge=0)
     ladder_step: int | float | list[int | float] | None = setting(
-        None, "Functions to add (integer), share of those that are there (between 0 and 1), or a list of both.", gt=0
+        None,
+        "Number of functions to add (integer), fraction of the present number (between 0 and 1), or a list of both.",
+        gt=0,
     )
     ladder_type: Literal["body_order", "power_order"] | None = setting(None, "Order in which functions are added.")
     min_relative_train_loss_per_iter: float | None = setting(None, "As in pacemaker.", ge=0)
@@ -133,11 +137,11 @@ class Fit(Settings):
             try:
                 steps.append(float(step) if 0.0 < step < 1.0 else _whole(step))
             except ValueError as error:
-                raise ValueError(f"a step that is not a share between 0 and 1 {error}") from error
+                raise ValueError(f"a step that is not a fraction between 0 and 1 {error}") from error
         if not isinstance(given, list):
             return steps[0]
         if sorted(type(step).__name__ for step in steps) != ["float", "int"]:
-            raise ValueError(f"a list holds one integer and one share between 0 and 1, found {given}")
+            raise ValueError(f"a list must hold one integer and one fraction between 0 and 1, found {given}")
         return steps
 
     @model_validator(mode="after")
@@ -162,7 +166,7 @@ class Backend(Settings):
     heading = "pacemaker: `backend`"
 
     evaluator: Literal["tensorpot", "pyace"] = setting("tensorpot", "Evaluator.")
-    batch_size: int = setting(100, "Structures of a batch.", ge=1)
+    batch_size: int = setting(100, "Number of structures in a batch.", ge=1)
     batch_size_reduction: bool | None = setting(None, "As in pacemaker.")
     batch_size_reduction_factor: float | None = setting(None, "As in pacemaker.", gt=0)
     display_step: int = setting(50, "Iterations between lines of the log.", ge=1)
@@ -177,11 +181,11 @@ class PacemakerSettings(Settings):
     fit: Fit = section(Fit, "As in pacemaker's input.yaml.")
     backend: Backend = section(Backend, "As in pacemaker's input.yaml.")
     reference_energies: Literal["fit", "isolated", "none"] | dict[str, float] = setting(
-        "fit", "fit, isolated, none or element: eV."
+        "fit", "fit, isolated, none, or a mapping from elements to energies in eV."
     )
-    reset: bool = setting(False, "Forget the coefficients of the start potential.")
-    accept_early_stop: bool = setting(False, "An early stop by the patience rule is a success.")
-    python: str = setting("python", "Interpreter beside pacemaker, that has its pandas and ASE.")
+    reset: bool = setting(False, "Whether the coefficients of the start potential are discarded.")
+    accept_early_stop: bool = setting(False, "Whether an early stop by the patience rule counts as success.")
+    python: str = setting("python", "Python interpreter of pacemaker's environment, with pandas and ASE.")
 
     @model_validator(mode="after")
     def _usable(self) -> PacemakerSettings:
@@ -261,7 +265,7 @@ def check_cohesive(energies: Sequence[float], names: Sequence[str]) -> None:
     for energy, name in zip(energies, names):
         if not low <= energy <= high:
             raise AceError(
-                f"{name}: {energy:.4g} eV/atom above the free atoms is outside of [{low:g}, {high:g}], where pacemaker "
+                f"{name}: {energy:.4g} eV/atom above the free atoms is outside [{low:g}, {high:g}], where pacemaker "
                 "replaces the reference energies by its own; set reference_energies to 'fit' or to the free atoms"
             )
 

@@ -49,6 +49,6 @@ def parity_plot(result: FitResult, path: str | Path) -> None:
         axis.legend(fontsize=7, loc="upper left")
     kind = path.suffix[1:].lower() or "png"
     if kind not in figure.canvas.get_supported_filetypes():
-        raise AceError(f"{path}: no image format is called '{kind}'; write .png, .pdf or .svg")
+        raise AceError(f"{path}: there is no image format '{kind}'; write .png, .pdf or .svg")
     with open_whole(path, "wb") as handle:
         figure.savefig(handle, format=kind, dpi=150)

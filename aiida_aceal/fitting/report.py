@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from aiida_aceal.ace.radial import cutoff_warnings
+from aiida_aceal.common.words import counted
 
 from .job import FitResult, Prepared, peak_memory
 from .metrics import UNITS
@@ -75,7 +76,7 @@ def format_report(report: Mapping) -> str:
     train = report["train"]
     lines = [
         f"{report['method']} ACE fit: {pot} functions, cutoff {report['cutoff']:g} A",
-        f"training set: {train['n_structures']} structures, {train['n_atoms']} atoms"
+        f"training set: {counted(train['n_structures'], 'structure')}, {counted(train['n_atoms'], 'atom')}"
         + (f" ({report['n_dropped']} left out by the weighting limits)" if report["n_dropped"] else ""),
     ]
     if report["reference_energies"]:

@@ -63,7 +63,7 @@ def split_by_origin(structures: Sequence[Atoms], fraction: float, seed: int = 0)
     if not held:
         raise AceError(
             f"no part of {len(structures)} structures can be held out: every one is a free atom, a copy of most of the "
-            "others, or the last one with an element; give a set of its own"
+            "others, or the last one with an element; give a separate set"
         )
     out = set(held)
     return [k for k in range(len(structures)) if k not in out], sorted(held)

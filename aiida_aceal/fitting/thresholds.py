@@ -68,7 +68,8 @@ def ensemble_thresholds(
         )
     if energies.sum() < MINIMUM <= len(vanish):
         notes.append(
-            f"the threshold of dE is that of all {len(vanish)} structures, as only {int(energies.sum())} have forces "
+            f"the threshold of dE is that of all {len(vanish)} structures, since only {int(energies.sum())} have "
+            "forces "
             "that do not vanish by symmetry: it says little about others"
         )
         energies[:] = True

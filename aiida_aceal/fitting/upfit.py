@@ -68,7 +68,8 @@ def kept_reference(
     if before > _LARGE and before > _SHIFTED * error(moved):
         changes = ", ".join(f"{el} {moved[el] - reference[el]:+.4f} eV" for el in present)
         notes.append(
-            f"the labels have another zero of energy than the potential given (error {before:.3g} eV/atom): its "
+            f"the zero of energy of the labels differs from that of the potential given (error {before:.3g} "
+            "eV/atom): its "
             f"reference energies are shifted by {changes}; if that is not meant, give reference_energies"
         )
         reference = moved
@@ -172,7 +173,9 @@ def judge(result, job, rivals: list[Rival]) -> None:
     for rival in rivals:
         if rival.name == START and better(result, rival, job):
             which = "training" if job.stopping is None else "early stopping"
-            warnings.append(f"the fit ended with a higher {which} loss than the potential it started from: kept that")
+            warnings.append(
+                f"the fit ended with a higher {which} loss than the potential it started from, which is kept"
+            )
             result.potential, result.train, result.validation = rival.potential, rival.train, rival.validation
             result.metrics = {"train": rival.train.metrics()}
             if rival.validation is not None:

@@ -42,6 +42,6 @@ def find_job(name: str) -> Job:
         if point.name == name:
             job = point.load()
             if not isinstance(job, Job):
-                raise TypeError(f"entry point {name} of group {GROUP} is not a Job, but {type(job).__name__}")
+                raise TypeError(f"entry point {name} of group {GROUP} is not a Job but {type(job).__name__}")
             return job
     raise KeyError(name)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiida_aceal.common.settings import Settings, setting
+from aiida_aceal.common.words import counted
 
 from .declaration import Input, Job, Output
 from .parts import ENSEMBLE, POTENTIAL
@@ -23,7 +24,7 @@ UNITS = {"energy": "eV/atom", "forces": "eV/A", "stress": "eV/A^3"}
 class EvaluateSettings(Settings):
     """What the report lists."""
 
-    worst: int = setting(10, "Number of worst structures in the report.", ge=0)
+    worst: int = setting(10, "Number of worst structures listed in the report.", ge=0)
 
 
 class EvaluateNodeSettings(EvaluateSettings):
@@ -31,7 +32,7 @@ class EvaluateNodeSettings(EvaluateSettings):
 
     heading = "Evaluation: `settings` of `aceal.evaluate`"
 
-    store: bool = setting(True, "Whether the evaluated configurations become a node (the report always does).")
+    store: bool = setting(True, "Whether the evaluated configurations are stored as a node (the report always is).")
 
 
 class ErrorSums:
@@ -119,7 +120,7 @@ class Evaluation:
                 self.n_structures += 1
                 self.n_atoms += len(atoms)
                 yield atoms
-            self.task.say(f"{self.n_structures} structures, {self.n_atoms} atoms")
+            self.task.say(f"{counted(self.n_structures, 'structure')}, {counted(self.n_atoms, 'atom')}")
 
     def take(self, atoms: Atoms, result: Any) -> None:
         """One configuration: note its errors and grades, and give it the computed labels.
@@ -223,7 +224,8 @@ JOB = Job(
     inputs=(
         POTENTIAL,
         Input(
-            "configurations", "configurations", "What is evaluated; labels are compared with the result.", many=True,
+            "configurations", "configurations", "Configurations to evaluate; their labels are compared with the "
+                "result.", many=True,
             metavar="data",
         ),
         Input("active_set", "active_set", "If given, gamma of each atom is computed.", required=False, option="--asi"),

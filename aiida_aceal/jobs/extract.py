@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from aiida_aceal.common.words import counted
+
 from .declaration import Input, Job, Output
 from .parts import ACTIVE_SET, POTENTIAL
 
@@ -60,7 +62,10 @@ def run(task: Task) -> dict[str, Any]:
 
     task.write("candidates", cells())
     failed = sum(entry["status"] == "failed" for entry in cuts)
-    task.echo(f"{counts['n_candidates']} cells of {counts['n_structures']} structures, {failed} cuts failed")
+    task.echo(
+        f"{counted(counts['n_candidates'], 'cell')} from {counted(counts['n_structures'], 'structure')}, "
+        f"{counted(failed, 'cut')} failed"
+    )
     return {"status": "completed", **counts, "n_failed": failed, "max_gamma": largest, "cuts": cuts}
 
 
@@ -82,7 +87,7 @@ JOB = Job(
         POTENTIAL,
         ACTIVE_SET,
         Input(
-            "configurations", "configurations", "Configurations that may be too large to label.", many=True,
+            "configurations", "configurations", "Configurations, which may be too large to label.", many=True,
             metavar="data",
         ),
     ),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from aiida_aceal.common.settings import Settings, setting
+from aiida_aceal.common.words import counted
 
 from .declaration import Input, Job, Output
 from .parts import ACTIVE_SET, ENSEMBLE, POTENTIAL
@@ -19,7 +20,7 @@ class GradeSettings(Settings):
 
     heading = "Grading: `settings` of `aceal.grade`"
 
-    store: bool = setting(True, "Whether the graded configurations become a node (the report always does).")
+    store: bool = setting(True, "Whether the graded configurations are stored as a node (the report always is).")
 
 
 def run(task: Task) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def run(task: Task) -> dict[str, Any]:
                 largest.append(atoms.info["gamma_max"])
                 n_atoms += len(atoms)
                 yield atoms
-            task.say(f"{len(largest)} structures, {n_atoms} atoms")
+            task.say(f"{counted(len(largest), 'structure')}, {counted(n_atoms, 'atom')}")
 
     task.write("graded", graded())
     median, q90, q99 = (float(q) for q in np.quantile(largest, [0.5, 0.9, 0.99]))
@@ -66,8 +67,9 @@ def run(task: Task) -> dict[str, Any]:
     if scores is not None:
         report["ensemble"] = scores.report()
     task.echo(
-        f"{len(largest)} structures: gamma max {max(largest):.4g}, median {median:.4g}, {report['n_above_1']} above 1"
-        + (f", {n_emptier} with atoms in environments emptier than any learnt" if n_emptier else "")
+        f"{counted(len(largest), 'structure')}: gamma max {max(largest):.4g}, median {median:.4g}, "
+        f"{report['n_above_1']} above 1"
+        + (f", {n_emptier} with atoms in environments emptier than any that was learnt" if n_emptier else "")
     )
     return report
 
@@ -79,7 +81,7 @@ JOB = Job(
     inputs=(
         POTENTIAL,
         ACTIVE_SET,
-        Input("configurations", "configurations", "What is graded.", many=True, metavar="data"),
+        Input("configurations", "configurations", "Configurations to grade.", many=True, metavar="data"),
         ENSEMBLE,
     ),
     outputs=(

@@ -38,7 +38,7 @@ def warnings_for(target: str, configurations: Sequence[Atoms]) -> list[str]:
     if not small:
         return []
     return [
-        f"{small} of {len(configurations)} cells have a side below 8 A: tblite knows the gamma point only, "
+        f"{small} of {len(configurations)} cells have an edge shorter than 8 A: tblite samples the gamma point only; "
         "use larger cells"
     ]
 
@@ -114,18 +114,18 @@ def exit_status(report: Mapping[str, Any]) -> int:
 JOB = Job(
     "label",
     "Label the configurations of DATA... with an ASE calculator.\n\n"
-    "A configuration that fails is left out of OUTPUT and stands in the report with its reason; the order is kept. "
-    "Exit code 4: not one could be labelled.",
+    "A configuration that fails is left out of OUTPUT and listed in the report with the reason; the order is kept. "
+    "Exit code 4: no configuration could be labelled.",
     run,
     "aiida_aceal.labels.settings:LabelJobSettings",
     inputs=(
         Input(
-            "configurations", "configurations", "What is labelled; labels it may have are replaced.", many=True,
+            "configurations", "configurations", "Configurations to label; existing labels are replaced.", many=True,
             metavar="data",
         ),
     ),
     outputs=(
-        Output("labelled", "configurations", "The configurations that could be labelled, in their order."),
+        Output("labelled", "configurations", "The configurations that could be labelled, in the original order."),
     ),
     options={"kwargs": "--settings"},
     exit_status=exit_status,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .declaration import Input
 
-POTENTIAL = Input("potential", "potential", "ACE potential; need not be fitted.")
+POTENTIAL = Input("potential", "potential", "ACE potential, which need not be fitted.")
 ACTIVE_SET = Input("active_set", "active_set", "Active set of the potential.", metavar="asi")
 ENSEMBLE = Input(
     "ensemble", "ensemble",

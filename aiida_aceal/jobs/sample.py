@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from aiida_aceal.common.words import counted
+
 from .declaration import Input, Job, Output
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def run(task: Task) -> dict[str, Any]:
                 yield snapshot
 
     count = task.write("labelled", snapshots())
-    task.say(f"{count} labelled snapshots")
+    task.say(f"{counted(count, 'labelled snapshot')}")
     return {
         "n_configurations": count,
         "n_labelled": count,
@@ -60,7 +62,8 @@ JOB = Job(
     run,
     "aiida_aceal.labels.settings:SampleSettings",
     inputs=(
-        Input("configurations", "configurations", "Where the runs start, one for each.", many=True, metavar="data"),
+        Input("configurations", "configurations", "Configurations that runs start from, one run "
+            "for each.", many=True, metavar="data"),
     ),
     outputs=(Output("labelled", "configurations", "Labelled snapshots."),),
     seeded=True,

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from aiida_aceal.common.words import counted
+
 from .declaration import Input, Job, Output
 from .parts import ACTIVE_SET, ENSEMBLE, POTENTIAL
 
@@ -66,8 +68,8 @@ def run(task: Task) -> dict[str, Any]:
     for line in chosen.notes:
         task.echo(line)
     task.echo(
-        f"{len(picked)} of {len(structures)} candidates selected by {settings.strategy} in {report['rounds']} "
-        f"round(s), {len(chosen.dropped)} near-duplicates dropped"
+        f"{len(picked)} of {counted(len(structures), 'candidate')} selected by {settings.strategy} in "
+        f"{counted(report['rounds'], 'round')}, {counted(len(chosen.dropped), 'near-duplicate')} dropped"
     )
     return report
 
@@ -76,7 +78,7 @@ JOB = Job(
     "select",
     "Select from CANDIDATES... with POTENTIAL and its active set ASI.\n\n"
     "Chosen structures get the info entries reason, score and round; the budget is a number of structures, of atoms, "
-    "or a label cost, whichever is met first.",
+    "or a label cost, whichever is reached first.",
     run,
     "aiida_aceal.selection.settings:SelectSettings",
     inputs=(
@@ -89,14 +91,15 @@ JOB = Job(
         ),
         Input(
             "reference", "configurations",
-            "Training set of the potential (the union of these sets), which `viability` compares candidates with.",
+            "Training set of the potential (the union of these sets), with which `viability` compares candidates.",
             required=False, many=True, namespace=True, option="--reference",
         ),
     ),
     outputs=(
         Output(
             "selected", "configurations",
-            "The chosen configurations with info reason, score and round; none if none was chosen.", may_be_empty=True,
+            "The chosen configurations with info reason, score and round; absent if none was "
+                "chosen.", may_be_empty=True,
         ),
     ),
     seeded=True,

@@ -59,7 +59,7 @@ class CalculatorSpec:
             return factory(**self.kwargs)
         except Exception as error:
             raise AceError(
-                f"calculator '{self.name}' ({self.target}) refuses the arguments {self.kwargs}: "
+                f"calculator '{self.name}' ({self.target}) rejects the arguments {self.kwargs}: "
                 f"{type(error).__name__}: {error}"
             ) from error
 
@@ -121,7 +121,7 @@ def _ase_target(name: str) -> str:
     if lower not in known:
         near = difflib.get_close_matches(lower, known, n=3)
         hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"known: {', '.join(known)};"
-        raise AceError(f"unknown calculator '{name}': {hint} any other is named as 'package.module:Class'")
+        raise AceError(f"unknown calculator '{name}': {hint} name any other as 'package.module:Class'")
     try:
         cls = get_calculator_class(lower)
     except (ImportError, AttributeError) as error:

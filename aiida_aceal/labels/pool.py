@@ -102,7 +102,7 @@ def label_batch(
             now = time.monotonic()
             if deadline is not None and now > deadline:
                 for one in list(pool):
-                    give_up(one, "out of time: the whole batch took too long")
+                    give_up(one, "out of time: the batch as a whole took too long")
                 while waiting:
                     finish(Outcome(waiting.popleft(), None, "out of time: not started"))
                 break

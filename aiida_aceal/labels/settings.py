@@ -15,7 +15,7 @@ class LabelSettings(Settings):
     energy: Literal["extrapolated", "free"] = setting(
         "extrapolated", "Energy at zero smearing, or the free energy whose derivative the forces are."
     )
-    stress: bool = setting(True, "Whether stress is computed.")
+    stress: bool = setting(True, "Whether the stress is computed.")
     max_force: float | None = setting(None, "Labels with a larger force are refused.", unit="eV/A", gt=0)
 
 
@@ -26,8 +26,8 @@ class AseLabelSettings(LabelSettings):
 
     calculator: str = setting(help="ASE calculator: a short name (emt, tblite, gpaw, ...) or package.module:Class.")
     kwargs: dict[str, Any] | None = setting(None, "Arguments of the calculator.")
-    workers: int | None = setting(None, "Processes side by side; by default as many as cores.", ge=1)
-    timeout: float | None = setting(None, "Time allowed for one configuration.", unit="s", gt=0)
+    workers: int | None = setting(None, "Number of parallel processes; by default as many as there are cores.", ge=1)
+    timeout: float | None = setting(None, "Time limit for one configuration.", unit="s", gt=0)
 
     @model_validator(mode="after")
     def _named(self) -> AseLabelSettings:
@@ -41,7 +41,9 @@ class LabelJobSettings(AseLabelSettings):
 
     heading = "Labels: `aceal-worker label`"
 
-    budget: float | None = setting(None, "Time allowed for all; what is done by then is kept.", unit="s", gt=0)
+    budget: float | None = setting(
+        None, "Time limit for all configurations; what is done by then is kept.", unit="s", gt=0
+    )
 
 
 class SampleSettings(Settings):
@@ -51,7 +53,9 @@ class SampleSettings(Settings):
 
     calculator: str = setting(help="ASE calculator: a short name (emt, tblite, gpaw, ...) or package.module:Class.")
     kwargs: dict[str, Any] | None = setting(None, "Arguments of the calculator.")
-    temperature: tuple[float, float] = setting((300.0, 300.0), "At the first and at the last step.", unit="K", ge=0)
+    temperature: tuple[float, float] = setting(
+        (300.0, 300.0), "Temperature at the first and at the last step.", unit="K", ge=0
+    )
     steps: int = setting(500, "Steps of each run.", ge=1)
     interval: int = setting(25, "Steps between snapshots.", ge=1)
     timestep: float = setting(0.002, "Time step.", unit="ps", gt=0)

@@ -139,7 +139,7 @@ class PaceCallback:
         index = self.library.find_pair_neighlist("zero")
         listed = self.library.get_neighlist_size(index) if index >= 0 else -1
         if listed < 0:
-            raise AceError("no neighbor list of the pair style: use aceal-lmp with an ordinary 'run' or 'minimize'")
+            raise AceError("no neighbor list of the pair style: use an ordinary 'run' or 'minimize'")
         first = np.empty(n_local + 1, dtype=np.int64)
         at = (self._function, self._handle, index, listed)
         total = self._kernels.count_neighbors(*at, first, self._words)

@@ -39,31 +39,37 @@ class MDSettings(Settings):
     steps: int = setting(help="Number of MD steps, a multiple of gamma_interval.", ge=1)
     ensemble: Literal["nvt", "npt", "nve"] = setting("nvt", "Ensemble.")
     temperature_K: float = setting(300.0, "Temperature at the start.", unit="K", gt=0)
-    temperature_end_K: float | None = setting(None, "Temperature at the end (ramp); null: the same.", unit="K", gt=0)
-    pressure_bar: float = setting(0.0, "Pressure at the start, of npt.", unit="bar")
-    pressure_end_bar: float | None = setting(None, "Pressure at the end; null: the same.", unit="bar")
+    temperature_end_K: float | None = setting(
+        None, "Temperature at the end (linear ramp); null: constant.", unit="K", gt=0
+    )
+    pressure_bar: float = setting(0.0, "Pressure at the start (npt).", unit="bar")
+    pressure_end_bar: float | None = setting(None, "Pressure at the end (linear ramp); null: constant.", unit="bar")
     timestep_ps: float = setting(0.001, "MD time step.", unit="ps", gt=0)
     thermostat: Literal["nose-hoover", "langevin"] = setting(
         "nose-hoover", "nose-hoover (fix nvt, fix npt) or langevin (with nvt)."
     )
-    thermostat_damping_ps: float | None = setting(None, "null: 100 time steps.", unit="ps", gt=0)
-    barostat: Literal["iso", "aniso", "tri"] = setting(
-        "iso", "Cell degrees of freedom of npt: iso, aniso (lengths), tri (lengths and angles)."
+    thermostat_damping_ps: float | None = setting(
+        None, "Damping time of the temperature; null: 100 time steps.", unit="ps", gt=0
     )
-    barostat_damping_ps: float | None = setting(None, "null: 1000 time steps.", unit="ps", gt=0)
+    barostat: Literal["iso", "aniso", "tri"] = setting(
+        "iso", "Degrees of freedom of the cell in npt: iso, aniso (lengths), tri (lengths and angles)."
+    )
+    barostat_damping_ps: float | None = setting(
+        None, "Damping time of the pressure; null: 1000 time steps.", unit="ps", gt=0
+    )
     velocities: Literal["create", "keep"] = setting(
-        "create", "create: at temperature_K from the seed; keep: those of the structure."
+        "create", "create: drawn at temperature_K from the seed; keep: those of the structure."
     )
     seed: int = setting(1, "Seed of velocities and of the Langevin thermostat.", ge=1, le=MAX_SEED)
     gamma_interval: int = setting(
-        10, "gamma is evaluated, frames are judged and the halt is checked every so many steps.", ge=1
+        10, "Number of steps between evaluations of gamma, at which frames are judged and the halt is checked.", ge=1
     )
     gamma_lo: float = setting(2.0, "Frames whose largest gamma is at least this are dumped.", gt=0)
     gamma_hi: float = setting(10.0, "The run ends when the largest gamma exceeds this.", gt=0)
     thermo_interval: int | None = setting(
-        None, "Steps between lines of the log, a multiple of gamma_interval; null: the same.", ge=1
+        None, "Steps between lines of the log, a multiple of gamma_interval; null: gamma_interval.", ge=1
     )
-    skin: float = setting(1.0, "Extra neighbour distance.", unit="A", gt=0)
+    skin: float = setting(1.0, "Extra distance of the neighbour list.", unit="A", gt=0)
     max_wall_seconds: int | None = setting(None, "End the run in good order after this time.", unit="s", ge=1)
 
     @model_validator(mode="after")
@@ -76,7 +82,7 @@ class MDSettings(Settings):
                 # LAMMPS prints the largest gamma with each line of the log, also with the last one
                 raise ValueError(f"{name} ({value}) must be a multiple of gamma_interval ({self.gamma_interval})")
         if self.thermostat == "langevin" and self.ensemble != "nvt":
-            raise ValueError(f"thermostat langevin goes with ensemble nvt, not {self.ensemble}; use nose-hoover")
+            raise ValueError(f"thermostat langevin requires ensemble nvt, not {self.ensemble}; use nose-hoover")
         return self
 
 
@@ -220,7 +226,7 @@ def _fill_cell(atoms: Atoms, margin: float = 1.0) -> None:
         return
     if (absent & atoms.pbc).any():
         raise AceError(
-            f"{atoms.get_chemical_formula()} is periodic in a direction without cell vector: set cell or pbc"
+            f"{atoms.get_chemical_formula()} is periodic in a direction without a cell vector: set cell or pbc"
         )
     cell = complete_cell(atoms.cell.array)
     scaled = atoms.positions @ np.linalg.inv(cell)

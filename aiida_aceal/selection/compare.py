@@ -39,15 +39,15 @@ class CurveSettings(Settings):
         (20, 40, 80), "Ascending sizes of the training set, in unit; the first is the random start, the same for every "
         "strategy of one seed.", ge=1, items=(2, None), allowed="at least two ascending positive integers",
     )  # fmt: skip
-    unit: Literal["structures", "atoms"] = setting("structures", "What sizes count.")
+    unit: Literal["structures", "atoms"] = setting("structures", "Unit of the sizes.")
     options: dict[str, Any] = setting({}, "Arguments of the strategy.")
-    descriptor: Literal["projections", "composition"] = setting("projections", "What diversity is measured by.")
+    descriptor: Literal["projections", "composition"] = setting("projections", "Descriptors that measure diversity.")
     duplicate_distance: float = setting(
         1e-3, "Candidates closer than this to a chosen one are dropped as near-duplicates; 0 keeps all.", ge=0
     )
     tolerance: float = setting(1.001, "Of MaxVol.", ge=1)
     memory: str | int | float = memory_size("1GiB", "Of MaxVol.")
-    threads: int | None = setting(None, "Threads; null: all that the job has.", ge=1)
+    threads: int | None = setting(None, "Number of threads; null: all that the job has.", ge=1)
     fit: FitSettings = section(FitSettings, "Settings of every refit.")
     ensemble: EnsembleSettings | None = setting(
         None, "An ensemble fitted to the training set of each step gives the uncertainty in place of gamma."

@@ -36,21 +36,23 @@ class IndicatorSettings(Settings):
     heading = "Comparison of uncertainty indicators"
 
     indicators: tuple[str, ...] = setting(
-        tuple(INDICATORS), "Names of indicators, each once.", items=(1, None), choices=lambda: INDICATORS
+        tuple(INDICATORS), "Names of the indicators to compare.", items=(1, None), choices=lambda: INDICATORS
     )
-    kind: Literal["linear", "full"] = setting("linear", "Of the active sets.")
-    clusters: int = setting(8, "Of the local active sets, found by k-means.", ge=1, le=1000)
-    cluster_by_group: bool = setting(False, "The groups of the training set instead.")
-    switch: float = setting(0.5, "See the settings of active sets.", gt=0)
+    kind: Literal["linear", "full"] = setting("linear", "Projections of the active sets: linear or full.")
+    clusters: int = setting(8, "Number of clusters of the local active sets, found by k-means.", ge=1, le=1000)
+    cluster_by_group: bool = setting(False, "Whether the groups of the training set are used instead.")
+    switch: float = setting(0.5, "As in the settings of active sets.", gt=0)
     group_key: str = setting(
         "group", "Info entry that names the kind of a structure; kinds that the training set does not have are novel."
     )
     gamma_threshold: float = setting(1.0, "gamma above which a structure counts as uncertain.", gt=0)
     tolerance: float = setting(1.001, "Of MaxVol.", ge=1)
     memory: str | int | float = memory_size("1GiB", "Of MaxVol.")
-    threads: int | None = setting(None, "Threads; null: all that the job has.", ge=1)
+    threads: int | None = setting(None, "Number of threads; null: all that the job has.", ge=1)
     fit: FitSettings = section(FitSettings, "Of the potential.")
-    ensemble: EnsembleSettings = section(EnsembleSettings, "Its thresholds come from the IQR rule.")
+    ensemble: EnsembleSettings = section(
+        EnsembleSettings, "Settings of the ensemble; its thresholds come from the IQR rule."
+    )
 
     @model_validator(mode="after")
     def _together(self) -> IndicatorSettings:

@@ -22,7 +22,7 @@ _MAX_STAGES = 4
 _STAGE_TOLERANCE = 1.05
 
 
-Tolerance = Annotated[float, setting(help="A candidate extrapolates above it.", ge=1)]
+Tolerance = Annotated[float, setting(help="Grade above which a candidate extrapolates.", ge=1)]
 Rank = Annotated[
     int | None, setting(help="Number of singular vectors; by default all above 1e-6 of the largest.", ge=1)
 ]
@@ -76,7 +76,7 @@ def d_optimal(pool: Pool, wanted: int, rng: np.random.Generator, tolerance: Tole
         left = np.delete(left, entered)
         turn += 1
     for i in left:
-        yield Pick(int(i), 0.0, "nothing new: no environment enters any more", turn)
+        yield Pick(int(i), 0.0, "nothing new: no further environment enters", turn)
 
 
 def _emptiest(pool: Pool, left: np.ndarray, turn: int) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 from ase import Atoms
 
 from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.words import counted
 
 #: fewer reference structures have no spread worth the name
 MINIMUM = 2
@@ -84,7 +85,8 @@ class ReferenceStatistics:
         """
         if len(structures) < MINIMUM:
             raise AceError(
-                f"viability: the reference set has {len(structures)} structure(s), at least {MINIMUM} are needed for a "
+                f"viability: the reference set has {counted(len(structures), 'structure')}, but at least "
+                f"{MINIMUM} are needed for a "
                 "spread: give the training set of the potential"
             )
         if not (np.isfinite(u).all() and np.isfinite(e).all()):

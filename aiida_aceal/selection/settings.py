@@ -30,19 +30,21 @@ class SelectSettings(Settings):
 
     strategy: str = setting("d_optimal", "Name of a selection strategy.", choices=strategy_names)
     count: int | None = setting(None, "Largest number of structures.", ge=1)
-    max_atoms: int | None = setting(None, "Largest number of atoms in all.", ge=1)
-    max_cost: float | None = setting(None, "Largest label cost in all: sum of n_atoms ** cost_power.", gt=0)
-    cost_power: float = setting(3.0, "How the cost of a label grows with its atoms.", ge=0, le=10)
-    descriptor: Literal["projections", "composition"] = setting("projections", "What diversity is measured by.")
+    max_atoms: int | None = setting(None, "Largest total number of atoms.", ge=1)
+    max_cost: float | None = setting(None, "Largest total label cost: sum of n_atoms ** cost_power.", gt=0)
+    cost_power: float = setting(
+        3.0, "Exponent with which the cost of a label grows with its number of atoms.", ge=0, le=10
+    )
+    descriptor: Literal["projections", "composition"] = setting("projections", "Descriptors that measure diversity.")
     duplicate_distance: float = setting(
         1e-3, "Candidates closer than this to a chosen one are dropped as near-duplicates; 0 keeps all.", ge=0
     )
-    memory: str | int | float = memory_size("1GiB", "What MaxVol may add to the memory in use.")
+    memory: str | int | float = memory_size("1GiB", "Memory that MaxVol may use in addition.")
     options: dict[str, Any] = setting({}, "Arguments of the strategy itself.")
 
     @model_validator(mode="after")
     def _complete(self) -> SelectSettings:
         build(strategy_settings(self.strategy), self.options, "options")
         if self.count is None and self.max_atoms is None and self.max_cost is None:
-            raise ValueError("say how much to select: count, max_atoms or max_cost")
+            raise ValueError("state how much to select: count, max_atoms or max_cost")
         return self

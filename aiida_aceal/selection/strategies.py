@@ -14,8 +14,10 @@ from aiida_aceal.common.settings import Settings, build, setting
 from .base import Pick, Pool
 from .reference import ReferenceStatistics
 
-Clusters = Annotated[int | None, setting(help="Number of clusters; by default a tenth of what is wanted.", ge=1)]
-Weight = Annotated[float, setting(help="Of the uncertainty against the distance.", ge=0, le=1)]
+Clusters = Annotated[
+    int | None, setting(help="Number of clusters; by default a tenth of the number of structures wanted.", ge=1)
+]
+Weight = Annotated[float, setting(help="Weight of the uncertainty against the distance.", ge=0, le=1)]
 
 
 def random(pool: Pool, wanted: int, rng: np.random.Generator) -> Iterator[Pick]:
@@ -57,7 +59,7 @@ def diversity(pool: Pool, wanted: int, rng: np.random.Generator, clusters: Clust
             if step is None:
                 continue
             index, distance = step
-            why = "nearest to its centre" if turn == 0 else f"distance {distance:.4g} from its chosen ones"
+            why = "nearest to its centre" if turn == 0 else f"distance {distance:.4g} from those chosen in it"
             yield Pick(index, distance, f"cluster {c}: {why}", turn)
             alive.append((c, stream))
         streams = alive
@@ -94,7 +96,7 @@ def hybrid(pool: Pool, wanted: int, rng: np.random.Generator, weight: Weight = 0
     the nearest chosen structure relative to the largest such distance.
     """
     if not 0.0 <= weight <= 1.0:
-        raise AceError(f"weight = {weight} must lie in [0, 1]: it is the part of the uncertainty in the score")
+        raise AceError(f"weight = {weight} must lie in [0, 1]: it is the share of the uncertainty in the score")
     X, values = pool.descriptors, pool.uncertainty
     u = np.argsort(np.argsort(values, kind="stable"), kind="stable") / max(1, len(pool) - 1)
     nearest = np.full(len(pool), np.inf)

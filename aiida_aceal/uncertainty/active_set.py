@@ -156,7 +156,8 @@ class ActiveSet:
         rows = np.ascontiguousarray(rows, dtype=np.float64)
         if rows.ndim != 2 or rows.shape[1] != len(inverse):
             raise AceError(
-                f"{self.kind} active set of {element} has {len(inverse)} functions, the rows have shape {rows.shape}: "
+                f"{self.kind} active set of {element} has {len(inverse)} functions, but the rows have shape "
+                f"{rows.shape}: "
                 "it belongs to another potential or kind"
             )
         gamma = np.empty(len(rows))
@@ -191,14 +192,15 @@ class ActiveSet:
         alien = [el for el in self.sets if el not in potential.elements]
         if missing or alien:
             raise AceError(
-                f"{source} holds {', '.join(self.elements)}, the potential {', '.join(potential.elements)}: "
+                f"{source} holds {', '.join(self.elements)}, but the potential {', '.join(potential.elements)}: "
                 "use the active set of this potential"
             )
         for el, s in self.sets.items():
             expected = potential.n_functions[el] * (potential.n_densities[el] if self.kind == "full" else 1)
             if len(s.inverse) != expected:
                 raise AceError(
-                    f"{source}: {el} has {len(s.inverse)} rows, the potential needs {expected} for a {self.kind} set: "
+                    f"{source}: {el} has {len(s.inverse)} rows, but the potential needs {expected} for a "
+                    f"{self.kind} set: "
                     "use the active set of this potential"
                 )
 
@@ -300,7 +302,7 @@ def facts_of(path: str | Path) -> Iterator[None]:
         raise
     except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise AceError(
-            f"{path}: what it says of itself is damaged ({type(error).__name__}: {error}): build the active set anew"
+            f"{path}: its metadata are damaged ({type(error).__name__}: {error}): build the active set anew"
         ) from error
 
 
@@ -369,7 +371,9 @@ def _kind_from_sizes(
     most = max(potential.n_densities.values())
     for el, x in inverses.items():
         if el not in potential.elements:
-            raise AceError(f"{path} holds {el}, which the potential does not: use the active set of this potential")
+            raise AceError(
+                f"{path} holds {el}, which the potential does not contain: use the active set of this potential"
+            )
         n, p = potential.n_functions[el], potential.n_densities[el]
         if len(x) not in (n, n * p, n * most):  # the last: all elements with as many densities, for other engines
             raise AceError(

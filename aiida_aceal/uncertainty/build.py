@@ -105,7 +105,7 @@ def run_search(
         if coarser is None or run.passes >= max_passes:
             break
         rank_tolerance = coarser
-        tell(f"gamma reached {reached:.4g} through rounding errors: again with rank tolerance {coarser:g}")
+        tell(f"gamma reached {reached:.4g} through rounding errors: trying again with rank tolerance {coarser:g}")
     facts = {"passes": run.passes, "streamed": run.streamed, "n_structures": source.n_structures}
     return sets, {**facts, "rank_tolerance": rank_tolerance}
 
@@ -181,7 +181,8 @@ def check_kind(model: AceModel, kind: str) -> None:
         raise AceError("a full active set needs fitted coefficients: fit the potential first, or use kind = 'linear'")
     if kind == "full" and all(p == 1 for p in model.n_densities.values()):
         raise AceError(
-            "every element has one density: an .asi cannot tell a full set from a linear one there; use kind = 'linear'"
+            "every element has one density: an .asi file cannot tell a full set from a linear one then; use kind "
+            "= 'linear'"
         )
 
 

@@ -94,8 +94,9 @@ def missing_note(records: Mapping[str, Emptiest | None], switched_off: bool = Fa
     without: Sequence[str] = [element for element, record in records.items() if record is None]
     if not without:
         return None
-    why = "it was built with emptiness off" if switched_off else "build it with this version to have them recorded"
+    why = "it was built with emptiness off" if switched_off else "build it with this version to record that"
     return (
-        f"atoms that leave their neighbours are not flagged: the active set does not say how empty the environments of "
-        f"{', '.join(without)} were that it learnt ({why})"
+        "atoms that leave their neighbours are not flagged: the active set does not record how empty its "
+        "environments of "
+        f"{', '.join(without)} were ({why})"
     )

@@ -405,7 +405,7 @@ def _sample(
                 held[el, g] = new
     if of_structure is not None and len(of_structure) != source.n_structures:
         raise AceError(
-            f"{len(of_structure)} groups were given for {source.n_structures} structures or more: one for each needed"
+            f"{len(of_structure)} groups were given for {source.n_structures} structures or more; each needs one"
         )
     found = {}
     for el in sorted({el for el, _ in held}):

@@ -101,7 +101,7 @@ class Run:
                 e.blocks.append((rows, labels))
             if sum(e.held for e in self.elements.values()) > self.budget * _HELD_PART:
                 if not self.streamed:
-                    self.say("rows do not fit into the memory given: streaming them in several passes")
+                    self.say("the rows do not fit into the given memory: streaming them in several passes")
                 self.streamed = True
                 for el, e in self.elements.items():
                     self._absorb_blocks(el, e)

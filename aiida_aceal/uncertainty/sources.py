@@ -85,7 +85,8 @@ class Rows:
     ) -> None:
         if iter(structures) is structures:
             raise AceError(
-                "structures can be read only once (a generator): hand in a list or an object to iterate again"
+                "structures can be read only once (a generator): pass a list or an object that can be iterated "
+                "over again"
             )
         self.model = model
         self.structures = structures
@@ -193,7 +194,7 @@ def force_outliers(
             errors.append(np.linalg.norm(result.forces - atoms.calc.results["forces"], axis=1))
             labels.append(pack(np.full(len(atoms), index), np.arange(len(atoms))))
     if not errors:
-        raise AceError("no structure has force labels: outliers cannot be told")
+        raise AceError("no structure has force labels: outliers cannot be found")
     error = np.concatenate(errors)
     q1, q3 = np.percentile(error, [25, 75])
     threshold = q3 + factor * (q3 - q1)

@@ -30,10 +30,10 @@ class Files:
 @click.command()
 @click.argument("potential", type=click.Path(path_type=Path))
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .asi to write.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The .asi file to write.")
 @click.option("--kind", type=click.Choice(["linear", "full"]), default="linear", show_default=True)
 @click.option("--tolerance", default=1.001, show_default=True, help="Largest gamma of a training environment.")
-@click.option("--memory", default="2GiB", show_default=True, help="Largest memory of the program.")
+@click.option("--memory", default="2GiB", show_default=True, help="Largest memory that the program may use.")
 @click.option("--previous", type=click.Path(path_type=Path), help="Update this active set instead of building one.")
 @click.option("--exclude-outliers", is_flag=True, help="Leave out environments with a force error beyond Q3 + 1.5 IQR.")
 @click.option(
@@ -42,8 +42,10 @@ class Files:
     show_default=True,
     help="Record how empty the emptiest environments are, so that atoms that leave are flagged.",
 )
-@click.option("--clusters", type=int, help="Local active sets: so many clusters of each element's environments.")
-@click.option("--group-key", help="Local active sets: one for each value of this info entry of the structures.")
+@click.option(
+    "--clusters", type=int, help="Build local active sets for this many clusters of each element's environments."
+)
+@click.option("--group-key", help="Build local active sets, one for each value of this info entry of the structures.")
 @click.option(
     "--definition",
     type=click.Choice(["minimum", "own"]),
@@ -51,18 +53,24 @@ class Files:
     show_default=True,
     help="Local grade: the smallest over the clusters, or that of the environment's own cluster.",
 )
-@click.option("--switch", type=float, help="Local grade only in clusters with less than this part of an equal share.")
-@click.option("--seed", default=0, show_default=True, help="Of the probes that give the natural size of functions.")
-@click.option("--report", type=click.Path(path_type=Path), help="JSON with rank, volume and environments by element.")
+@click.option(
+    "--switch", type=float, help="Use the local grade only in clusters with less than this fraction of an equal share."
+)
+@click.option(
+    "--seed", default=0, show_default=True, help="Random seed of the probes that give the natural size of functions."
+)
+@click.option(
+    "--report", type=click.Path(path_type=Path), help="JSON report with rank, volume and environments of each element."
+)
 def command(
     potential, data, output, kind, tolerance, memory, previous, exclude_outliers, emptiness, clusters, group_key,
     definition, switch, seed, report,
 ) -> None:  # fmt: skip
     """Choose the environments of DATA... with the largest volume for POTENTIAL (fitted or not).
 
-    With --previous all of DATA is checked against the old set, and only what exceeds the tolerance is swapped in.
-    With --clusters or --group-key OUTPUT holds local active sets beside the global one: `grade`, `select`, `explore`
-    and `aceal-lmp` read it, ML-PACE does not.
+    With --previous, all of DATA is checked against the old set, and only what exceeds the tolerance is swapped in.
+    With --clusters or --group-key, OUTPUT contains local active sets as well as the global one: `grade`, `select`,
+    `explore` and `aceal-lmp` read it, ML-PACE does not.
     """
     from aiida_aceal.ace import AceError, AceModel, AcePotential
     from aiida_aceal.uncertainty import (
@@ -89,7 +97,9 @@ def command(
 
     if clusters is not None or group_key is not None:
         if previous is not None or exclude_outliers:
-            raise AceError("local active sets are built anew from all of DATA: without --previous, --exclude-outliers")
+            raise AceError(
+                "local active sets are always built anew from all of DATA; leave --previous and --exclude-outliers out"
+            )
         if clusters is not None and group_key is not None:
             raise AceError("give --clusters or --group-key, not both")
         groups = None if group_key is None else group_names(source, group_key)
@@ -104,7 +114,7 @@ def command(
         )  # fmt: skip
     else:
         if exclude_outliers:
-            raise AceError("--exclude-outliers goes with a set that is built, not with --previous")
+            raise AceError("--exclude-outliers applies to a set that is built, not to an update with --previous")
         old = ActiveSet.load(previous, potential=pot, kind=kind)
         if isinstance(old, LocalActiveSet):
             raise AceError(f"{previous} holds local active sets, which cannot be updated: build them anew")

@@ -48,17 +48,17 @@ def parameters(job: Job) -> list[click.Parameter]:
     params += [_output_parameter(part) for part in job.outputs]
     params += [_setting_option(_option_name(job, name), name, field) for name, field in job.model.model_fields.items()]
     if job.model.model_fields:
-        help = "YAML or JSON mapping with settings by key."
+        help = "YAML or JSON file with a mapping of settings."
         params.append(click.Option([job.settings_option, "settings_file"], type=_PATH, help=help))
     if job.label_keys:
         for name, word in LABEL_KEYS.items():
-            text = f"Name of the {word} labels in the file (default: ASE's usual place)."
+            text = f"Name of the {word} labels in the file (default: where ASE puts them)."
             params.append(click.Option([f"--{name}-key"], help=text))
     if job.seeded:
         seed = click.IntRange(min=0)
-        help = "All randomness comes from it."
+        help = "Random seed, the only source of randomness."
         params.append(click.Option(["--seed"], type=seed, default=0, show_default=True, help=help))
-    params.append(click.Option(["--report", "report_file"], type=_PATH, help="JSON with the numbers."))
+    params.append(click.Option(["--report", "report_file"], type=_PATH, help="JSON report with the numbers."))
     return params
 
 

@@ -12,11 +12,12 @@ from aiida_aceal.common.atomic import write_json
 @click.command()
 @click.argument("settings", type=click.Path(path_type=Path))
 def command(settings: Path) -> None:
-    """Compare indicators of uncertainty as the YAML file SETTINGS says; paths are relative to the working directory.
+    """Compare uncertainty indicators as described in the YAML file SETTINGS; its paths are relative to the
+    working directory.
 
     \b
-    potential: basis.yaml         basis that is fitted; or a description (elements, cutoff, ...)
-    train: [train.extxyz]         labelled configurations that fit, active sets and ensemble are made from
+    potential: basis.yaml         basis that is fitted, or its description (elements, cutoff, ...)
+    train: [train.extxyz]         labelled configurations that are learnt
     test: [test.extxyz]           labelled configurations that are graded
     output: comparison.json
     indicators: [global, own, minimum, switch, ensemble]

@@ -12,10 +12,10 @@ from aiida_aceal.selection.indicators import IndicatorSettings
 class SetFiles(Settings):
     """Files of a comparison; relative paths start from the working directory."""
 
-    potential: str | dict[str, Any] = setting(help="Basis that is fitted; or a description (elements, cutoff, ...).")
+    potential: str | dict[str, Any] = setting(help="Basis that is fitted, or its description (elements, cutoff, ...).")
     test: str | tuple[str, ...] = setting(help="Labelled configurations that are never learnt.", items=(1, None))
-    output: str = setting(help="The numbers, as JSON.")
-    seed: int = setting(0, "All randomness comes from it.", ge=0)
+    output: str = setting(help="JSON file with the numbers.")
+    seed: int = setting(0, "Random seed, the only source of randomness.", ge=0)
     energy_key: str | None = setting(None, "Info entry with the energies; by default ASE's usual place.")
     forces_key: str | None = setting(None, "Array with the forces; by default ASE's usual place.")
 
@@ -34,5 +34,5 @@ class ComparisonFile(IndicatorSettings, SetFiles):
     heading = "File of `aceal-worker compare-uncertainty`"
 
     train: str | tuple[str, ...] = setting(
-        help="Labelled configurations that fit, active sets and ensemble are made from.", items=(1, None)
+        help="Labelled configurations from which the fit, the active sets and the ensemble are made.", items=(1, None)
     )

@@ -17,17 +17,22 @@ MODES = {"active": "ActiveFile", "pool": "PoolFile"}
 
 @click.command()
 @click.argument("settings", type=click.Path(path_type=Path))
-@click.option("--report", "report_file", type=click.Path(path_type=Path), help="JSON report (overrides the file's).")
+@click.option(
+    "--report",
+    "report_file",
+    type=click.Path(path_type=Path),
+    help="JSON report (overrides the one named in SETTINGS).",
+)
 @click.option("--keys", is_flag=True, is_eager=True, expose_value=False, callback=lambda c, p, v: _show_keys(c, v),
-              help="Show all keys of both modes with their defaults, and exit.")  # fmt: skip
+              help="Show all keys of both modes with their defaults and exit.")  # fmt: skip
 def command(settings: Path, report_file: Path | None) -> None:
-    """Find candidates as the YAML file SETTINGS says; paths in it are relative to the working directory.
+    """Find candidates as described in the YAML file SETTINGS; its paths are relative to the working directory.
 
     \b
     mode: active                  or pool
     potential: potential.yaml
     active_set: active_set.asi
-    structures: [start.extxyz]    where searches start (active), or the pool itself; also one name
+    structures: [start.extxyz]    starting points (active) or the pool itself; also a single name
     output: candidates.extxyz     array gamma, info gamma_max, source, kind
     report: report.json           optional
     seed: 0                       active

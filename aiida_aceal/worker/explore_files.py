@@ -13,9 +13,9 @@ class ExploreFiles(Settings):
     """Files of an exploration; relative paths start from the working directory."""
 
     potential: str = setting(help="The potential.")
-    active_set: str = setting(help="Its active set.")
+    active_set: str = setting(help="The active set of the potential.")
     structures: str | tuple[str, ...] = setting(
-        help="Where searches start (active), or the pool itself.", items=(1, None)
+        help="Configurations that searches start from (active), or the pool itself.", items=(1, None)
     )
     output: str = setting(help="Extended XYZ with the candidates: array gamma, info gamma_max, source, kind.")
     report: str | None = setting(None, "JSON report.")
@@ -36,7 +36,7 @@ class ActiveFile(ActiveSettings, ExploreFiles):
 
     mode: Literal["active"] = setting(help="The mode.")
     active_set_output: str | None = setting(None, "Active set with all finds.")
-    seed: int = setting(0, "All randomness comes from it.", ge=0)
+    seed: int = setting(0, "Random seed, the only source of randomness.", ge=0)
 
 
 class PoolFile(PoolSettings, ExploreFiles):

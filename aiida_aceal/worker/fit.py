@@ -13,13 +13,18 @@ from aiida_aceal.common.yaml import load_mapping
 
 @click.command()
 @click.argument("settings", type=click.Path(path_type=Path))
-@click.option("--report", "report_file", type=click.Path(path_type=Path), help="JSON report (overrides the file's).")
+@click.option(
+    "--report",
+    "report_file",
+    type=click.Path(path_type=Path),
+    help="JSON report (overrides the one named in SETTINGS).",
+)
 def command(settings: Path, report_file: Path | None) -> None:
-    """Fit a potential as the YAML file SETTINGS says; paths in it are relative to the working directory.
+    """Fit a potential as described in the YAML file SETTINGS; its paths are relative to the working directory.
 
     \b
-    potential: basis.yaml         basis, or fitted potential to go on from; or a description (elements, cutoff, ...)
-    data: [train.extxyz]          labelled configurations; also one name
+    potential: basis.yaml         basis, its description (elements, cutoff, ...), or a fitted potential to continue from
+    data: [train.extxyz]          labelled configurations; also a single name
     validation: [held.extxyz]     optional, never fitted; or validation_fraction: 0.1, by origin
     output: potential.yaml
     report: report.json           optional; text_report: report.txt, parity_plot: parity.png,

@@ -17,14 +17,14 @@ from aiida_aceal.common.yaml import load_mapping
 @click.command()
 @click.argument("settings", type=click.Path(path_type=Path))
 def command(settings: Path) -> None:
-    """Learning curve as the YAML file SETTINGS says; paths in it are relative to the working directory.
+    """Compute a learning curve as described in the YAML file SETTINGS; its paths are relative to the working directory.
 
     \b
-    potential: basis.yaml         basis of every fit; or a description (elements, cutoff, ...)
-    pool: [pool.extxyz]           labelled configurations to choose from; also one name
+    potential: basis.yaml         basis of every fit, or its description (elements, cutoff, ...)
+    pool: [pool.extxyz]           labelled configurations to choose from; also a single name
     test: [test.extxyz]           labelled configurations that are never chosen
     output: curve.json
-    strategy: d_optimal           options: {...} are arguments of the strategy
+    strategy: d_optimal           its arguments: options: {...}
     seed: 0                       of the random start (the same for every strategy) and of the strategy
     sizes: [20, 40, 80]           of the training set, in unit: structures (or atoms); the first is the start
     fit: {...}                    settings of every refit, as in aceal-worker fit

@@ -8,6 +8,7 @@ from aiida import orm
 from aiida.engine import ExitCode, ProcessSpec, if_, while_
 from aiida.plugins import CalculationFactory
 
+from aiida_aceal.common.words import counted
 from aiida_aceal.data.active_set import ActiveSetData
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.ensemble import EnsembleData
@@ -34,7 +35,10 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
         super().define(spec)
         spec.input("potential", valid_type=AcePotentialData, help="A basis (unfitted), or a potential to improve.")
         spec.input(
-            "active_set", valid_type=ActiveSetData, required=False, help="Of a fitted `potential`: skips generation 0."
+            "active_set",
+            valid_type=ActiveSetData,
+            required=False,
+            help="Active set of a fitted `potential`; with it, generation 0 is skipped.",
         )
         spec.input("initial", valid_type=ConfigurationsData, required=False, help="First configurations to label.")
         spec.input_namespace(
@@ -42,14 +46,14 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
             valid_type=ConfigurationsData,
             dynamic=True,
             required=False,
-            help="Configurations that have labels already.",
+            help="Configurations that are labelled already.",
         )
         spec.input(
             "validation",
             valid_type=ConfigurationsData,
             required=False,
             help="Validation set: decides at the gate, says which potential is the best, and calibrates; never fitted. "
-            "It is labelled first if it has no labels. Or give `sampler`.",
+            "It is labelled first if it has no labels. Alternatively, give `sampler`.",
         )
         spec.input(
             "test",
@@ -81,7 +85,7 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
             valid_type=orm.Bool,
             serializer=orm.to_aiida_type,
             default=lambda: orm.Bool(True),
-            help="Empty the work folders of finished jobs after each generation; those of failed jobs stay.",
+            help="Empty the work folders of finished jobs after each generation; those of failed jobs are kept.",
         )
         ports.plain_dict(spec, "loop", "When to stop at the latest.")
         spec.inputs.validator = cls.validate_inputs
@@ -109,7 +113,7 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
         spec.output("validation", valid_type=ConfigurationsData, help="Labelled validation set.")
         spec.output("test", valid_type=ConfigurationsData, required=False, help="Labelled test set.")
         spec.output("test_report", valid_type=orm.Dict, required=False, help="Errors of `potential` on the test set.")
-        spec.output("summary", valid_type=orm.Dict, help="Rows of numbers of all generations, and totals.")
+        spec.output("summary", valid_type=orm.Dict, help="The numbers of all generations, and totals.")
         spec.exit_code(401, "ERROR_GENERATION_FAILED", message="Generation {number} failed: {reason}")
         spec.exit_code(402, "ERROR_SAMPLING_FAILED", message="The {name} set could not be made: {reason}")
         spec.exit_code(
@@ -123,7 +127,7 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
         spec.exit_code(
             412,
             "ERROR_NO_CANDIDATES",
-            message="{number} generations in a row were not converged and found no candidate: widen the window.",
+            message="{number} generations in a row neither converged nor found a candidate: widen the window.",
         )
 
     @classmethod
@@ -138,7 +142,7 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
         potential, active_set = inputs.get("potential"), inputs.get("active_set")
         if active_set is not None and potential is not None:
             if not potential.is_fitted or inputs.get("initial") is not None:
-                return "active_set: goes with a fitted `potential` and its `dataset`, without `initial`"
+                return "active_set: requires a fitted `potential` and its `dataset`, and no `initial`"
             problem = active_set.check_potential(potential)
             if problem:
                 return f"active_set: {problem}"
@@ -166,7 +170,7 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
         self.report(
             "campaign for "
             + ", ".join(f"{el} ({n} functions)" for el, n in functions_of.items())
-            + f"; at most {self.ctx.last} generations; explorers: {', '.join(sorted(self.inputs.explorers))}"
+            + f"; at most {counted(self.ctx.last, 'generation')}; explorers: {', '.join(sorted(self.inputs.explorers))}"
         )
 
     def has_sets_to_make(self) -> bool:
@@ -192,7 +196,7 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
             cls = step_class(step["entry_point"].value)
             seed = orm.Int(derived_seed(self.inputs.seed.value, 0, 2000 + (role == "test")))
             self.start_child(label, cls, step_inputs(cls, step, seed=seed, **given), f"{role} set")
-            self.report(f"making the {role} set by {step['entry_point'].value}")
+            self.report(f"making the {role} set with {step['entry_point'].value}")
 
     def inspect_sets(self) -> ExitCode | None:
         """Take the sets."""
@@ -202,7 +206,7 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
             if labelled is None or not child.is_finished_ok:
                 return self.exit_codes.ERROR_SAMPLING_FAILED.format(name=role, reason=why(child))
             self.ctx[role] = labelled.uuid
-            self.report(f"{role} set of {len(labelled)} configurations")
+            self.report(f"{role} set of {counted(len(labelled), 'configuration')}")
         return None
 
     def has_to_go_on(self) -> bool:

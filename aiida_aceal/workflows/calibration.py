@@ -29,18 +29,19 @@ class CalibratedSettings(WindowSettings):
     heading = "Campaign: `window` of policy calibrated"
 
     error_lo: float | None = setting(
-        None, "Expected force error at which to select; null: factor_lo times that of known environments.",
+        None, "Expected force error from which environments are selected; null: factor_lo times that of known "
+            "environments.",
         unit="eV/A", gt=0,
     )  # fmt: skip
     error_hi: float | None = setting(
-        None, "Expected force error at which to halt; null: factor_hi times that of known environments.",
+        None, "Expected force error at which runs halt; null: factor_hi times that of known environments.",
         unit="eV/A", gt=0,
     )  # fmt: skip
     factor_lo: float = setting(_DEFAULTS["factor_lo"].default, "See error_lo.", gt=0)
     factor_hi: float = setting(_DEFAULTS["factor_hi"].default, "See error_hi.", gt=0)
-    lo_bounds: tuple[float, float] = setting(_DEFAULTS["lo_bounds"].default, "Limits of gamma_lo.", gt=0)
-    hi_bounds: tuple[float, float] = setting(_DEFAULTS["hi_bounds"].default, "Limits of gamma_hi.", gt=0)
-    min_count: int = setting(200, "Labelled environments that a calibration must rest on.", ge=1)
+    lo_bounds: tuple[float, float] = setting(_DEFAULTS["lo_bounds"].default, "Bounds of gamma_lo.", gt=0)
+    hi_bounds: tuple[float, float] = setting(_DEFAULTS["hi_bounds"].default, "Bounds of gamma_hi.", gt=0)
+    min_count: int = setting(200, "Smallest number of labelled environments that a calibration may rest on.", ge=1)
 
     @model_validator(mode="after")
     def _ascending(self) -> CalibratedSettings:
@@ -81,7 +82,8 @@ def proposal_text(rows: Sequence[Mapping[str, Any]]) -> str | None:
         return None
     last = found[-1]["proposal"]
     return (
-        f"gamma_lo {last['gamma_lo']:.3g}, gamma_hi {last['gamma_hi']:.3g} (policy: calibrated accepts it); expected "
+        f"gamma_lo {last['gamma_lo']:.3g}, gamma_hi {last['gamma_hi']:.3g} (the policy `calibrated` accepts it); "
+        "expected "
         f"force error {1000 * last['base_error']:.3g} meV/A where gamma <= 1, from {found[-1]['count']} environments"
     )
 
@@ -124,7 +126,7 @@ def _stop_criterion(given: float | None, before: float, found: Any) -> tuple[flo
     low, high = found.gamma_lo, found.gamma_hi
     if given is None:
         said = "" if low == before else f"; gamma_stop follows gamma_lo: {low:.3g} instead of {before:g}"
-        return low, high, low, said + (", state gamma_stop to bound it" if low > before else "")
+        return low, high, low, said + ("; state gamma_stop to bound it" if low > before else "")
     if low > given:
         return given, high, given, f"; gamma_lo only {given:g}, since gamma_stop {given:g} bounds it"
     if given > high:

@@ -91,7 +91,7 @@ def prepare(campaign: Campaign, folder: str | Path = ".") -> Prepared:
         except AceError as error:
             raise AceError(f"{_place(name)}: {error}") from error
         if not structures[name][2]:
-            raise AceError(f"{_place(name)}: gives no structures")
+            raise AceError(f"{_place(name)}: yields no structures")
     datasets = {}
     for number, path in enumerate(campaign.dataset):
         try:
@@ -230,7 +230,7 @@ def _builder(prepared: Prepared, find_code: Callable[[str | None, str | None, st
             first = prepared.structures["initial"][2][0]
             explorers[name]["configurations"] = ConfigurationsData.from_atoms([first], source="first of initial")
         else:
-            raise AceError(f"explore.{name}: say where it starts: `start`")
+            raise AceError(f"explore.{name}: give `start`, the configurations to start from")
     builder.explorers = explorers
     for name in SECTIONS:
         builder[name] = orm.Dict(prepared.sections[name])
@@ -273,7 +273,7 @@ def _sampling(campaign: Campaign, role: str) -> dict[str, Any]:
     label = campaign.label.settings
     calculator = reference.calculator or label.get("calculator")
     if calculator is None:
-        raise AceError(f"{role}.calculator: name an ASE calculator; the labeller is none")
+        raise AceError(f"{role}.calculator: name an ASE calculator, since the labeller does not use one")
     kwargs = reference.kwargs if reference.kwargs is not None else label.get("kwargs") or {}
     return {
         "calculator": calculator,
@@ -289,7 +289,9 @@ def _labelled(configurations: list[Atoms], path: str) -> list[Atoms]:
     for index, atoms in enumerate(configurations):
         results = atoms.calc.results if atoms.calc is not None else {}
         if "energy" not in results or "forces" not in results:
-            raise AceError(f"{path}, structure {index}: has no energy or no forces; put it under `initial` to label it")
+            raise AceError(
+                f"{path}, structure {index}: lacks energy or forces; put it under `initial` to have it labelled"
+            )
     return configurations
 
 

@@ -38,36 +38,47 @@ class SelectionComparison(Section):
     title: str = Field("", description="Shown in tables and reports.")
     pool: list[str] = Field(description="Files of labelled configurations to choose from.", min_length=1)
     test: list[str] = Field(default_factory=list, description="Files of labelled configurations that are never chosen.")
-    test_fraction: float | None = Field(None, gt=0, lt=1, description="Instead of `test`: part of the pool, at random.")
-    split_seed: int = Field(0, ge=0, description="Of `test_fraction`.")
+    test_fraction: float | None = Field(None, gt=0, lt=1, description="Instead of `test`: a random part of the pool.")
+    split_seed: int = Field(0, ge=0, description="Random seed of `test_fraction`.")
     energy_key: str | None = Field(None, description="Info entry with the energies [default: ASE's usual place].")
     forces_key: str | None = Field(None, description="Array with the forces [default: ASE's usual place].")
     protocol: str = Field("fast", description="Where the defaults of `basis` and `fit` come from.")
-    basis: dict[str, Any] = Field(default_factory=dict, description="Over the protocol's: see Basis description.")
-    potential: str | None = Field(None, description="File of a potential (.yaml) whose basis is used, instead.")
-    fit: dict[str, Any] = Field(default_factory=dict, description="Settings of every refit, over the protocol's.")
+    basis: dict[str, Any] = Field(
+        default_factory=dict, description="Overrides the protocol's basis: see Basis description."
+    )
+    potential: str | None = Field(None, description="File of a potential (.yaml) whose basis is used instead.")
+    fit: dict[str, Any] = Field(
+        default_factory=dict, description="Settings of every refit; they override the protocol's."
+    )
     ensemble: dict[str, Any] | None = Field(
         None, description="Settings of an ensemble (`members`, ...) that gives the uncertainty in place of gamma."
     )
     strategies: list[str | NamedStrategy] = Field(
         default_factory=lambda: list(DEFAULT_STRATEGIES),
-        description="Names, or name, strategy and options.",
+        description="Names of strategies, or mappings with `name`, `strategy` and `options`.",
         min_length=1,
     )
-    baseline: str = Field("random", description="What all others are compared with; added if it is not listed.")
-    seeds: int | list[int] = Field(5, description="How many (from 0 on), or which.")
-    sizes: list[int] = Field(default_factory=lambda: [20, 40, 80, 160], description="Training sets; the first: start.")
-    unit: Literal["structures", "atoms"] = Field("structures", description="Of `sizes`.")
-    descriptor: Literal["projections", "composition"] = Field("projections", description="For diversity.")
+    baseline: str = Field(
+        "random", description="Strategy that all others are compared with; added if it is not listed."
+    )
+    seeds: int | list[int] = Field(5, description="Number of seeds (0, 1, ...), or a list of seeds.")
+    sizes: list[int] = Field(
+        default_factory=lambda: [20, 40, 80, 160],
+        description="Sizes of the training set; the first is the random start.",
+    )
+    unit: Literal["structures", "atoms"] = Field("structures", description="Unit of `sizes`.")
+    descriptor: Literal["projections", "composition"] = Field(
+        "projections", description="Descriptors that measure diversity."
+    )
     duplicate_distance: float = Field(1e-3, ge=0, description="Near-duplicates in a batch are dropped.")
     targets: dict[str, list[float]] = Field(
         default_factory=dict, description="forces_rmse, forces_max (eV/A), energy_rmse (eV/atom): errors to be reached."
     )
-    level: float = Field(0.95, gt=0, lt=1, description="Of the confidence intervals.")
+    level: float = Field(0.95, gt=0, lt=1, description="Level of the confidence intervals.")
     codes: Codes = Field(default_factory=Codes)
-    options: dict[str, Any] = Field(default_factory=dict, description="AiiDA's metadata.options of all jobs.")
-    threads: int | None = Field(None, gt=0, description="Cores of each job [default: all of this machine].")
-    max_concurrent: int = Field(1, gt=0, description="Jobs at a time.")
+    options: dict[str, Any] = Field(default_factory=dict, description="AiiDA's metadata.options for all jobs.")
+    threads: int | None = Field(None, gt=0, description="Number of cores for each job [default: all of this machine].")
+    max_concurrent: int = Field(1, gt=0, description="Number of jobs that run at the same time.")
 
 
 def read_comparison(path: str | Path, overrides: Mapping[str, Any] | None = None) -> tuple[SelectionComparison, Path]:
@@ -86,7 +97,7 @@ def check_comparison_input(data: Mapping[str, Any], source: str = "input") -> Se
     """
     checked = validated(SelectionComparison, data, source, ("pool", "test"))
     if bool(checked.test) == (checked.test_fraction is not None):
-        raise AceError(f"{source}: give `test` (files) or `test_fraction`, one of them")
+        raise AceError(f"{source}: give either `test` (files) or `test_fraction`")
     if checked.potential is not None and checked.basis:
         raise AceError(f"{source}: give `potential` or `basis`, not both")
     return checked
@@ -150,7 +161,7 @@ def prepare_comparison(comparison: SelectionComparison, folder: str | Path = "."
     for item in comparison.strategies:
         name = item if isinstance(item, str) else item.name
         if name in strategies:
-            raise AceError(f"strategies: '{name}' stands there twice; give one of them another name")
+            raise AceError(f"strategies: '{name}' occurs twice; give one of them another name")
         strategies[name] = {"strategy": item} if isinstance(item, str) else _plain(item)
     if comparison.baseline not in strategies:
         strategies = {comparison.baseline: {"strategy": comparison.baseline}, **strategies}

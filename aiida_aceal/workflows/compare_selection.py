@@ -52,7 +52,9 @@ def check_comparison(inputs: Mapping[str, Any]) -> str | None:
             return f"strategies.{name}: give a mapping with `strategy` and, if needed, `options`"
         label = job_label(name, 0)
         if label in labels or not label[0].isalpha():
-            return f"strategies: '{name}' is no usable name, or too like '{labels.get(label, '')}'; rename it"
+            return (
+                f"strategies: '{name}' is not a usable name, or is too similar to '{labels.get(label, '')}'; rename it"
+            )
         labels[label] = name
         try:
             load_strategy(strategy["strategy"])
@@ -60,9 +62,9 @@ def check_comparison(inputs: Mapping[str, Any]) -> str | None:
         except AceError as error:
             return f"strategies.{name}: {error}"
     if not seeds or any(not isinstance(s, int) or isinstance(s, bool) or s < 0 for s in seeds):
-        return f"seeds: give integers that are not negative, found {seeds}"
+        return f"seeds: give non-negative integers, found {seeds}"
     if len(set(seeds)) != len(seeds):
-        return f"seeds: each may stand there once only, found {seeds}"
+        return f"seeds: each may occur only once, found {seeds}"
     return None
 
 
@@ -98,14 +100,20 @@ class CompareSelectionWorkChain(AceWorkChain):
             serializer=orm.to_aiida_type,
             help="Name -> {strategy: entry point of aiida_aceal.strategies, options: its arguments}.",
         )
-        spec.input("seeds", valid_type=orm.List, serializer=orm.to_aiida_type, help="One curve for each, at least 3.")
+        spec.input(
+            "seeds",
+            valid_type=orm.List,
+            serializer=orm.to_aiida_type,
+            help="One curve for each seed; at least 3 seeds.",
+        )
         spec.input(
             "settings",
             valid_type=orm.Dict,
             serializer=orm.to_aiida_type,
             default=lambda: orm.Dict({}),
             help="Of every curve (`sizes`, `unit`, `fit`, ...: aiida_aceal.selection.compare.CurveSettings), and "
-            "`baseline` (random), `targets` (metric -> errors whose needed labels are asked for), `level` (0.95).",
+            "`baseline` (random), `targets` (metric -> errors for which the number of labels needed is "
+            "reported), `level` (0.95).",
         )
         spec.input(
             "max_concurrent",
@@ -113,7 +121,7 @@ class CompareSelectionWorkChain(AceWorkChain):
             serializer=orm.to_aiida_type,
             default=lambda: orm.Int(2),
             validator=lambda node, _: "must be at least 1" if node is not None and node.value < 1 else None,
-            help="Jobs at a time.",
+            help="Number of jobs that run at the same time.",
         )
         spec.input(
             "options", valid_type=orm.Dict, serializer=orm.to_aiida_type, required=False, help="metadata.options."
@@ -166,7 +174,7 @@ class CompareSelectionWorkChain(AceWorkChain):
                 self.report(f"{name}, seed {seed}: {why(child)}")
                 continue
             first, last = curve["points"][0], curve["points"][-1]
-            cached = " (taken over)" if child.base.caching.is_created_from_cache else ""
+            cached = " (from the cache)" if child.base.caching.is_created_from_cache else ""
             self.report(
                 f"{name}, seed {seed}: {first['n_structures']} to {last['n_structures']} structures, force RMSE "
                 f"{1000 * first['forces_rmse']:.3g} to {1000 * last['forces_rmse']:.3g} meV/A, largest "

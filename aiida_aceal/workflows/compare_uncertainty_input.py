@@ -30,20 +30,22 @@ class UncertaintyComparison(Section):
     title: str = Field("", description="Shown in tables and reports.")
     train: list[str] = Field(description="Files of labelled configurations to learn from.", min_length=1)
     test: list[str] = Field(default_factory=list, description="Files of labelled configurations that are graded.")
-    test_fraction: float | None = Field(None, gt=0, lt=1, description="Instead of `test`: part of `train`, at random.")
+    test_fraction: float | None = Field(None, gt=0, lt=1, description="Instead of `test`: a random part of `train`.")
     train_groups: list[str] = Field(
         default_factory=list,
-        description="Only these kinds are learnt; the rest of `train` is graded, as novel (with a fifth of the learnt "
-        "kinds if there is no other test set).",
+        description="Only these kinds are learnt; the rest of `train` is graded as novel (together with a fifth of the "
+        "learnt kinds if there is no other test set).",
     )
     group_key: str = Field("group", description="Info entry that names the kind of a configuration.")
-    seed: int = Field(0, ge=0, description="Of the split, the fits and the clusters.")
+    seed: int = Field(0, ge=0, description="Random seed of the split, the fits and the clusters.")
     energy_key: str | None = Field(None, description="Info entry with the energies [default: ASE's usual place].")
     forces_key: str | None = Field(None, description="Array with the forces [default: ASE's usual place].")
     protocol: str = Field("fast", description="Where the defaults of `basis` and `fit` come from.")
-    basis: dict[str, Any] = Field(default_factory=dict, description="Over the protocol's: see Basis description.")
-    potential: str | None = Field(None, description="File of a potential (.yaml) whose basis is used, instead.")
-    fit: dict[str, Any] = Field(default_factory=dict, description="Settings of the fit, over the protocol's.")
+    basis: dict[str, Any] = Field(
+        default_factory=dict, description="Overrides the protocol's basis: see Basis description."
+    )
+    potential: str | None = Field(None, description="File of a potential (.yaml) whose basis is used instead.")
+    fit: dict[str, Any] = Field(default_factory=dict, description="Settings of the fit; they override the protocol's.")
     indicators: list[str] = Field(
         default_factory=lambda: list(INDICATORS), description="global, own, minimum, switch, ensemble.", min_length=1
     )
@@ -51,8 +53,8 @@ class UncertaintyComparison(Section):
         default_factory=dict, description="clusters, switch, gamma_threshold, ensemble, ...: see IndicatorSettings."
     )
     codes: Codes = Field(default_factory=Codes)
-    options: dict[str, Any] = Field(default_factory=dict, description="AiiDA's metadata.options of the job.")
-    threads: int | None = Field(None, gt=0, description="Cores of the job [default: all of this machine].")
+    options: dict[str, Any] = Field(default_factory=dict, description="AiiDA's metadata.options for the job.")
+    threads: int | None = Field(None, gt=0, description="Number of cores for the job [default: all of this machine].")
 
 
 @dataclass
@@ -111,7 +113,9 @@ def prepare_uncertainty(comparison: UncertaintyComparison, folder: str | Path = 
             train, test = [a for k, a in enumerate(train) if k not in held], [train[k] for k in sorted(held)]
         test = test + other
     if not train or not test:
-        raise AceError("nothing is left to learn from or to grade: give `test`, `test_fraction` or `train_groups`")
+        raise AceError(
+            "nothing is left to learn from, or nothing to grade: give `test`, `test_fraction` or `train_groups`"
+        )
     basis, potential, fit = basis_and_fit(comparison, [*train, *test], folder)
     settings = merged({"fit": fit}, comparison.settings)
     settings |= {"indicators": comparison.indicators, "group_key": comparison.group_key}

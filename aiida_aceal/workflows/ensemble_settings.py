@@ -18,17 +18,17 @@ class EnsembleSection(EnsembleSettings):
 
     heading = "Campaign: `ensemble`"
 
-    members: int = setting(0, "Number of members; 0: no ensemble.", ge=0)
-    candidates: Literal["gamma", "ensemble"] = setting("gamma", "Which of them says what is a candidate.")
-    selection: Literal["gamma", "ensemble"] = setting("gamma", "Which of them the selection goes by.")
-    factor: float = setting(1.0, "The limit of the ensemble is its threshold times this.", gt=0)
+    members: int = setting(0, "Number of members; 0 means no ensemble.", ge=0)
+    candidates: Literal["gamma", "ensemble"] = setting("gamma", "What decides which structures are candidates.")
+    selection: Literal["gamma", "ensemble"] = setting("gamma", "What the selection is based on.")
+    factor: float = setting(1.0, "Factor on the ensemble's threshold, which gives its limit.", gt=0)
 
     @model_validator(mode="after")
     def _enough(self) -> EnsembleSection:
         if self.members == 1:
-            raise ValueError("members: an ensemble has at least 2 members (0: no ensemble), found 1")
+            raise ValueError("members: an ensemble has at least 2 members (0 for none), found 1")
         if not self.members and "ensemble" in (self.candidates, self.selection):
-            raise ValueError("say how many members it has")
+            raise ValueError("give the number of members")
         return self
 
 
@@ -59,6 +59,6 @@ def check_fitter(inputs: Mapping[str, Any]) -> str | None:
         return None
     cls = step_class(fitter["entry_point"].value)
     if "ensemble" not in cls.spec().outputs:
-        return f"ensemble: {fitter['entry_point'].value} makes no ensembles; use aceal.fit, or leave `members` at 0"
+        return f"ensemble: {fitter['entry_point'].value} cannot make ensembles; use aceal.fit, or leave `members` at 0"
     settings = fitter["settings"].get_dict() if "settings" in fitter else {}
     return cls.check_settings({"settings": orm.Dict({**settings, "ensemble": own})})

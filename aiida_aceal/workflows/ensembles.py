@@ -62,14 +62,14 @@ class EnsembleSteps(GenerationBase):
             configurations=orm.load_node(self.ctx.candidates),
             ensemble=self.inputs.ensemble_data,
         )
-        self.start_child("score", cls, inputs, f"generation {self.number}: score candidates by the ensemble")
+        self.start_child("score", cls, inputs, f"generation {self.number}: score candidates with the ensemble")
 
     def inspect_scores(self) -> None:
         """Keep the scores; if the ensemble decides, only candidates above its threshold stay."""
         child = self.ctx["score"]
         scored = output(child, "graded")
         if scored is None or not child.is_finished_ok:
-            self.report(f"generation {self.number}: candidates not scored, gamma decides alone: {why(child)}")
+            self.report(f"generation {self.number}: candidates not scored; gamma alone decides: {why(child)}")
             return
         self.ctx.candidates = scored.uuid
         facts = self.report_of("score")["ensemble"]

@@ -8,6 +8,7 @@ from aiida import orm
 from aiida.engine import ExitCode, ProcessSpec, while_
 
 from aiida_aceal.common.settings import describe
+from aiida_aceal.common.words import counted
 from aiida_aceal.data.active_set import ActiveSetData
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.potential import AcePotentialData
@@ -32,7 +33,7 @@ class ExploreMdWorkChain(AceWorkChain):
         spec.input("code", valid_type=orm.AbstractCode, help="LAMMPS with ML-PACE, or aceal-lmp.")
         spec.input("potential", valid_type=AcePotentialData)
         spec.input("active_set", valid_type=ActiveSetData)
-        spec.input("configurations", valid_type=ConfigurationsData, help="Where the walkers start.")
+        spec.input("configurations", valid_type=ConfigurationsData, help="Configurations that the walkers start from.")
         own = ", ".join(
             f"`{row.key}` ({row.default_text})" for row in describe(walkers.WalkerSettings) if row.key in walkers.OWN
         )
@@ -42,9 +43,14 @@ class ExploreMdWorkChain(AceWorkChain):
             serializer=orm.to_aiida_type,
             validator=lambda node, _: walkers.check_settings(node.get_dict()) if node is not None else None,
             help="Keys of aiida_aceal.lammps.deck.MDSettings (steps, ensemble, temperature_K, gamma_lo, ...) for every "
-            f"walker, and: {own}. `schedule` is a list of such keys, one walker for each.",
+            f"walker, and: {own}. `schedule` is a list of mappings of such keys, with one walker for each.",
         )
-        spec.input("seed", valid_type=orm.Int, serializer=orm.to_aiida_type, help="Velocities of all walkers.")
+        spec.input(
+            "seed",
+            valid_type=orm.Int,
+            serializer=orm.to_aiida_type,
+            help="Random seed of the velocities of all walkers.",
+        )
         spec.input(
             "options", valid_type=orm.Dict, serializer=orm.to_aiida_type, required=False, help="metadata.options."
         )
@@ -58,8 +64,8 @@ class ExploreMdWorkChain(AceWorkChain):
         spec.output(
             "report",
             valid_type=orm.Dict,
-            help="status (completed, halted, failed), steps_reached (of the shortest run), steps_total, max_gamma, "
-            "n_candidates, dropped (reason -> number), walkers (one entry each).",
+            help="status (completed, halted, failed), steps_reached (by the shortest run), steps_total, max_gamma, "
+            "n_candidates, dropped (reason -> number), walkers (one entry for each).",
         )
         spec.exit_code(
             401,
@@ -88,7 +94,7 @@ class ExploreMdWorkChain(AceWorkChain):
         self.ctx.walkers = walkers.walker_list(self.inputs.settings.get_dict(), len(self.inputs.configurations))
         self.ctx.results = []
         own, _ = walkers.split_settings(self.inputs.settings.get_dict())
-        self.report(f"{len(self.ctx.walkers)} walkers, {own['max_concurrent']} at a time")
+        self.report(f"{counted(len(self.ctx.walkers), 'walker')}, {own['max_concurrent']} at a time")
 
     def has_walkers(self) -> bool:
         """Whether some have not run yet."""
@@ -171,7 +177,7 @@ class ExploreMdWorkChain(AceWorkChain):
         report = merged["report"].get_dict()
         if report["dropped"]:
             dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(report["dropped"].items()))
-            self.report(f"{report['n_candidates']} candidates; dropped: {dropped}")
+            self.report(f"{counted(report['n_candidates'], 'candidate')}; dropped: {dropped}")
         failed, total = report["n_failed"], report["n_walkers"]
         if failed > own["max_failed_walkers"] * total or (failed == total and "candidates" not in merged):
             reasons = next(item["reason"] for item in listed if item["reason"])

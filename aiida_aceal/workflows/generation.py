@@ -58,7 +58,7 @@ class GenerationWorkChain(GatheringSteps, LearningSteps):
         if ensemble is not None:
             problem = ensemble.check_potential(inputs["potential"]) if inputs.get("potential") is not None else None
             if not problem and not ensemble.thresholds and not ensemble.threshold_notes:
-                problem = "it has no thresholds; make it by aceal.fit, or set them (Ensemble.set_thresholds)"
+                problem = "it has no thresholds; make it with aceal.fit, or set them (Ensemble.set_thresholds)"
             if problem:
                 return f"ensemble_data: {problem}"
         return ports.check_steps(inputs, explorers_required=inputs.get("active_set") is not None)

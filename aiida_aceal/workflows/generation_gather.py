@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiida import orm
 from aiida.engine import ExitCode
 
+from aiida_aceal.common.words import counted
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.workflows import functions, ports, summary
 from aiida_aceal.workflows.base import output, why
@@ -143,7 +144,7 @@ class GatheringSteps(LargeCandidates, EnsembleSteps):
                 continue
             inputs = step_inputs(cls, self.inputs.labeller, configurations=node)
             self.start_child(f"label_{name}", cls, inputs, f"generation {self.number}: label {name}")
-            self.report(f"generation {self.number}: labelling {len(node)} configurations ({name})")
+            self.report(f"generation {self.number}: labelling {counted(len(node), 'configuration')} ({name})")
 
     def inspect_labels(self) -> ExitCode | None:
         """Take what was labelled; failures are put in quarantine and counted."""

@@ -9,6 +9,7 @@ from aiida import orm
 from aiida.engine import ExitCode
 from aiida.plugins import CalculationFactory
 
+from aiida_aceal.common.words import counted
 from aiida_aceal.data.active_set import ActiveSetData
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.potential import AcePotentialData
@@ -53,7 +54,9 @@ class LearningSteps(EnsembleSteps):
                 self._evaluate("before", orm.load_node(self.ctx.labelled), self.inputs.potential, known)
             if "validation_report" not in self.inputs:
                 self._evaluate("holdout_before", self._validation(), self.inputs.potential, known)
-        self.report(f"generation {self.number}: fitting {n_structures} structures, {n_atoms} atoms")
+        self.report(
+            f"generation {self.number}: fitting {counted(n_structures, 'structure')}, {counted(n_atoms, 'atom')}"
+        )
 
     def _evaluate(
         self,
@@ -80,7 +83,8 @@ class LearningSteps(EnsembleSteps):
     def _refuse(self, reason: str) -> None:
         self.ctx.facts.update({"accepted": False, "refused": reason, "status": "refused"})
         self.report(
-            f"generation {self.number}: new potential REFUSED, potential<{self.inputs.potential.pk}> stays: {reason}"
+            f"generation {self.number}: new potential REFUSED, potential<{self.inputs.potential.pk}> stays in "
+            f"force: {reason}"
         )
 
     def has_new_potential(self) -> bool:

@@ -26,14 +26,14 @@ def best_potential(port: Any, namespace: Any, text: str) -> None:
 def generation_ports(spec: ProcessSpec) -> None:
     """Inputs, outputs and exit codes of a generation."""
     spec.input("generation", valid_type=orm.Int, serializer=orm.to_aiida_type, default=lambda: orm.Int(0))
-    spec.input("potential", valid_type=AcePotentialData, help="Potential of the generation before, or a basis.")
-    spec.input("active_set", valid_type=ActiveSetData, required=False, help="Active set of the generation before.")
+    spec.input("potential", valid_type=AcePotentialData, help="Potential of the previous generation, or a basis.")
+    spec.input("active_set", valid_type=ActiveSetData, required=False, help="Active set of the previous generation.")
     spec.input_namespace(
         "dataset",
         valid_type=ConfigurationsData,
         dynamic=True,
         required=False,
-        help="Labelled sets of the generations before; only what is new is stored by this one.",
+        help="Labelled sets of all previous generations; this one stores only what is new.",
     )
     spec.input("initial", valid_type=ConfigurationsData, required=False, help="First configurations to label.")
     spec.input(
@@ -41,7 +41,7 @@ def generation_ports(spec: ProcessSpec) -> None:
         valid_type=orm.Dict,
         serializer=orm.to_aiida_type,
         default=lambda: functions.policies.choose_window({}).as_dict(),
-        help="gamma_lo, gamma_hi, gamma_stop in force, and the reason.",
+        help="The gamma_lo, gamma_hi and gamma_stop in force, and the reason for them.",
     )
     spec.input("validation_report", valid_type=orm.Dict, required=False, help="Validation errors of `potential`.")
     best_potential(spec.input, spec.input_namespace, "before this generation [default: `potential`].")
@@ -49,9 +49,14 @@ def generation_ports(spec: ProcessSpec) -> None:
         "ensemble_data",
         valid_type=EnsembleData,
         required=False,
-        help="Ensemble of the generation before: scores candidates.",
+        help="Ensemble of the previous generation; scores the candidates.",
     )
-    spec.input("quarantine", valid_type=orm.List, required=False, help="Content hashes never to be labelled again.")
+    spec.input(
+        "quarantine",
+        valid_type=orm.List,
+        required=False,
+        help="Content hashes of structures that must not be labelled again.",
+    )
     spec.input(
         "validation",
         valid_type=ConfigurationsData,
@@ -61,11 +66,18 @@ def generation_ports(spec: ProcessSpec) -> None:
     spec.output("potential", valid_type=AcePotentialData, help="Potential in force after this generation.")
     spec.output("active_set", valid_type=ActiveSetData, required=False)
     spec.output("ensemble", valid_type=EnsembleData, required=False, help="Ensemble in force after this generation.")
-    spec.output("labelled", valid_type=ConfigurationsData, required=False, help="What this generation added.")
+    spec.output(
+        "labelled",
+        valid_type=ConfigurationsData,
+        required=False,
+        help="Labelled configurations that this generation added.",
+    )
     spec.output("validation", valid_type=ConfigurationsData, help="Labelled validation set.")
     spec.output("candidates", valid_type=ConfigurationsData, required=False)
     spec.output("selected", valid_type=ConfigurationsData, required=False)
-    spec.output("refused_potential", valid_type=AcePotentialData, required=False, help="Kept out by the gate.")
+    spec.output(
+        "refused_potential", valid_type=AcePotentialData, required=False, help="New potential that the gate refused."
+    )
     spec.output("window", valid_type=orm.Dict)
     spec.output("validation_report", valid_type=orm.Dict, required=False, help="Validation errors of `potential`.")
     best_potential(spec.output, spec.output_namespace, "after this generation.")
@@ -80,12 +92,12 @@ def generation_ports(spec: ProcessSpec) -> None:
     spec.exit_code(402, "ERROR_SELECTION_FAILED", message="The selection failed: {reason}")
     spec.exit_code(403, "ERROR_LABELLING_FAILED", message="Nothing was labelled: {reason}")
     spec.exit_code(
-        404, "ERROR_TOO_MANY_FAILED_LABELS", message="{failed} of {total} labels failed, {tolerated} are tolerated."
+        404, "ERROR_TOO_MANY_FAILED_LABELS", message="{failed} of {total} labels failed; {tolerated} are tolerated."
     )
     spec.exit_code(405, "ERROR_FIT_FAILED", message="The fit failed: {reason}")
     spec.exit_code(406, "ERROR_ACTIVE_SET_FAILED", message="The active set could not be built: {reason}")
     spec.exit_code(407, "ERROR_VALIDATION_FAILED", message="The validation failed: {reason}")
     spec.exit_code(
-        409, "ERROR_NO_ENSEMBLE_THRESHOLD", message="`candidates: ensemble` has no threshold to decide by: {reason}"
+        409, "ERROR_NO_ENSEMBLE_THRESHOLD", message="`candidates: ensemble` needs a threshold to decide by: {reason}"
     )
     spec.exit_code(408, "ERROR_NO_POTENTIAL", message="The first potential was refused: {reason}")

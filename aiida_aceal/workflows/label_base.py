@@ -22,11 +22,11 @@ from aiida_aceal.workflows.base import AceWorkChain, why
 class DftLabelSettings(LabelSettings):
     """What all labelling WorkChains have in common."""
 
-    max_concurrent: int = setting(10, "Calculations under way at a time.", ge=1)
+    max_concurrent: int = setting(10, "Number of calculations that run at the same time.", ge=1)
     max_failed_fraction: float = setting(
-        1.0, "Share of the labels that may fail; 1: never an error while one label is left.", ge=0, le=1
+        1.0, "Fraction of the labels that may fail; 1: no error as long as one label succeeds.", ge=0, le=1
     )
-    max_iterations: int = setting(3, "Calculations for each configuration at most.", ge=1)
+    max_iterations: int = setting(3, "Largest number of calculations for each configuration.", ge=1)
     clean_workdir: bool = setting(True, "Empty the work folders of finished calculations.")
 
 
@@ -49,7 +49,9 @@ class AceLabelWorkChain(AceWorkChain):
         super().define(spec)
         spec.input("code", valid_type=orm.AbstractCode, help=f"Code of the plugin {cls._CODE_PLUGIN}.")
         spec.input(
-            "configurations", valid_type=ConfigurationsData, help="What is labelled; labels it may have are replaced."
+            "configurations",
+            valid_type=ConfigurationsData,
+            help="Configurations to label; existing labels are replaced.",
         )
         spec.input("settings", valid_type=orm.Dict, serializer=orm.to_aiida_type, help=cls.__doc__)
         spec.input(
@@ -65,7 +67,8 @@ class AceLabelWorkChain(AceWorkChain):
             "labelled",
             valid_type=ConfigurationsData,
             required=False,
-            help="The configurations that could be labelled, in their order; info `label_process` names the process.",
+            help="The configurations that could be labelled, in the original order; info `label_process` names "
+            "the process.",
         )
         spec.output("report", valid_type=orm.Dict, required=False, help="Failures with reasons, costs, parameters.")
         spec.exit_code(310, "ERROR_NOTHING_LABELLED", message="No configuration could be labelled: {message}")
@@ -78,7 +81,9 @@ class AceLabelWorkChain(AceWorkChain):
         """First thing that is wrong with the inputs, or ``None``."""
         plugin = getattr(inputs.get("code"), "default_calc_job_plugin", None)
         if plugin not in (None, cls._CODE_PLUGIN):
-            return f"code: '{inputs['code'].full_label}' is a code of '{plugin}', one of '{cls._CODE_PLUGIN}' is needed"
+            return (
+                f"code: '{inputs['code'].full_label}' is a code for '{plugin}'; one for '{cls._CODE_PLUGIN}' is needed"
+            )
         return cls.check_settings(inputs)
 
     @classmethod
@@ -160,7 +165,7 @@ class AceLabelWorkChain(AceWorkChain):
         ranks = [atoms.cell.rank for atoms in self.inputs.configurations.iter_atoms()]
         self.ctx.queue = [index for index, rank in enumerate(ranks) if rank == 3]
         self.ctx.flight = []
-        reason = "no cell: this method needs three cell vectors, put it into a box"
+        reason = "no cell: this method needs three cell vectors; put the structure into a box"
         self.ctx.refused = {str(index): reason for index, rank in enumerate(ranks) if rank < 3}
 
     def is_unfinished(self) -> bool:
@@ -222,7 +227,7 @@ class AceLabelWorkChain(AceWorkChain):
                 continue
             found = self.results_of(child)
             if not found:
-                reasons[str(index)] = f"{child.process_label}<{child.pk}> has no output to read labels from"
+                reasons[str(index)] = f"{child.process_label}<{child.pk}> has no output that labels can be read from"
             results.update({f"{prefix}_{index:05d}": node for prefix, node in found.items()})
             changed = self.changes_of(child)
             if changed:

@@ -33,8 +33,9 @@ class QuantumEspressoLabelSettings(DftLabelSettings):
 
     pseudo_family: str = setting(help="Label of an aiida-pseudo family (`aiida-pseudo list`).")
     parameters: dict[str, dict[str, Any]] | None = setting(
-        None, "Namelists in capitals, keys in lower case, added to those of a label; SYSTEM.ecutwfc (Ry) is required, "
-        "null takes a key away.", allowed="a mapping of namelists, such as {'SYSTEM': {'ecutwfc': 50}}",
+        None, "Namelists in capitals, keys in lower case; they are merged into the defaults for labels; "
+            "SYSTEM.ecutwfc (Ry) is required, "
+        "null removes a key.", allowed="a mapping of namelists, such as {'SYSTEM': {'ecutwfc': 50}}",
     )  # fmt: skip
     kpoints_distance: float = setting(0.25, "2 pi included.", unit="1/A", gt=0)
 
@@ -65,8 +66,8 @@ class AceLabelQuantumEspressoWorkChain(AceLabelWorkChain):
         cutoff = final["SYSTEM"].get("ecutwfc")
         if isinstance(cutoff, bool) or not isinstance(cutoff, (int, float)) or cutoff <= 0:
             return (
-                "settings: `parameters.SYSTEM.ecutwfc` (Ry) is missing: all labels of a data set need one and the "
-                "same cutoff, whatever elements are in a configuration"
+                "settings: `parameters.SYSTEM.ecutwfc` (Ry) is missing: all labels of a data set need the same "
+                "cutoff, whatever elements are in a configuration"
             )
         return check_pseudos(settings, configurations)
 
@@ -148,6 +149,6 @@ def check_pseudos(settings: Mapping[str, Any], configurations: ConfigurationsDat
     except NotExistent:
         return f"settings: there is no family of pseudopotentials '{label}' (`aiida-pseudo list` shows them)"
     if not hasattr(family, "get_pseudos"):
-        return f"settings: the group '{label}' is no family of pseudopotentials (`aiida-pseudo list` shows them)"
+        return f"settings: the group '{label}' is not a family of pseudopotentials (`aiida-pseudo list` shows them)"
     missing = sorted(set(configurations.elements) - set(family.elements)) if configurations is not None else []
     return f"settings: family '{label}' has no pseudopotential for {', '.join(missing)}" if missing else None

@@ -46,7 +46,7 @@ class VaspLabelSettings(DftLabelSettings):
     potential_family: str = setting(help="POTCAR family (`aiida-vasp potcar listfamilies`).")
     potential_mapping: dict[str, str] | None = setting(None, "Element: POTCAR name; by default the element.")
     incar: dict[str, Any] | None = setting(
-        None, "INCAR tags in lower case, added to those of a label; null takes one away."
+        None, "INCAR tags in lower case, merged into the defaults for labels; null removes a tag."
     )
     kpoints_spacing: float = setting(0.04, "As in aiida-vasp.", unit="2 pi/A", gt=0)
     magmom_mapping: dict[str, Any] | None = setting(None, "As in aiida-vasp.")
@@ -74,7 +74,7 @@ class AceLabelVaspWorkChain(AceLabelWorkChain):
         if final.get("nsw", 0) > 0 or final.get("ibrion", -1) >= 0:
             return "settings: a label is a single point; take `nsw` and `ibrion` out of `incar`"
         if settings["stress"] and final.get("isif", 2) in (0, 1):
-            return "settings: `isif` 0 or 1 gives no full stress; set `isif` to 2 or `stress` to false"
+            return "settings: `isif` 0 or 1 does not give the full stress; set `isif` to 2 or `stress` to false"
         from aiida_vasp.common import parameters_validator
 
         try:
@@ -181,6 +181,6 @@ def check_potentials(settings: Mapping[str, Any], configurations: Configurations
         except (NotExistent, ValueError):
             return (
                 f"settings: family '{family}' has no POTCAR '{name}' for {element}; "
-                f"name another in `potential_mapping`, such as {{'{element}': '{element}_pv'}}"
+                f"name one in `potential_mapping`, such as {{'{element}': '{element}_pv'}}"
             )
     return None

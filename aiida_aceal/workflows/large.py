@@ -7,6 +7,7 @@ from typing import Any
 from aiida import orm
 from aiida.engine import calcfunction
 
+from aiida_aceal.common.words import counted
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.workflows.base import output, why
 from aiida_aceal.workflows.sections import CutSection
@@ -102,7 +103,7 @@ class LargeCandidates:
         """Put the cuts in place of the large candidates; if there are none, the small ones are left."""
         child, parts = self.ctx["extract"], self._split()
         if not child.is_finished_ok:
-            self.report(f"generation {self.number}: the large candidates are lost: {why(child)}")
+            self.report(f"generation {self.number}: the large candidates could not be cut and are lost: {why(child)}")
         cuts = output(child, "candidates")
         sets = {key: node for key, node in (("small", parts.get("small")), ("cuts", cuts)) if node is not None}
         excluded = set(self.inputs.quarantine.get_list()) if "quarantine" in self.inputs else set()
@@ -118,8 +119,8 @@ class LargeCandidates:
         if found is None:
             self.ctx.facts["status"] = "no_candidates"
         self.report(
-            f"generation {self.number}: {number} cells cut"
+            f"generation {self.number}: {counted(number, 'cell')} cut"
             + (f", {self.report_of('extract').get('n_failed', 0)} cuts failed" if child.is_finished_ok else "")
-            + (f", {joined['report']['n_bad_cuts']} dropped for other atoms above gamma_hi" if joined else "")
+            + (f", {joined['report']['n_bad_cuts']} dropped because other atoms are above gamma_hi" if joined else "")
             + f"; {self.ctx.facts['n_candidates']} candidates"
         )

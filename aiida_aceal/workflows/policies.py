@@ -28,10 +28,10 @@ class WindowSettings(Settings):
 
     heading = "Campaign: `window` of policy fixed"
 
-    gamma_lo: float = setting(2.0, "Structures above it are candidates.", gt=0)
-    gamma_hi: float = setting(10.0, "A run halts above it.", gt=0)
+    gamma_lo: float = setting(2.0, "Structures with a larger grade are candidates.", gt=0)
+    gamma_hi: float = setting(10.0, "A run halts when the grade exceeds this.", gt=0)
     gamma_stop: float | None = setting(
-        None, "The campaign is done when complete runs stay below it; null: gamma_lo.", gt=0
+        None, "The campaign has converged when complete runs stay at or below this; null: gamma_lo.", gt=0
     )
 
     @model_validator(mode="after")

@@ -38,8 +38,8 @@ def step_ports(spec: ProcessSpec) -> None:
         "explorers",
         dynamic=True,
         required=False,
-        help="One namespace for each explorer: `entry_point` (Str), `code`, `configurations` (where it starts), "
-        "`settings` (Dict), `options` (Dict: metadata.options of its jobs). All of them run in every generation.",
+        help="One namespace for each explorer: `entry_point` (Str), `code`, `configurations` (that it starts from), "
+        "`settings` (Dict), `options` (Dict: metadata.options for its jobs). All of them run in every generation.",
     )
     for name, text in (("labeller", "labels configurations"), ("fitter", "fits the potential")):
         spec.input_namespace(
@@ -54,7 +54,7 @@ def step_ports(spec: ProcessSpec) -> None:
         valid_type=orm.Dict,
         serializer=orm.to_aiida_type,
         required=False,
-        help="metadata.options of its jobs.",
+        help="metadata.options for its jobs.",
     )
     plain_dict(
         spec,
@@ -64,8 +64,8 @@ def step_ports(spec: ProcessSpec) -> None:
     plain_dict(
         spec,
         "activeset",
-        "How active sets are built; below `calcfunction_below_mb` (size of the projection matrix) by the calcfunction "
-        "aceal.maxvol, above by the CalcJob aceal.active_set.",
+        "How active sets are built; the calcfunction aceal.maxvol builds those whose projection matrix is "
+        "smaller than `calcfunction_below_mb`, the CalcJob aceal.active_set the others.",
     )
     plain_dict(
         spec,
@@ -76,9 +76,10 @@ def step_ports(spec: ProcessSpec) -> None:
     plain_dict(
         spec,
         "limits",
-        "What is tolerated: the fraction of labels that may fail in one generation. Of candidates with more atoms than "
-        "`max_label_atoms` (none: no limit) the unknown environments are cut out by aceal.extract, of at most "
-        "`max_cut_candidates` in a generation; `extract`: settings of the cuts.",
+        "What is tolerated: the fraction of labels that may fail in one generation. From candidates with more atoms "
+        "than `max_label_atoms` (none: no limit), at most `max_cut_candidates` of them in a generation, "
+        "aceal.extract cuts "
+        "out the unknown environments; `extract` holds the settings of the cuts.",
     )
     spec.input(
         "ensemble",
@@ -86,17 +87,18 @@ def step_ports(spec: ProcessSpec) -> None:
         serializer=orm.to_aiida_type,
         default=lambda: orm.Dict(dict(ENSEMBLE)),
         validator=lambda node, _: check_ensemble(node.get_dict() if node is not None else {}),
-        help="An ensemble beside the potential: each fit makes one of so many `members` (0: none), and it scores the "
-        "candidates of the next generation by dE and dF. `candidates`, `selection` (gamma): gamma or ensemble, which "
-        "of them decides; `factor` (1.0) times its threshold is the limit of the ensemble. All keys of the fit's "
-        "`ensemble` are possible.",
+        help="An ensemble beside the potential: each fit makes one of `members` potentials (0: none), and it "
+        "scores the "
+        "candidates of the next generation by dE and dF. `candidates` and `selection` (default: gamma) state which of "
+        "them decides, gamma or ensemble; the limit of the ensemble is `factor` (1.0) times its threshold. All keys of "
+        "the fit's `ensemble` can be given.",
     )
     spec.input(
         "seed",
         valid_type=orm.Int,
         serializer=orm.to_aiida_type,
         validator=lambda value, _: "seed: must not be negative" if value is not None and value.value < 0 else None,
-        help="All randomness comes from this number.",
+        help="Random seed, the only source of randomness.",
     )
 
 
@@ -107,7 +109,7 @@ def check_steps(inputs: Mapping[str, Any], explorers_required: bool) -> str | No
         return "explorers: give at least one"
     for name in sorted(explorers):
         if not name.isidentifier() or "__" in name:
-            return f"explorers: '{name}' is no name; use letters, digits and single underscores"
+            return f"explorers: '{name}' is not a valid name; use letters, digits and single underscores"
         message = check_step(explorers[name], f"explorers.{name}")
         if message:
             return message
@@ -134,7 +136,7 @@ def check_steps(inputs: Mapping[str, Any], explorers_required: bool) -> str | No
     for key in sorted(datasets):
         node = datasets[key]
         if not node.has_labels("energy", "forces"):
-            return f"dataset.{key}: not all configurations have energy and forces; pass it as `initial` to label it"
+            return f"dataset.{key}: not all configurations have energy and forces; pass it as `initial` for labelling"
         message = check_elements(inputs.get("potential"), node, f"dataset.{key}")
         if message:
             return message

@@ -23,20 +23,23 @@ class RegimesSettings(WindowSettings):
         allowed="[lower, upper], two positive numbers",
     )  # fmt: skip
     wide: tuple[float, float] | None = setting(
-        None, "[lower, upper] of the second; null: 0.4 and 1 times gamma_hi.", gt=0,
+        None, "[lower, upper] of the second regime; null: 0.4 and 1 times gamma_hi.", gt=0,
         allowed="[lower, upper], two positive numbers",
     )  # fmt: skip
     lowered: tuple[float, ...] | None = setting(
-        None, "Falling values of gamma_lo of the third; null: 0.2 gamma_hi, then gamma_lo.", gt=0, items=(1, None)
+        None,
+        "Falling values of gamma_lo in the third regime; null: 0.2 gamma_hi, then gamma_lo.",
+        gt=0,
+        items=(1, None),
     )
     widen_at: float = setting(
-        0.5, "Share of the MD length that the shortest run must reach to go on from the first regime.", gt=0, le=1
+        0.5, "Fraction of the MD length that the shortest run must reach before the first regime ends.", gt=0, le=1
     )
-    lower_at: float = setting(0.5, "The same, from the second.", gt=0, le=1)
-    max_narrow: int = setting(12, "Generations of the first regime at most.", ge=1)
-    max_wide: int = setting(6, "Generations of the second at most.", ge=1)
+    lower_at: float = setting(0.5, "The same for the second regime.", gt=0, le=1)
+    max_narrow: int = setting(12, "Largest number of generations in the first regime.", ge=1)
+    max_wide: int = setting(6, "Largest number of generations in the second regime.", ge=1)
     narrow_interval: int | None = setting(
-        1, "Steps between checks of gamma in the narrow regime; null: as the explorer says.", ge=1
+        1, "Steps between checks of gamma in the narrow regime; null: as set for the explorer.", ge=1
     )
 
 
@@ -92,11 +95,11 @@ def _next_stage(
             after += 1
         return after, f"ran its full length with gamma <= {gamma:.3g}"
     if share >= at:
-        return stage + 1, f"reached {100 * share:.0f} % of the MD length, {100 * at:g} % are asked for"
+        return stage + 1, f"reached {100 * share:.0f} % of the MD length; {100 * at:g} % are required"
     if row.get("status") == "no_candidates":
         return stage + 1, "found no candidate"
     if most is not None and used >= most:
-        return stage + 1, f"was the last of {most} of its regime"
+        return stage + 1, f"was the last of {most} in its regime"
     return stage, ""
 
 

@@ -36,24 +36,24 @@ class Step(Section):
         default_factory=dict, description="Further inputs of the process: numbers, texts, lists and mappings."
     )
     options: dict[str, Any] = Field(
-        default_factory=dict, description="AiiDA's metadata.options, over those at the top."
+        default_factory=dict, description="AiiDA's metadata.options; they override those at the top level."
     )
 
 
 class Labeller(Step):
-    """Who labels."""
+    """The process that labels."""
 
     entry_point: str = "aceal.label.ase"
 
 
 class Fitter(Step):
-    """Who fits."""
+    """The process that fits."""
 
     entry_point: str = "aceal.fit"
 
 
 class Explorer(Step):
-    """Who explores, from where."""
+    """A process that explores, and the configurations it starts from."""
 
     entry_point: str = "aceal.explore.md"
     start: list[dict[str, Any]] | None = Field(
@@ -65,12 +65,16 @@ class ReferenceMD(Section):
     """Snapshots of dynamics with the labelling calculator."""
 
     start: list[dict[str, Any]] = Field(description="Start configurations, one run for each: a list as in `initial`.")
-    temperature: list[float] = Field(description="K, first and last.", min_length=2, max_length=2)
+    temperature: list[float] = Field(
+        description="Temperature in K at the first and at the last step.", min_length=2, max_length=2
+    )
     steps: int = Field(500, gt=0)
     interval: int = Field(25, gt=0, description="Steps between snapshots.")
-    timestep: float = Field(0.002, gt=0, description="ps.")
+    timestep: float = Field(0.002, gt=0, description="Time step in ps.")
     calculator: str | None = Field(None, description="ASE calculator [default: that of `label.settings`].")
-    kwargs: dict[str, Any] | None = Field(None, description="Its arguments [default: those of `label.settings`].")
+    kwargs: dict[str, Any] | None = Field(
+        None, description="Arguments of the calculator [default: those of `label.settings`]."
+    )
 
 
 #: of the labelled structures; 0: none
@@ -81,10 +85,12 @@ class Campaign(Section):
     """A whole campaign. Sections that come from the protocol may be given in part."""
 
     title: str = Field("", description="Shown in tables and reports.")
-    protocol: str | None = Field(None, description="fast, balanced (default) or precise: where all defaults come from.")
-    seed: int = Field(0, ge=0, description="All randomness comes from it: same seed, same campaign.")
+    protocol: str | None = Field(None, description="Where all defaults come from: fast, balanced (default) or precise.")
+    seed: int = Field(0, ge=0, description="Random seed: the same seed gives the same campaign.")
     elements: list[str] | None = Field(None, description="Elements of the potential [default: those of `initial`].")
-    basis: dict[str, Any] = Field(default_factory=dict, description="Over the protocol's: see Basis description.")
+    basis: dict[str, Any] = Field(
+        default_factory=dict, description="Overrides the protocol's basis: see Basis description."
+    )
     potential: str | None = Field(None, description="File of a potential (.yaml) to improve, instead of `basis`.")
     initial: list[dict[str, Any]] = Field(default_factory=list, description="First configurations to label.")
     dataset: list[str] = Field(default_factory=list, description="Files of configurations that have labels already.")
@@ -103,7 +109,8 @@ class Campaign(Section):
     explore: dict[str, Explorer] = Field(
         default_factory=lambda: {"md": Explorer()},
         min_length=1,
-        description="Explorers by a name of yours; one called active or pool has that `entry_point` by default.",
+        description="Explorers, under names of your choice; for one called active or pool the default "
+        "`entry_point` is that explorer.",
     )
     fit: Fitter = Field(default_factory=Fitter)
     selection: dict[str, Any] = Field(default_factory=dict)
@@ -117,10 +124,10 @@ class Campaign(Section):
     loop: dict[str, Any] = Field(default_factory=dict)
     codes: Codes = Field(default_factory=Codes)
     options: dict[str, Any] = Field(
-        default_factory=dict, description="AiiDA's metadata.options of all jobs (resources, queue_name, ...)."
+        default_factory=dict, description="AiiDA's metadata.options for all jobs (resources, queue_name, ...)."
     )
     clean_workdir: bool = Field(True, description="Empty the work folders of finished jobs after each generation.")
-    threads: int | None = Field(None, gt=0, description="Cores of each job [default: all of this machine].")
+    threads: int | None = Field(None, gt=0, description="Number of cores for each job [default: all of this machine].")
 
     @model_validator(mode="after")
     def _together(self) -> Campaign:

@@ -32,8 +32,8 @@ class ActiveSetSection(ActiveSetSettings):
     heading = "Campaign: `activeset`"
 
     calcfunction_below_mb: float = setting(
-        64.0, "Below this size of the projection matrix by the calcfunction aceal.maxvol, above by the CalcJob "
-        "aceal.active_set.", unit="MB", ge=0,
+        64.0, "Size of the projection matrix below which the calcfunction aceal.maxvol builds the active set; above it "
+        "the CalcJob aceal.active_set does.", unit="MB", ge=0,
     )  # fmt: skip
 
 
@@ -44,7 +44,7 @@ class GateSection(Settings):
 
     enabled: bool = setting(True, "Whether a new potential may be refused.")
     tolerance: float = setting(
-        0.25, "Refused if its validation error is larger than that of the best so far by more than this fraction.", ge=0
+        0.25, "A potential is refused if its validation error exceeds the best so far by more than this fraction.", ge=0
     )
 
 
@@ -54,7 +54,7 @@ class CutSection(ExtractSettings):
     heading = "Campaign: `limits.extract`"
 
     # neighbouring frames have much the same atoms above gamma_lo
-    max_cuts: int = setting(3, "Cuts of one structure, largest grades first.", ge=1)
+    max_cuts: int = setting(3, "Largest number of cuts from one structure, largest grades first.", ge=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -70,12 +70,12 @@ class LimitsSection(Settings):
 
     heading = "Campaign: `limits`"
 
-    max_failed_labels: float = setting(0.2, "Share of the labels of one generation that may fail.", ge=0, le=1)
+    max_failed_labels: float = setting(0.2, "Fraction of the labels of one generation that may fail.", ge=0, le=1)
     max_label_atoms: int | None = setting(
-        None, "Of candidates with more atoms the unknown environments are cut out by aceal.extract; null: no limit.",
+        None, "From candidates with more atoms, aceal.extract cuts out the unknown environments; null: no limit.",
         ge=1,
     )  # fmt: skip
-    max_cut_candidates: int = setting(20, "So many of them are cut in a generation at most.", ge=1)
+    max_cut_candidates: int = setting(20, "Largest number of candidates that are cut in a generation.", ge=1)
     extract: CutSection | None = setting(None, "Settings of the cuts.")
 
 
@@ -84,9 +84,11 @@ class LoopSection(Settings):
 
     heading = "Campaign: `loop`"
 
-    max_generations: int = setting(20, "Generations at most.", ge=1)
-    max_refusals: int = setting(3, "Potentials refused in a row.", ge=1)
-    max_without_candidates: int = setting(2, "Generations in a row that did not converge and found no candidate.", ge=1)
+    max_generations: int = setting(20, "Largest number of generations.", ge=1)
+    max_refusals: int = setting(3, "Largest number of potentials refused in a row.", ge=1)
+    max_without_candidates: int = setting(
+        2, "Largest number of generations in a row that neither converged nor found a candidate.", ge=1
+    )
 
 
 #: sections that are whole by themselves, and the keys that a WorkChain hands on even if they have their defaults

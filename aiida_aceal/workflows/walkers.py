@@ -25,21 +25,24 @@ class WalkerSettings(MDSettings):
     steps: int | None = setting(  # type: ignore[assignment]
         None, "Number of MD steps, a multiple of gamma_interval; here or in each item of schedule.", ge=1
     )
-    walkers: int = setting(1, "Runs of each start configuration and item of schedule.", ge=1)
+    walkers: int = setting(1, "Number of runs for each start configuration and each item of schedule.", ge=1)
     schedule: list[dict[str, Any]] | None = setting(
         None, "Settings that differ between walkers, such as [{temperature_K: 300}, {temperature_K: 900}].",
         items=(1, None), allowed="a list of mappings, such as [{temperature_K: 300}, {temperature_K: 900}]",
     )  # fmt: skip
-    max_concurrent: int = setting(4, "Walkers at a time.", ge=1)
-    max_failed_walkers: float = setting(1.0, "Share of the walkers that may fail.", ge=0, le=1)
-    max_candidates: int = setting(1000, "More frames than this are thinned out evenly.", ge=1)
+    max_concurrent: int = setting(4, "Number of walkers that run at the same time.", ge=1)
+    max_failed_walkers: float = setting(1.0, "Fraction of the walkers that may fail.", ge=0, le=1)
+    max_candidates: int = setting(1000, "Largest number of frames kept; more are thinned out evenly.", ge=1)
     minimum_distance: float | dict[str, float] | None = setting(
-        None, "Frames with atoms nearer than this, for all or by pair {Cu-I: 2.1}, are dropped.", unit="A", gt=0
+        None,
+        "Frames with atoms closer than this are dropped; one number, or one for each pair: {Cu-I: 2.1}.",
+        unit="A",
+        gt=0,
     )
     distance_fraction: float = setting(
-        DEFAULT_FRACTION, "Its default, as fraction of the sum of the covalent radii.", ge=0
+        DEFAULT_FRACTION, "Default of minimum_distance, as a fraction of the sum of the covalent radii.", ge=0
     )
-    drop_duplicates: bool = setting(True, "Frames equal to another are dropped.")
+    drop_duplicates: bool = setting(True, "Whether frames that equal another are dropped.")
 
     @model_validator(mode="after")
     def _each(self) -> WalkerSettings:

@@ -368,7 +368,7 @@ def test_core_repulsion_without_effect_warns():
         ({"lmax_by_orders": [0, 1]}, "equally long"),
         ({"nradmax_by_orders": [4, 2.5, 1]}, "integer"),
         ({"nradmax_by_orders": 4}, "list"),
-        ({"nradmax_by_orders": [0, 0, 0]}, "no function at all"),
+        ({"nradmax_by_orders": [0, 0, 0]}, "yields no functions"),
         ({"nradbase": 2}, "nradbase=2"),
         ({"fs_parameters": [1, 1, 1]}, "integer"),
         ({"ndensity": 2, "fs_parameters": [1, 1]}, "4 embedding parameters"),

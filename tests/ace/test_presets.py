@@ -43,7 +43,7 @@ def test_presets_can_be_adapted():
     [
         ({"preset": "Watr"}, "unknown name 'Watr'; nearest known: 'Water'; known: Cu, Al-Ni, Water, Li"),
         ({"preset": None}, "unknown name None"),
-        ({"elements": ["Cu", "I"]}, "basis of 1 elements .Li., the description names 2: Cu, I"),
+        ({"elements": ["Cu", "I"]}, "basis of 1 element .Li., but the description names 2: Cu, I"),
         ({"nradmax_by_orders": [4]}, "says which functions there are; leave out nradmax_by_orders or the preset"),
         ({"functions": {"ALL": {}}}, "leave out functions"),
         ({"number_of_functions_per_element": 9}, "leave out number_of_functions_per_element"),

@@ -197,7 +197,7 @@ def test_reference_files(reference_case, case):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("elements:", "atoms:", "no C-tilde potential"),
+        ("elements:", "atoms:", "not a C-tilde potential"),
         ("E0: [0]", "E0: [0, 1]", "2 energies for 1"),
         ("E0: [0]", "E0: [.nan]", "not a finite number"),
         ("npoti: FinnisSinclairShiftedScaled", "npoti: Quadratic", "Quadratic"),

@@ -61,7 +61,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--strategy", default="d_optimal")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--memory", default="512MiB", help="What MaxVol may add.")
+    parser.add_argument("--memory", default="512MiB", help="Memory that MaxVol may use in addition.")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -139,7 +139,7 @@ def test_refused_at_submission(run, learned, sets, cu_potential):
         run("aceal.active_set", dataset=sets, potential=other, previous=learned[1])
     with pytest.raises(ValueError, match=r"previous: it is linear, but settings\.kind is full"):
         run("aceal.active_set", dataset=sets, previous=learned[1], settings={"kind": "full"})
-    with pytest.raises(ValueError, match="not with `previous`"):
+    with pytest.raises(ValueError, match="not to an update of `previous`"):
         run("aceal.active_set", dataset=sets, previous=learned[1], settings={"exclude_outliers": True})
     with pytest.raises(ValueError, match="made for another potential"):
         run("aceal.grade", configurations=sets["g0"], potential=other, active_set=learned[1])
@@ -192,7 +192,7 @@ def test_select_by_other_limits(run, learned, cu_configurations):
 
 def test_select_refused(run, learned, sets):
     common = {"configurations": sets["g0"], "active_set": learned[1], "seed": 1}
-    with pytest.raises(ValueError, match="say how much to select"):
+    with pytest.raises(ValueError, match="state how much to select"):
         run("aceal.select", settings={"strategy": "random"}, **common)
     with pytest.raises(ValueError, match="count: must be a positive integer or null, found 0"):
         run("aceal.select", settings={"strategy": "random", "count": 0}, **common)

@@ -71,7 +71,7 @@ def test_the_job_aims_where_the_worker_aims(run, cu_configurations, tmp_path):
 
 def test_active_settings(run, cu_configurations):
     common = {"configurations": cu_configurations(1), "seed": 1}
-    with pytest.raises(ValueError, match="'workers' is the number of cores"):
+    with pytest.raises(ValueError, match="leave 'workers' out; it is the number of cores"):
         run("aceal.explore.active", settings={"workers": 3}, **common)
     with pytest.raises(ValueError, match="'output' is filled by the CalcJob"):
         run("aceal.explore.active", settings={"output": "x"}, **common)

@@ -143,7 +143,7 @@ def test_one_of_many_structures(run_md):
     results, node = run_md({"steps": 5, "index": 1, "gamma_lo": 0.1}, structure=many)
     assert node.is_finished_ok, node.exit_message
     assert len(results["final_structure"][0]) == 48
-    with pytest.raises(ValueError, match=r"2 configurations: name one with settings\.index"):
+    with pytest.raises(ValueError, match=r"2 configurations: select one with settings\.index"):
         run_md({"steps": 5}, structure=many)
     with pytest.raises(ValueError, match="integer from 0 to 1, it is 2"):
         run_md({"steps": 5, "index": 2}, structure=many)
@@ -154,9 +154,9 @@ def test_refused_at_submission(run_md, cu_potential):
         run_md({"step": 3})
     with pytest.raises(ValueError, match=r"gamma_lo \(20\) must be below gamma_hi \(10\)"):
         run_md({"gamma_lo": 20, "gamma_hi": 10})
-    with pytest.raises(ValueError, match="'seed' is an input of its own"):
+    with pytest.raises(ValueError, match="leave 'seed' out; it is an input of its own"):
         run_md({"seed": 3})
-    with pytest.raises(ValueError, match="LAMMPS takes 1 to 900000000, it is 0"):
+    with pytest.raises(ValueError, match="must lie between 1 and 900000000 for LAMMPS, found 0"):
         run_md(seed=0)
     with pytest.raises(ValueError, match="made for another potential"):
         run_md(potential=cu_potential(cutoff=5.5))

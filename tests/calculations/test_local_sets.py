@@ -102,7 +102,7 @@ def test_job_builds_what_the_calcfunction_builds(run, learned, frames, local):
     ("settings", "message"),
     [
         ({"clusters": 2, "group_key": "phase"}, "not both"),
-        ({"switch": 0.5}, "switch goes with clusters or group_key"),
+        ({"switch": 0.5}, "switch requires clusters or group_key"),
         ({"clusters": 0}, "clusters: must be an integer from 1 to 1000"),
         ({"clusters": 2, "definition": "mean"}, "definition: must be"),
         ({"clusters": 2, "exclude_outliers": True}, "built anew"),

@@ -140,7 +140,7 @@ def test_check_runs_the_self_test(cli, aiida_profile):
 
 def test_check_fails_if_gamma_is_wrong(cli, aiida_profile, monkeypatch):
     def broken():
-        raise check_module.Failed("gamma of the training atoms is 3, it must be <= 1")
+        raise check_module.Failed("gamma of the training atoms is 3; it must be <= 1")
 
     monkeypatch.setattr(check_module, "gamma_means_what_it_should", broken)
     text = cli("check", "--profile", aiida_profile.name, code=1)

@@ -304,14 +304,14 @@ def test_an_at_sign_belongs_to_the_name(tmp_path):
     [
         (
             "999999999999\n\nCu 0 0 0\n",
-            r"\(line 1: 999999999999 atoms are announced, the file has",
+            r"\(line 1: 999999999999 atoms are announced, but the file has",
         ),
-        ("9\n\nCu 0.000000 0.000000 0.000000\n", r"9 atoms are announced, 1 follow"),
+        ("9\n\nCu 0.000000 0.000000 0.000000\n", r"9 atoms are announced, but 1 follow"),
         ("-1\n\nCu 0 0 0\n", "a number of atoms is expected, found '-1'"),
-        ("1\nProperties=species:S:1:pos:R:3\nCu 0 0 0 5\n", "atom 0 has 5 columns, 4 are announced"),
+        ("1\nProperties=species:S:1:pos:R:3\nCu 0 0 0 5\n", "atom 0 has 5 columns, but 4 are announced"),
         ("1\nProperties=species:S:1:pos:R:3:f:L:1\nCu 0 0 0 maybe\n", "'maybe' is not T or F"),
-        ("1\nProperties=species:S:1:pos:R:3:pos:R:3\nCu 0 0 0 1 1 1\n", "a name stands twice"),
-        ("1\nProperties=species:S:1:pos:R:99999999\nCu 0 0 0\n", "is no number of columns"),
+        ("1\nProperties=species:S:1:pos:R:3:pos:R:3\nCu 0 0 0 1 1 1\n", "a name occurs twice"),
+        ("1\nProperties=species:S:1:pos:R:99999999\nCu 0 0 0\n", "is not a number of columns"),
         ("1\n\nCu 0 0 0\n\n1\n\nCu 0 0\n", r"structure 1 cannot be read \(line 5: ValueError: atom 0 has 3 columns"),
     ],
 )

@@ -133,7 +133,7 @@ def test_base_from_file_and_user_files(tmp_path):
         ),
         (
             {"kind": "rattled", "structure": CU, "supercell": 3, "amplitude": 5.0},
-            "no structure without too short distances",
+            "had distances that are too short",
         ),
         ({"kind": "strained", "structure": {"molecule": "H2O"}}, "periodic"),
         ({"kind": "strained", "structure": CU, "strain": 5}, "0.05 is 5 %"),

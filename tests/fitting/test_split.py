@@ -80,7 +80,7 @@ def test_wrong_fractions(fraction):
 
 
 def test_nothing_to_hold_out():
-    with pytest.raises(AceError, match="give a set of its own"):
+    with pytest.raises(AceError, match="give a separate set"):
         split_by_origin([Atoms("Cu"), Atoms("Al")], 0.5)
     assert stopping_split(frames("a", 40), 0.1, 0) == (list(range(40)), [])
     assert len(stopping_split(frames("a", 50), 0.1, 0)[1]) == 5

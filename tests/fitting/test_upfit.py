@@ -153,7 +153,7 @@ def test_a_fit_is_never_worse_than_its_start(given, caplog, case):
             result, which = fit(true, train, {"method": "nonlinear", "nonlinear": options}), "training"
     np.testing.assert_array_equal(result.potential.coefficients("Cu"), true.coefficients("Cu"))
     assert result.report["train"]["forces"]["rmse"] < 0.011
-    line = f"the fit ended with a higher {which} loss than the potential it started from: kept that"
+    line = f"the fit ended with a higher {which} loss than the potential it started from, which is kept"
     assert line in result.report["warnings"]
     assert f"warning: {line}" in format_report(result.report)
     assert line in caplog.text

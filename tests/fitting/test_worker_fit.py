@@ -107,7 +107,7 @@ def test_nonlinear_members_keep_the_fitted_radial_functions(workplace, tmp_path)
             "unknown key 'ensemble.number'; did you mean",
         ),
         ({"energy_key": "E"}, "train.extxyz, structure 0: no energy under the key 'E'"),
-        ({"parity_plot": "p.nope"}, "no image format is called 'nope'"),
+        ({"parity_plot": "p.nope"}, "there is no image format 'nope'"),
     ],
 )
 def test_bad_settings(workplace, settings, message):

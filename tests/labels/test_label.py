@@ -129,7 +129,7 @@ def test_budget_keeps_what_is_done(label, cu_atoms):
     assert process.returncode == 0, process.stderr
     assert [configuration_hash(a) for a in labelled] == [configuration_hash(a) for a in frames[:3]]
     assert [f["reason"] for f in report["failures"]] == [
-        "out of time: the whole batch took too long",
+        "out of time: the batch as a whole took too long",
         "out of time: not started",
         "out of time: not started",
     ]
@@ -203,7 +203,7 @@ def test_tblite(label):
     slope = (get_labels(ends[0])[0] - get_labels(ends[1])[0]) / (2 * step)
     assert get_labels(labelled[0])[1][1, 2] == pytest.approx(-slope, abs=1e-3)
     assert report["n_stress"] == 1
-    assert "2 of 3 cells have a side below 8 A" in report["warnings"][0]
+    assert "2 of 3 cells have an edge shorter than 8 A" in report["warnings"][0]
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_tblite(label):
         (("--calculator", "faulty:os.sep"), "neither a class nor a function"),
         (("--calculator", "emt", "--settings", '{"asap": '), "neither a file nor valid JSON"),
         (("--calculator", "emt", "--settings", "[1]"), "kwargs: must be a mapping or null, found [1]"),
-        (("--calculator", "eam", "--settings", '{"potential": "none.alloy"}'), "refuses the arguments"),
+        (("--calculator", "eam", "--settings", '{"potential": "none.alloy"}'), "rejects the arguments"),
     ],
 )
 def test_bad_input(label, cu_atoms, words, message):
@@ -238,6 +238,6 @@ def test_names_and_files(tmp_path, monkeypatch):
     assert "checkpoint" not in known_names()
     monkeypatch.chdir(tmp_path)
     (tmp_path / "p.yaml").write_text("x")
-    with pytest.raises(AceError, match="refuses the arguments") as caught:
+    with pytest.raises(AceError, match="rejects the arguments") as caught:
         calculator_spec("ace", {"potential": "p.yaml"})
     assert str(tmp_path / "p.yaml") in str(caught.value), "the file is found from any folder"

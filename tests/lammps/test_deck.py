@@ -176,7 +176,7 @@ def test_data_refuses():
         write_data(Atoms("Cu", [[np.nan, 0, 0]], cell=[5, 5, 5], pbc=True), ELEMENTS, stream)
     with pytest.raises(AceError, match="without atoms"):
         write_data(Atoms(cell=[5, 5, 5], pbc=True), ELEMENTS, stream)
-    with pytest.raises(AceError, match="without cell vector"):
+    with pytest.raises(AceError, match="without a cell vector"):
         write_data(Atoms("Cu", pbc=True), ELEMENTS, stream)
     with pytest.raises(AceError, match="skewed"):
         write_data(Atoms("Cu", cell=[[5, 0, 0], [0, 5, 0], [1, 0, 5]], pbc=(True, True, False)), ELEMENTS, stream)

@@ -179,9 +179,9 @@ def test_dump_cut_anywhere(tmp_path):
         (frame(0, CUBE, "id type x y z", ["1 1 0 0"]), "columns"),
         (frame(0, CUBE, "id type x y z", ["1 1 0 0 zero"]), "not a number"),
         (frame(0, CUBE, "id type vx", ["1 1 0"]), "no coordinates"),
-        (frame(0, CUBE, "id x y z", ["1 0 0 0"]), "no column element or type"),
+        (frame(0, CUBE, "id x y z", ["1 0 0 0"]), "no column 'element' or 'type'"),
         (frame(0, CUBE, "id type x y z", ["1 3 0 0 0"]), "type 3"),
-        (frame(0, CUBE, "id element x y z", ["1 Qq 0 0 0"]), "no column element or type"),
+        (frame(0, CUBE, "id element x y z", ["1 Qq 0 0 0"]), "no column 'element' or 'type'"),
     ],
 )
 def test_dump_that_is_damaged(tmp_path, text, words):
@@ -250,7 +250,7 @@ def test_frames_that_blew_up_are_told(tmp_path, old, new):
     [
         ("\n2\nITEM: BOX", "\n-2\nITEM: BOX", "'-2' is not a number"),
         ("\n2\nITEM: BOX", "\n1_0\nITEM: BOX", "'1_0' is not a number"),
-        ("id element", "id id", "a column stands twice"),
+        ("id element", "id id", "a column occurs twice"),
         ("element", "type", r"not a number|type_map"),
     ],
 )

@@ -279,7 +279,7 @@ def test_programs(tantalum, tmp_path):
     grade = [tmp_path / "new.extxyz", "-o", tmp_path / "g.extxyz", "--report", tmp_path / "g.json"]
     run(*build, tmp_path / "on.asi")
     said = run("grade", tmp_path / "pot.yaml", tmp_path / "on.asi", *grade)
-    assert "1 with atoms in environments emptier than any learnt" in said
+    assert "1 with atoms in environments emptier than any that was learnt" in said
     first, second = read_configurations(tmp_path / "g.extxyz")
     assert "gamma_reason" not in first.info
     assert (second.info["gamma_reason"], second.info["n_emptier"]) == (REASON, 1)

@@ -144,7 +144,7 @@ def test_large_forces_are_refused(run_label):
         ({"incar": {"ENCUT": 400}}, "write 'encut' for 'ENCUT'"),
         ({"incar": {"nsw": 10}}, "a label is a single point"),
         ({"incar": {"encutt": 400}}, "encutt"),
-        ({"incar": {"isif": 0}}, "gives no full stress"),
+        ({"incar": {"isif": 0}}, "does not give the full stress"),
         ({"kpoint_spacing": 0.1}, "did you mean 'kpoints_spacing'"),
         ({"kpoints_spacing": 0}, "kpoints_spacing: must be a positive number"),
         ({"max_concurrent": 0}, "max_concurrent: must be a positive integer, found 0"),

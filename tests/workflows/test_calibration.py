@@ -46,7 +46,7 @@ def test_bounds_hold_and_what_was_not_seen_is_said():
         # the proposal of this data: gamma_lo 5, gamma_hi 25
         ({"gamma_stop": 1.5}, (1.5, 25.0, 1.5), "gamma_lo only 1.5, since gamma_stop 1.5 bounds it"),
         ({"gamma_stop": 7.0}, (5.0, 25.0, 7.0), None),
-        ({"gamma_lo": 2.0}, (5.0, 25.0, 5.0), "gamma_stop follows gamma_lo: 5 instead of 2, state gamma_stop"),
+        ({"gamma_lo": 2.0}, (5.0, 25.0, 5.0), "gamma_stop follows gamma_lo: 5 instead of 2; state gamma_stop"),
         ({"gamma_lo": 5.0, "gamma_hi": 9.0}, (5.0, 25.0, 5.0), None),
         (
             {"gamma_stop": 9.0, "hi_bounds": [6.0, 6.0], "lo_bounds": [3.0, 3.0]},

@@ -402,7 +402,7 @@ def test_inputs_that_do_not_fit_are_refused_at_submission(finished_campaign, cod
         ValueError, match=r"test: 2 of 2 structures stand in `initial` as well \(the first: number 0, init"
     ):
         run_get_node(_changed(builder, test=unlabelled.select([1, 4])))
-    with pytest.raises(ValueError, match="goes with a fitted"):
+    with pytest.raises(ValueError, match="requires a fitted"):
         run_get_node(_changed(builder, active_set=finished_campaign.outputs.active_set))
 
 

@@ -90,7 +90,7 @@ def test_a_failed_strategy_is_left_out(inputs):
         ({"strategies": {"d_optimal": {"strategy": "d_optimal"}}}, "baseline 'random' is not among them"),
         ({"strategies": {"random": {"strategy": "randm"}}}, "did you mean 'random'"),
         ({"settings": {"size": [4, 8]}}, "did you mean 'sizes'"),
-        ({"seeds": [1, 1]}, "once only"),
+        ({"seeds": [1, 1]}, "may occur only once"),
         ({"strategies": {name: {"strategy": "random"} for name in ("random", "a b", "a_b")}}, "rename"),
     ],
 )

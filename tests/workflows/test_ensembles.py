@@ -77,7 +77,7 @@ def test_only_uncertain_candidates_stay(aiida_profile, cu_atoms):
         ({"member": 4}, "did you mean 'members'"),
         ({"members": 1}, "at least 2 members"),
         ({"members": 4, "candidates": "both"}, "must be 'gamma' or 'ensemble', found 'both'"),
-        ({"candidates": "ensemble"}, "say how many members"),
+        ({"candidates": "ensemble"}, "give the number of members"),
         ({"members": 4, "factor": 0}, "positive number"),
     ],
 )

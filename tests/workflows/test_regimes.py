@@ -32,10 +32,10 @@ def test_the_water_study_is_followed():
     assert limits(history) == (10.0, 25.0)
     window = choose_window(WATER, history)
     assert window.gamma_interval is None
-    assert window.reason == "regimes: wide (generation 12 was the last of 12 of its regime)"
+    assert window.reason == "regimes: wide (generation 12 was the last of 12 in its regime)"
     history.append(row(13, 600))
     assert limits(history) == (5.0, 25.0)
-    assert "reached 60 % of the MD length, 50 % are asked for" in choose_window(WATER, history).reason
+    assert "reached 60 % of the MD length; 50 % are required" in choose_window(WATER, history).reason
     history += [row(g, 900) for g in range(14, 18)]
     assert limits(history) == (5.0, 25.0), "within the third regime only complete runs lower the threshold"
     history.append(row(18, 1000, gamma=9.0))
