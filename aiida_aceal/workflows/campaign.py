@@ -1,8 +1,8 @@
 """From a checked input file to a builder of ``aceal.active_learning``.
 
-Three stages, so that nothing is stored before everything is known to be right: :func:`prepare` makes structures and
-basis without AiiDA, :func:`check` validates unstored nodes against the ports of the campaign, :func:`make_builder`
-stores structures and basis with their provenance.
+Nothing is stored before everything is known to be right: :func:`prepare` makes structures and basis without AiiDA,
+:func:`make_builder` validates unstored nodes against the ports of the campaign (``store=False``), and then stores
+structures and basis with their provenance (``store=True``).
 """
 
 from __future__ import annotations
