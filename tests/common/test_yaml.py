@@ -55,7 +55,7 @@ def test_what_differs_from_pyyaml():
         ("a: !!binary aGk=", "tag .* is refused"),
         ("a: !own 3", "tag .* is refused"),
         ("- !!set {a, b}", "tag .* is refused"),
-        ("a: *nowhere", r"\*nowhere stands for nothing"),
+        ("a: *nowhere", r"\*nowhere refers to nothing"),
         ("&a [*a]", r"\*a stands for nothing"),
         ("a: 1\n---\nb: 2", "line 2: a second document begins"),
         ("{[0, 1]: x}", "where a key is expected"),
