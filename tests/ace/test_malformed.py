@@ -60,7 +60,7 @@ def changed(old: str, new: str) -> str:
         ("^", "colour: red\n", r"the file: unknown keys \['colour'\]"),
         ("speciesblock: Cu Zn", "speciesblock: [Cu, Zn]", "no 'speciesblock' name"),
         ("speciesblock: Cu\n", "speciesblock: Qq\n", "'Qq' is not a chemical element"),
-        ("inner_cutoff_type: distance", "inner_cutoff_type: [1]", "inner_cutoff_type: expected a text"),
+        ("inner_cutoff_type: distance", "inner_cutoff_type: [1]", "inner_cutoff_type: expected text"),
         ("core-repulsion: .*", "core-repulsion: [1]", "core-repulsion has two numbers"),
     ],
 )

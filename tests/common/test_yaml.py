@@ -56,7 +56,7 @@ def test_what_differs_from_pyyaml():
         ("a: !own 3", "tag .* is refused"),
         ("- !!set {a, b}", "tag .* is refused"),
         ("a: *nowhere", r"\*nowhere refers to nothing"),
-        ("&a [*a]", r"\*a stands for nothing"),
+        ("&a [*a]", r"\*a refers to nothing"),
         ("a: 1\n---\nb: 2", "line 2: a second document begins"),
         ("{[0, 1]: x}", "where a key is expected"),
         ("{{a: 1}: x}", "where a key is expected"),

@@ -103,7 +103,7 @@ def test_labels_and_overlap_are_checked(inputs, cu_configurations):
     process = WorkflowFactory("aceal.compare.selection")
     with pytest.raises(ValueError, match="label them first"):
         run_get_node(process, **{**inputs, "pool": cu_configurations(9, labelled=False)})
-    with pytest.raises(ValueError, match="4 configurations are in pool and in test"):
+    with pytest.raises(ValueError, match="4 configurations are in both pool and test"):
         run_get_node(process, **{**inputs, "pool": inputs["pool"].extend(inputs["test"])})
 
 
@@ -158,7 +158,7 @@ def test_dry_run_and_bad_input(cli, files):
     assert "strategies: random, uncertainty, d_optimal, cur, diversity, hybrid, viability" in text
     # the same structures in both: they stay in the test set only
     assert "4 duplicate structures left out" in cli("--pool", pool, "--pool", test, "--test", test, "--dry-run")
-    assert "give `test` (files) or `test_fraction`" in cli("--pool", pool, "--dry-run", code=2)
+    assert "give either `test` (files) or `test_fraction`" in cli("--pool", pool, "--dry-run", code=2)
     assert "no such file" in cli("--pool", "nowhere.xyz", "--test", test, "--dry-run", code=2)
     assert "--sizes: numbers with commas" in cli("--pool", pool, "--test", test, "--sizes", "4-8", code=2)
     (files / "input.yaml").write_text("pool: pool.extxyz\ntest: test.extxyz\nstrategys: [random]\n")
