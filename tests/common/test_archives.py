@@ -186,5 +186,5 @@ def test_local_sets_that_lack_an_entry(files, tmp_path, key):
     del facts["local"][key]
     arrays["meta"] = np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8)
     (tmp_path / "l.asi").write_bytes(npz(**arrays))
-    with pytest.raises(AceError, match=f"what it says of itself is damaged .KeyError: '{key}'"):
+    with pytest.raises(AceError, match=f"its metadata are damaged .KeyError: '{key}'"):
         ActiveSet.load(tmp_path / "l.asi")
