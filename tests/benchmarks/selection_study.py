@@ -62,9 +62,7 @@ def table(summary: dict) -> str:
         for metric in ("forces_rmse", "forces_max"):
             test = entry.get("overall", {}).get(metric)
             ratio = test and test["ratio"]
-            line.append(
-                "" if test is None else f"{ratio['mean']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}], {_p(test)}"
-            )
+            line.append("" if test is None else _ratio(ratio) + _p(test))
         needed = entry["needed"]["forces_rmse"][0]
         saved = [needed[f"saving_{unit}"] for unit in ("structures", "atoms")]
         both = None not in saved
@@ -74,8 +72,13 @@ def table(summary: dict) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def _ratio(ratio: dict) -> str:
+    interval = "" if ratio["low"] is None else f" [{ratio['low']:.2f}, {ratio['high']:.2f}]"  # one seed: none
+    return f"{ratio['mean']:.2f}{interval}"
+
+
 def _p(test: dict) -> str:
-    return f"p {test['p_holm']:.2g}, {test['wins']} of {test['n']}"
+    return ("" if test["p_holm"] is None else f", p {test['p_holm']:.2g}") + f", {test['wins']} of {test['n']}"
 
 
 def main() -> None:
