@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import types
 import typing
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import Any, Literal
 
 import click
 
-from aiida_aceal.common.errors import AceError, NotFiniteError
+from aiida_aceal.common.errors import AceError, refuse_not_finite
 from aiida_aceal.common.settings import Settings, build, describe, nearest
 from aiida_aceal.common.yaml import load_mapping
 from aiida_aceal.jobs.declaration import Input, Job, Output
@@ -155,23 +154,12 @@ def run_job(
         from aiida_aceal.common.atomic import write_json
 
         if job.finite:
-            refuse_not_finite(report)
+            refuse_not_finite(report, "report")
         write_json(target, report)
     status = job.exit_status(report)
     if status:
         raise SystemExit(status)
     return report
-
-
-def refuse_not_finite(value: Any, place: str = "report") -> None:
-    """:raises NotFiniteError: the first number of a report that is nan or inf, with its place"""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise NotFiniteError(f"{place} is {value}; look for labels or a fit that is not sound")
-    items = (
-        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
-    )
-    for key, inner in items:
-        refuse_not_finite(inner, f"{place}[{key}]" if isinstance(key, int) else f"{place}.{key}")
 
 
 def _settings(job: Job, given: Mapping[str, Any]) -> Settings:

@@ -11,7 +11,7 @@ import threading
 
 import click
 
-from aiida_aceal.common.commands import OneLineErrors
+from aiida_aceal.common.commands import TIME_LIMIT, OneLineErrors
 from aiida_aceal.jobs import find_job, job_names
 
 
@@ -30,7 +30,7 @@ class LazyGroup(OneLineErrors):
 
 
 def _out_of_time(seconds: float) -> None:
-    print(f"Error: the time limit of {seconds:g} s is reached", file=sys.stderr, flush=True)
+    print(f"Error: {TIME_LIMIT} {seconds:g} s is reached", file=sys.stderr, flush=True)
     # the main thread may sit in a kernel for long: no unwinding, output files appear only when complete
     os._exit(3)
 

@@ -10,8 +10,6 @@ from ase.calculators.singlepoint import SinglePointCalculator
 @pytest.fixture(scope="session")
 def copper_files(tmp_path_factory):
     """Folder with pot.yaml (EMT copper), set.asi and cu.extxyz (the primitive cell)."""
-    from aiida_aceal.worker.files import write_configurations
-
     from aiida_aceal.ace import AceModel, build_potential
     from aiida_aceal.common.configurations import write_configurations
     from aiida_aceal.fitting import fit_linear

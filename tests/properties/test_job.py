@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from aiida_aceal.worker.files import read_configurations, write_configurations
 from ase.calculators.emt import EMT
 from click.testing import CliRunner
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from aiida_aceal.worker.files import read_configurations, write_configurations
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
