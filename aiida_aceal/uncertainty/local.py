@@ -191,7 +191,8 @@ def is_local_file(path: str | Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return "meta.npy" in archive.namelist()
-    except (OSError, zipfile.BadZipFile):
+    # zipfile raises many types (NotImplementedError for a later version of zip); the reader says what is wrong
+    except Exception:
         return False
 
 

@@ -176,3 +176,11 @@ def test_damaged_archives_are_refused_or_finite(files, tmp_path_factory, name, c
         return
     if isinstance(found, ActiveSet):
         assert all(np.isfinite(s.inverse).all() and s.inverse.any() for s in found.sets.values())
+
+
+def test_zip_of_a_later_version_is_refused(files, tmp_path):
+    content = bytearray(files["a.asi"])
+    content[content.index(b"PK\x01\x02") + 6] = 64  # version needed to extract: 6.4
+    (tmp_path / "a.asi").write_bytes(content)
+    with pytest.raises(AceError, match=r"a\.asi: is no archive that can be read .*version 6\.4"):
+        ActiveSet.load(tmp_path / "a.asi")
