@@ -29,7 +29,7 @@ from aiida.tools.pytest_fixtures import (  # noqa: F401
 )
 
 #: folders of tests/ whose tests get the profile of the session by themselves
-AIIDA_ROOMS = {"data", "calculations", "parsers", "workflows", "cli", "report", "vasp", "quantumespresso"}
+AIIDA_ROOMS = {"data", "jobs", "calculations", "parsers", "workflows", "cli", "report", "vasp", "quantumespresso"}
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -248,6 +248,103 @@ def cu_potential(aiida_profile, small_potential):
     from aiida_aceal.data.potential import AcePotentialData
 
     return lambda **kwargs: AcePotentialData(potential=small_potential(**kwargs))
+
+
+# --- labels of a known ACE ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def random_structures():
+    """Factory: small periodic random structures of the given elements, without labels."""
+    from ase import Atoms
+
+    def factory(count, elements=("Cu",), n=4, seed=0, cell=5.0):
+        rng = np.random.default_rng(seed)
+        out = []
+        while len(out) < count:
+            symbols = rng.choice(elements, n)
+            atoms = Atoms(
+                symbols, scaled_positions=rng.random((n, 3)), cell=np.eye(3) * cell + rng.normal(0, 0.3, (3, 3))
+            )
+            atoms.pbc = True
+            if atoms.get_all_distances(mic=True)[np.triu_indices(n, 1)].min() > 1.6:
+                out.append(atoms)
+        return out
+
+    return factory
+
+
+@pytest.fixture(scope="session")
+def label():
+    """Label structures with an `AcePotential` (plus free-atom energies and noise); returns the list."""
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    from aiida_aceal.ace import AceModel
+
+    def factory(structures, potential, free=None, noise=0.0, seed=0):
+        rng = np.random.default_rng(seed)
+        model = AceModel(potential, threads=1)
+        out = []
+        for atoms in structures:
+            atoms = atoms.copy()
+            r = model.evaluate(atoms)
+            energy = r.energy + sum((free or {}).get(s, 0.0) for s in atoms.get_chemical_symbols())
+            atoms.calc = SinglePointCalculator(
+                atoms,
+                energy=energy + noise * rng.normal(),
+                forces=r.forces + noise * rng.normal(size=r.forces.shape),
+                stress=r.stress,
+            )
+            out.append(atoms)
+        return out
+
+    return factory
+
+
+# --- active sets ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def warm_copper():
+    """Potential, model and active set of warm solid copper, and what it learnt."""
+    from aiida_aceal.ace import AceModel, build_potential
+    from aiida_aceal.exploration.initial import generate
+    from aiida_aceal.uncertainty import build_active_set
+
+    cell = {"bulk": "Cu", "crystal": "fcc", "a": 3.61, "cubic": True}
+    potential = build_potential(
+        {"elements": ["Cu"], "cutoff": 4.5, "nradmax_by_orders": [6, 3, 1], "lmax_by_orders": [0, 2, 1]}
+    )
+    train = generate(
+        [
+            {"kind": "rattled", "structure": cell, "supercell": 3, "count": 5, "amplitude": [0.05, 0.18]},
+            {"kind": "strained", "structure": cell, "supercell": 2, "count": 8, "strain": 0.05, "rattle": 0.1},
+        ],
+        seed=0,
+    )
+    model = AceModel(potential, threads=1)
+    return potential, model, build_active_set(model, train), train
+
+
+@pytest.fixture(scope="session")
+def lithium():
+    """Potential, model and active set of Li2 and Li3, which have not seen four atoms."""
+    from aiida_aceal.ace import AceModel, build_potential
+    from aiida_aceal.exploration.initial import generate
+    from aiida_aceal.uncertainty import build_active_set
+
+    potential = build_potential(
+        {"elements": ["Li"], "cutoff": 6.0, "nradmax_by_orders": [6, 3, 1], "lmax_by_orders": [0, 2, 1]}
+    )
+    train = generate(
+        [
+            {"kind": "dimers", "pairs": ["Li"], "count": 30, "distance": [2.0, 5.5]},
+            {"kind": "clusters", "composition": {"Li": 3}, "count": 60},
+        ],
+        seed=0,
+    )
+    model = AceModel(potential, threads=1)
+    return potential, model, build_active_set(model, train), train
 
 
 # --- a stand-in for VASP -----------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
-"""The exception under its former name."""
+"""The exceptions under their former name."""
 
-from aiida_aceal.common.errors import AceError
+from aiida_aceal.common.errors import AceError, NotFiniteError
 
-__all__ = ["AceError"]
+__all__ = ["AceError", "NotFiniteError"]

@@ -11,7 +11,7 @@ from ase.geometry import complete_cell
 
 from aiida_aceal.common.kernels import njit
 
-from .errors import AceError
+from .errors import AceError, NotFiniteError
 
 #: Periodic images a search may need where they are more than a thousand times the atoms.
 MAX_IMAGES = 5e6
@@ -166,7 +166,7 @@ def build_neighbors(atoms: Atoms, cutoff: float, pool: Executor | None = None, t
     positions = np.ascontiguousarray(atoms.positions, dtype=float)
     cell, pbc = np.array(atoms.cell), np.asarray(atoms.pbc)
     if not np.isfinite(positions).all() or not np.isfinite(cell).all():
-        raise AceError("positions or cell are not finite; check the structure")
+        raise NotFiniteError("positions or cell are not finite; check the structure")
     n = len(positions)
     if n == 0:
         raise AceError("the structure has no atoms")

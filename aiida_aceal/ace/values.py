@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from ase.data import atomic_numbers
 
-from .errors import AceError
+from .errors import AceError, NotFiniteError
 from .limits import MAX_NUMBER
 
 
@@ -25,11 +25,13 @@ def mapping(where: str, value: Any) -> Mapping:
 def number(where: str, value: Any, least: float = -MAX_NUMBER) -> float:
     """A finite number of at least ``least``; text such as ``1e-8`` counts."""
     try:
-        result = math.nan if isinstance(value, bool) else float(value)
+        if isinstance(value, bool):
+            raise TypeError
+        result = float(value)
     except (TypeError, ValueError, OverflowError):
-        result = math.nan
+        raise AceError(f"{where}: expected a finite number, found {value!r:.60}") from None
     if not math.isfinite(result):
-        raise AceError(f"{where}: expected a finite number, found {value!r:.60}")
+        raise NotFiniteError(f"{where}: expected a finite number, found {value!r:.60}")
     if abs(result) > MAX_NUMBER or result < least:
         raise AceError(f"{where}: {result:g} lies outside {least:g} to {MAX_NUMBER:g}")
     return result
@@ -83,7 +85,7 @@ def array(where: str, value: Any) -> np.ndarray:
     except (TypeError, ValueError, OverflowError):
         raise AceError(f"{where}: expected nested lists of numbers of equal lengths") from None
     if not np.isfinite(result).all() or (np.abs(result) > MAX_NUMBER).any():
-        raise AceError(f"{where} hold a value that is not finite or beyond {MAX_NUMBER:g}")
+        raise NotFiniteError(f"{where} hold a value that is not finite or beyond {MAX_NUMBER:g}")
     return result
 
 

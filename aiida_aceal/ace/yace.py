@@ -248,7 +248,7 @@ def parse_yace(text: str | Path, source: str = "<string>") -> CTildePotential:
     try:
         return _build(data)
     except AceError as error:
-        raise AceError(f"{source}: {error}") from error
+        raise type(error)(f"{source}: {error}") from error
     except (KeyError, IndexError) as error:
         raise AceError(f"{source}: the entry {error} is missing") from error
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -291,8 +291,8 @@ def _bond(where: str, b: dict) -> Bond:
     radial = values.array(f"{where}: radcoefficients", b["radcoefficients"])
     if radial.size == 0:
         radial = radial.reshape(shape)
-    if radial.shape != shape or not np.isfinite(radial).all():
-        raise AceError(f"{where}: radcoefficients of shape {radial.shape}, expected {shape} finite numbers")
+    if radial.shape != shape:
+        raise AceError(f"{where}: radcoefficients of shape {radial.shape}, expected {shape}")
     return Bond(
         radbase=name,
         radparameters=values.numbers(f"{where}: radparameters", b["radparameters"]),

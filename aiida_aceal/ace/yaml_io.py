@@ -49,7 +49,7 @@ def parse_potential(text: str | Path, source: str = "<string>") -> AcePotential:
     try:
         return _build(data)
     except AceError as error:
-        raise AceError(f"{source}: {error}") from error
+        raise type(error)(f"{source}: {error}") from error
 
 
 def _unknown(where: str, given: Mapping, known: set[str]) -> None:
@@ -80,10 +80,7 @@ def _build(data: dict) -> AcePotential:
         if len(members) == 1:
             species[name] = _species(name, block)
         if len(members) <= 2 and "radbase" in block:
-            try:
-                bond = _bond(name, block)
-            except AceError as error:
-                raise error if "speciesblock" in str(error) else AceError(f"speciesblock {name!r}: {error}") from None
+            bond = _bond(name, block)
             bonds[members[0], members[-1]] = bond
             types.add(bond.inner_cutoff_type)
     for a, b in list(bonds):
@@ -178,7 +175,7 @@ def _bond(name: str, block: dict) -> Bond:
     if len(core) != 2 or not parameters:
         raise AceError(f"{where}core-repulsion has two numbers (prefactor, lambda), radparameters at least one")
     lengths = {key: values.number(where + key, block.get(key, default), 0.0) for key, default in _LENGTHS.items()}
-    return Bond(
+    fields = dict(
         radbase=values.text(where + "radbase", block["radbase"]),
         radparameters=parameters,
         rcut=lengths["rcutij"],
@@ -191,6 +188,10 @@ def _bond(name: str, block: dict) -> Bond:
         inner_cutoff_type=values.text(where + "inner_cutoff_type", block.get("inner_cutoff_type", "density")),
         cutoff_function=values.text(where + "NameOfCutoffFunctionij", block.get("NameOfCutoffFunctionij", "cos")),
     )
+    try:
+        return Bond(**fields)
+    except AceError as error:
+        raise type(error)(f"{where}{error}") from None
 
 
 def _same_bond(a: Bond, b: Bond) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -11,13 +12,13 @@ from aiida.common.datastructures import CalcInfo
 from aiida.common.folders import Folder
 from aiida.engine import CalcJobProcessSpec
 
-from aiida_aceal.calculations.explore_base import STRUCTURES_FILE, AceExploreCalculation
-from aiida_aceal.calculations.worker_base import dataset_port, write_set, write_union
+from aiida_aceal.calculations.job import AceJobCalculation, given_settings
 from aiida_aceal.common.settings import setting
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.exploration.pool import PoolSettings
+from aiida_aceal.jobs.declaration import Input
+from aiida_aceal.jobs.explore import POOL
 
-KNOWN_FILE = "known.extxyz"
 #: key of ``settings`` that names the files of a remote pool
 FILES_KEY = "pool_files"
 
@@ -32,45 +33,33 @@ class PoolJobSettings(PoolSettings):
     )
 
 
-class AceExplorePoolCalculation(AceExploreCalculation):
+class AceExplorePoolCalculation(AceJobCalculation):
     """Grade a pool chunk by chunk and keep what lies in the window.
 
     The pool is a ``ConfigurationsData``, a file (extended XYZ or ASE data base), or a folder on the computer of the
     code that stays where it is (``settings.pool_files`` names the files in it).
     """
 
-    _MODE = "pool"
-    _MODEL = PoolJobSettings
-    _OWN_KEYS = (FILES_KEY,)
+    JOB = replace(POOL, node_settings=PoolJobSettings)
+    _PARSER = "aceal.explore"
 
     @classmethod
     def define(cls, spec: CalcJobProcessSpec) -> None:
-        """Ports."""
+        """A pool may be other things than a node of ours."""
         super().define(spec)
         spec.input(
             "configurations",
             valid_type=(ConfigurationsData, orm.SinglefileData, orm.RemoteData),
             help="The pool: a node, a file, or a remote folder.",
         )
-        dataset_port(
-            spec,
-            "known",
-            required=False,
-            text="Configurations that are known already; equal structures are dropped from the pool.",
-        )
 
     @classmethod
-    def check_elements(cls, inputs: Mapping[str, Any]) -> str | None:
-        """A pool may hold anything: the worker drops what the potential does not know."""
-        return None
-
-    @classmethod
-    def validate_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
+    def check_job(cls, inputs: Mapping[str, Any]) -> str | None:
         """Also ask for the files of a remote pool."""
-        message = super().validate_inputs(inputs)
+        message = super().check_job(inputs)
         if message:
             return message
-        names = (inputs["settings"].get_dict() if inputs.get("settings") is not None else {}).get(FILES_KEY)
+        names = given_settings(inputs).get(FILES_KEY)
         pool = inputs.get("configurations")
         if isinstance(pool, orm.RemoteData):
             if names is None:
@@ -81,21 +70,18 @@ class AceExplorePoolCalculation(AceExploreCalculation):
             return f"settings: `{FILES_KEY}` is for remote folders only"
         return None
 
-    def structures(self, folder: Folder) -> dict[str, Any]:
+    def files_of(self, folder: Folder, part: Input) -> list[str]:
         """The pool, or where it is."""
         pool = self.inputs.configurations
-        if isinstance(pool, ConfigurationsData):
-            write_set(folder, STRUCTURES_FILE, pool)
-            files = [STRUCTURES_FILE]
-        elif isinstance(pool, orm.SinglefileData):
-            files = [pool_name(pool.filename)]
-        else:
-            files = [pool_name(name) for name in self.settings()[FILES_KEY]]
-        result: dict[str, Any] = {"structures": files}
-        if self.inputs.get("known"):
-            write_union(folder, KNOWN_FILE, self.inputs.known)
-            result["known"] = [KNOWN_FILE]
-        return result
+        if part.name != "configurations" or isinstance(pool, ConfigurationsData):
+            return super().files_of(folder, part)
+        return [
+            pool_name(name) for name in ([pool.filename] if isinstance(pool, orm.SinglefileData) else self.remote())
+        ]
+
+    def remote(self) -> list[str]:
+        """Files of a remote pool."""
+        return self.settings()[FILES_KEY]
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         """Copy the file or link the remote ones."""
@@ -105,8 +91,7 @@ class AceExplorePoolCalculation(AceExploreCalculation):
             calcinfo.local_copy_list.append((pool.uuid, pool.filename, pool_name(pool.filename)))
         elif isinstance(pool, orm.RemoteData):
             calcinfo.remote_symlink_list = [
-                (pool.computer.uuid, f"{pool.get_remote_path()}/{name}", pool_name(name))
-                for name in self.settings()[FILES_KEY]
+                (pool.computer.uuid, f"{pool.get_remote_path()}/{name}", pool_name(name)) for name in self.remote()
             ]
         return calcinfo
 

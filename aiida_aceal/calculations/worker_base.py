@@ -1,19 +1,16 @@
-"""What all CalcJobs of ``aceal-worker`` share: files in, one command, files out, common exit codes."""
+"""What CalcJobs share: common exit codes, ports, checks of inputs, files of configurations."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from itertools import chain, combinations
 from typing import Any
 
 from aiida import orm
-from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
-from aiida.engine import CalcJob, CalcJobProcessSpec
+from aiida.engine import CalcJobProcessSpec
 
 from aiida_aceal.common.configurations import unknown_elements
-from aiida_aceal.common.settings import Settings, check
 from aiida_aceal.data.active_set import ActiveSetData
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.potential import AcePotentialData
@@ -26,118 +23,6 @@ ERROR_FILE = "aceal.err"
 
 #: part of the wall time after which the worker ends by itself, so that what went wrong is known
 TIME_FRACTION = 0.95
-
-
-class AceWorkerCalculation(CalcJob):
-    """Base of the CalcJobs that run one subcommand of ``aceal-worker``.
-
-    A subclass names its ``_SUBCOMMAND``, its ports, the ``settings`` it understands and writes its files in
-    :meth:`write_inputs`. Bulky files are neither kept in the node's repository (inputs are nodes already) nor in
-    ``retrieved`` (outputs become nodes).
-    """
-
-    _SUBCOMMAND = ""
-    _PARSER = "aceal.worker"
-    #: bulky output files, retrieved for the parser only
-    _OUTPUTS: tuple[str, ...] = ()
-    #: key of ``settings`` -> command line option; subclasses that write a settings file leave it empty
-    _SETTINGS: Mapping[str, str] = {}
-    #: declaration of ``settings``, checked at submission
-    _MODEL: type[Settings] | None = None
-
-    @classmethod
-    def define(cls, spec: CalcJobProcessSpec) -> None:
-        """Ports and exit codes of all worker CalcJobs."""
-        super().define(spec)
-        options = spec.inputs["metadata"]["options"]
-        options["parser_name"].default = cls._PARSER
-        options["output_filename"].default = OUTPUT_FILE
-        options["withmpi"].default = False
-        options["resources"].default = lambda: {"num_machines": 1, "num_mpiprocs_per_machine": 1}
-        options["environment_variables"].help += " Unless OMP_NUM_THREADS is set, all cores of `resources` are used."
-        spec.output("report", valid_type=orm.Dict, required=False, help="Report of the worker.")
-        common = spec.inputs.validator  # computer and resources
-
-        def validate(inputs: Mapping[str, Any], ctx: Any) -> str | None:
-            return (common(inputs, ctx) if common else None) or cls.validate_inputs(inputs)
-
-        spec.inputs.validator = validate
-        common_exit_codes(spec)
-
-    # --- checks at submission ----------------------------------------------------------------------------------
-
-    @classmethod
-    def validate_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
-        """First thing that is wrong with the inputs together, or ``None``."""
-        for find_fault in (cls.check_settings, cls.check_elements, check_active_set):
-            message = find_fault(inputs)
-            if message:
-                return message
-        return None
-
-    @classmethod
-    def check_elements(cls, inputs: Mapping[str, Any]) -> str | None:
-        """Configurations with an element that the potential does not know."""
-        return check_elements(inputs)
-
-    @classmethod
-    def check_settings(cls, inputs: Mapping[str, Any]) -> str | None:
-        """What ``settings`` may not be: the worker refuses the same things with the same words."""
-        settings = inputs.get("settings")
-        if cls._MODEL is not None:
-            return check(cls._MODEL, settings.get_dict() if settings is not None else {}, "settings")
-        if settings is None or not cls._SETTINGS:
-            return None
-        return unknown_keys(settings.get_dict(), cls._SETTINGS)
-
-    # --- submission --------------------------------------------------------------------------------------------
-
-    def write_inputs(self, folder: Folder) -> list[str]:
-        """Write the bulky input files; returns the command line after the subcommand."""
-        raise NotImplementedError
-
-    def settings(self) -> dict[str, Any]:
-        """Content of the ``settings`` input, empty if it was not given."""
-        return self.inputs.settings.get_dict() if "settings" in self.inputs else {}
-
-    def option_words(self) -> list[str]:
-        """The settings as words of the command line."""
-        words: list[str] = []
-        for key, value in self.settings().items():
-            option = self._SETTINGS[key]
-            if not option or value is None or value is False:
-                continue
-            words += [option] if value is True else [option, str(value)]
-        return words
-
-    def prepare_for_submission(self, folder: Folder) -> CalcInfo:
-        """Files, command line and lists of what is copied and retrieved."""
-        words = self.write_inputs(folder)
-        codeinfo = CodeInfo()
-        codeinfo.code_uuid = self.inputs.code.uuid
-        codeinfo.cmdline_params = [*self._limit_words(), self._SUBCOMMAND, *words]
-        codeinfo.stdout_name = self.inputs.metadata.options.output_filename
-        codeinfo.stderr_name = ERROR_FILE
-        calcinfo = CalcInfo()
-        calcinfo.uuid = str(self.uuid)
-        calcinfo.codes_info = [codeinfo]
-        calcinfo.local_copy_list = []
-        for port, target in (("potential", POTENTIAL_FILE), ("active_set", ACTIVE_SET_FILE)):
-            node = self.inputs.get(port)
-            if node is not None:
-                # our programs read local active sets in place of the .asi
-                name = node.grading_filename if port == "active_set" else node.filename
-                calcinfo.local_copy_list.append((node.uuid, name, target))
-        written = [str(Path(path).relative_to(folder.abspath)) for path in Path(folder.abspath).rglob("*.extxyz")]
-        calcinfo.provenance_exclude_list = written
-        calcinfo.retrieve_list = [codeinfo.stdout_name, ERROR_FILE, REPORT_FILE]
-        calcinfo.retrieve_temporary_list = list(self._OUTPUTS)
-        calcinfo.prepend_text = thread_lines(self.inputs.metadata.options)
-        return calcinfo
-
-    def _limit_words(self) -> list[str]:
-        seconds = self.inputs.metadata.options.get("max_wallclock_seconds")
-        return ["--time-limit", f"{max(1.0, TIME_FRACTION * seconds):g}"] if seconds else []
 
 
 def common_exit_codes(spec: CalcJobProcessSpec, who: str = "worker") -> None:
@@ -169,11 +54,6 @@ def active_set_port(
 ) -> None:
     """Port ``active_set``."""
     spec.input("active_set", valid_type=ActiveSetData, required=required, help=text)
-
-
-def configurations_port(spec: CalcJobProcessSpec, text: str) -> None:
-    """Port ``configurations``."""
-    spec.input("configurations", valid_type=ConfigurationsData, help=text)
 
 
 def dataset_port(spec: CalcJobProcessSpec, name: str = "dataset", required: bool = True, text: str = "") -> None:
@@ -212,34 +92,26 @@ def check_seed(value: orm.Int | None, _: Any) -> str | None:
     return "the seed must not be negative" if value is not None and value.value < 0 else None
 
 
-def unknown_keys(settings: Mapping[str, Any], known: Any) -> str | None:
-    """Message that names the first unknown key and the nearest known one."""
-    for key in settings:
-        if key not in known:
-            near = difflib.get_close_matches(key, list(known), n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known))}"
-            return f"settings: unknown key '{key}'; {hint}"
-    return None
-
-
-def configuration_nodes(inputs: Mapping[str, Any]) -> list[tuple[str, ConfigurationsData]]:
-    """All ``ConfigurationsData`` among the inputs with their port names, namespaces in the order of their keys."""
+def configuration_nodes(inputs: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str, ConfigurationsData]]:
+    """The ``ConfigurationsData`` under these names with their port names, namespaces in the order of their keys."""
     found = []
-    for name in ("configurations", "dataset", "validation", "reference", "start"):
+    for name in names:
         value = inputs.get(name)
-        if isinstance(value, ConfigurationsData):
-            found.append((name, value))
-        elif isinstance(value, Mapping):
+        if isinstance(value, Mapping):
             found += [(f"{name}.{key}", value[key]) for key in sorted(value)]
+        else:
+            found.append((name, value))
     return [(name, node) for name, node in found if isinstance(node, ConfigurationsData)]
 
 
-def check_elements(inputs: Mapping[str, Any]) -> str | None:
-    """Configurations with an element that the potential does not know."""
+def check_elements(
+    inputs: Mapping[str, Any], names: Iterable[str] = ("configurations", "dataset", "validation", "start")
+) -> str | None:
+    """Configurations under these names with an element that the potential does not know."""
     potential = inputs.get("potential")
     if not isinstance(potential, AcePotentialData):
         return None
-    for name, node in configuration_nodes(inputs):
+    for name, node in configuration_nodes(inputs, names):
         message = unknown_elements(node.elements, potential.elements)
         if message:
             return f"{name}: {message}"
@@ -254,15 +126,25 @@ def check_active_set(inputs: Mapping[str, Any]) -> str | None:
     return None
 
 
-def check_labels(inputs: Mapping[str, Any], *labels: str) -> str | None:
-    """Configurations in ``dataset`` or ``validation`` without the labels that are needed."""
-    for name, node in configuration_nodes(inputs):
-        if name.split(".")[0] not in ("dataset", "validation"):
-            continue
+def check_labels(
+    inputs: Mapping[str, Any], *labels: str, names: Iterable[str] = ("dataset", "validation")
+) -> str | None:
+    """Configurations under these names without the labels that are needed."""
+    for name, node in configuration_nodes(inputs, names):
         for label in labels:
             count = node.base.attributes.get(f"n_{label}")
             if count < len(node):
                 return f"{name}: {len(node) - count} of {len(node)} configurations have no {label}; label them first"
+    return None
+
+
+def check_distinct(inputs: Mapping[str, Any], *names: str) -> str | None:
+    """Configurations that stand in two of these sets."""
+    for first, second in combinations(names, 2):
+        sets = [set(chain(*(node.hashes for _, node in configuration_nodes(inputs, (k,))))) for k in (first, second)]
+        both = set.intersection(*sets)
+        if both:
+            return f"{len(both)} configurations are in both {first} and {second}; remove them from one"
     return None
 
 

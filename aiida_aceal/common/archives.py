@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .errors import AceError
+from .errors import AceError, NotFiniteError, refuse_not_finite
 
 #: An archive may unpack to this many bytes, and to `MAX_RATIO` times its size beyond that.
 FREE_BYTES = 2**26
@@ -122,13 +122,15 @@ def read_json(content: bytes, name: str) -> dict:
     """A JSON mapping. Raises :class:`AceError`: no JSON, no mapping, numbers that are not finite."""
 
     def refuse(word: str) -> None:
-        raise ValueError(f"{word} is not a finite number")
+        raise NotFiniteError(f"{name}: {word} is not a finite number")
 
     try:
         data = json.loads(content.decode("utf-8"), parse_constant=refuse)
         if not isinstance(data, dict):
             raise ValueError("a mapping is expected")
-        json.dumps(data, allow_nan=False)  # 1e999 is read as infinity
+        refuse_not_finite(data, name)  # 1e999 is read as infinity
+    except NotFiniteError:
+        raise
     except (ValueError, RecursionError) as error:
         words = " ".join(str(error).split())[:200]
         raise AceError(f"{name}: is not readable JSON ({words})") from None
@@ -147,7 +149,7 @@ def check_inverse(values: np.ndarray, where: str) -> np.ndarray:
         raise AceError(f"{where} holds {values.dtype}, but must hold numbers")
     values = np.ascontiguousarray(values, dtype=np.float64)
     if not np.isfinite(values).all():
-        raise AceError(f"{where} holds NaN or infinity: rebuild the active set")
+        raise NotFiniteError(f"{where} holds NaN or infinity: rebuild the active set")
     largest = np.abs(values).max()
     if largest > MAX_NUMBER:
         raise AceError(f"{where} holds {largest:.1e}, with which every grade overflows: rebuild the active set")

@@ -8,6 +8,9 @@ import click
 
 from .errors import AceError
 
+#: how the message of a command that ran out of its own time starts; parsers know it by that
+TIME_LIMIT = "the time limit of"
+
 
 class OneLineErrors(click.Group):
     """A group whose commands end with one line on stderr when the input is bad (exit code 2) or a file fails (1)."""

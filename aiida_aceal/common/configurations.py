@@ -16,7 +16,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from .atomic import open_whole
-from .errors import AceError
+from .errors import AceError, NotFiniteError
 from .extxyz import format_frame, iter_extxyz
 
 #: Positions and cells are compared on this grid (Angstrom) when configurations are identified.
@@ -188,7 +188,7 @@ def _apply_keys(atoms: Atoms, where: str, energy_key: str | None, forces_key: st
 
 
 def check_configuration(atoms: Atoms, where: str) -> None:
-    """Raise :class:`AceError` unless numbers are finite and of the right shape; ``where`` starts the message."""
+    """Raise :class:`AceError` (`NotFiniteError`) unless numbers are finite, of the right shape; ``where`` is first."""
     n_atoms = len(atoms)
     if n_atoms == 0:
         raise AceError(f"{where}: it has no atoms")
@@ -197,29 +197,29 @@ def check_configuration(atoms: Atoms, where: str) -> None:
         raise AceError(f"{where}: atom {atom} has no chemical element; write element symbols into the file")
     _check_finite(atoms.positions, where, "position")
     if not np.all(np.isfinite(np.asarray(atoms.cell))):
-        raise AceError(f"{where}: the cell holds a number that is not finite")
+        raise NotFiniteError(f"{where}: the cell holds a number that is not finite")
     lengths = np.linalg.norm(np.asarray(atoms.cell), axis=1)
     if np.any(atoms.pbc & (lengths == 0)):
         raise AceError(f"{where}: periodic along an axis whose cell vector is zero; give the cell or set pbc to F")
     try:
         energy, forces, stress = get_labels(atoms)
     except AceError as error:
-        raise AceError(f"{where}: {error}; remove or relabel this structure") from None
+        raise type(error)(f"{where}: {error}; remove or relabel this structure") from None
     if energy is not None and not np.isfinite(energy):
-        raise AceError(f"{where}: the energy is {energy}; remove or relabel this structure")
+        raise NotFiniteError(f"{where}: the energy is {energy}; remove or relabel this structure")
     if forces is not None:
         if forces.shape != (n_atoms, 3):
             raise AceError(f"{where}: forces have shape {forces.shape}, expected ({n_atoms}, 3)")
         _check_finite(forces, where, "force")
     if stress is not None and not np.all(np.isfinite(stress)):
-        raise AceError(f"{where}: the stress holds a number that is not finite; remove or relabel this structure")
+        raise NotFiniteError(f"{where}: the stress holds a number that is not finite; remove or relabel this structure")
 
 
 def _check_finite(values: np.ndarray, where: str, name: str) -> None:
     bad = ~np.all(np.isfinite(values), axis=1)
     if np.any(bad):
         atom = int(np.argmax(bad))
-        raise AceError(
+        raise NotFiniteError(
             f"{where}: the {name} of atom {atom} is not finite ({values[atom].tolist()}); "
             "remove or relabel this structure"
         )

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from .errors import AceError
+from .errors import AceError, NotFiniteError
 
 #: Size of a file, bytes. Potentials of some ten thousand functions have about 10 MB.
 MAX_BYTES = 2**28
@@ -94,10 +94,10 @@ class _Builder:
         self.documents = 0
         self.result: Any = None
 
-    def problem(self, line: int, message: str) -> AceError:
+    def problem(self, line: int, message: str, kind: type[AceError] = AceError) -> AceError:
         place = "".join(f"{o.key}." for o in self.stack if o.waiting and isinstance(o.key, str))
         where = f" ({place[:-1][:80]})" if place else ""
-        return AceError(f"{self.name}, line {line + 1}{where}: {message}")
+        return kind(f"{self.name}, line {line + 1}{where}: {message}")
 
     def run(self, text: str) -> Any:
         line = 0
@@ -222,7 +222,7 @@ class _Builder:
         except (ValueError, KeyError, OverflowError, IndexError):
             raise self.problem(line, f"'{text[:40]}' is not a value of the type {kind}") from None
         if isinstance(value, float) and not math.isfinite(value):
-            raise self.problem(line, f"'{text[:40]}' is not a finite number")
+            raise self.problem(line, f"'{text[:40]}' is not a finite number", NotFiniteError)
         if isinstance(value, int) and abs(value) > _LARGEST:
             raise self.problem(line, f"'{text[:40]}' is too large: integers have at most 64 bits")
         return value

@@ -70,7 +70,7 @@ class EnsembleData(SinglefileData):
             try:
                 known = _describe(Ensemble.load(copy))
             except AceError as error:
-                raise AceError(str(error).replace(str(copy), source)) from None
+                raise type(error)(str(error).replace(str(copy), source)) from None
             super().set_file(copy, filename=filename or self.DEFAULT_FILENAME)
         self.base.attributes.set_many(known)
 

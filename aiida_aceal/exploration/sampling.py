@@ -13,7 +13,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.ace.errors import AceError, NotFiniteError
 
 
 def sample_md(
@@ -68,7 +68,7 @@ def sample_md(
             dynamics.run(1)
         found = labels(work, work.calc) if labels is not None else _labels(work)
         if not np.isfinite(found["energy"]) or not np.isfinite(found["forces"]).all():
-            raise AceError(f"step {done}: energy or forces are not finite; use a shorter timestep")
+            raise NotFiniteError(f"step {done}: energy or forces are not finite; use a shorter timestep")
         snapshot = Atoms(numbers=work.numbers, positions=work.positions, cell=work.cell, pbc=work.pbc)
         snapshot.info.update({"step": done, "temperature": round(float(work.get_temperature()), 3)})
         snapshot.calc = SinglePointCalculator(snapshot, **found)

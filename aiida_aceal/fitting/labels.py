@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from ase import Atoms
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.ace.errors import AceError, NotFiniteError
 
 
 @dataclass
@@ -100,7 +100,7 @@ def collect_labels(
         for symbol in symbols:
             counts[k, index[symbol]] += 1
         if not np.isfinite(atoms.positions).all() or not np.isfinite(np.asarray(atoms.cell)).all():
-            raise AceError(f"{name}: positions or cell are not finite; remove the structure")
+            raise NotFiniteError(f"{name}: positions or cell are not finite; remove the structure")
         results = getattr(atoms.calc, "results", None) or {}
         energies[k] = _energy(results, name)
         all_forces.append(_forces(results, len(atoms), name, missing_forces == "error") if forces else None)
@@ -115,7 +115,7 @@ def _energy(results: Mapping, name: str) -> float:
     if energy is None:
         raise AceError(f"{name}: no energy label; label it, or name the key of the energy (energy_key)")
     if not np.isfinite(energy):
-        raise AceError(f"{name}: the energy is {energy}; remove or relabel the structure")
+        raise NotFiniteError(f"{name}: the energy is {energy}; remove or relabel the structure")
     return float(energy)
 
 
@@ -134,7 +134,7 @@ def _forces(results: Mapping, n: int, name: str, required: bool) -> np.ndarray |
     bad = ~np.isfinite(forces).all(1)
     if bad.any():
         atom = int(np.argmax(bad))
-        raise AceError(
+        raise NotFiniteError(
             f"{name}: the force on atom {atom} is not finite ({forces[atom].tolist()}); remove or relabel the structure"
         )
     return forces

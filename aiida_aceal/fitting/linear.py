@@ -11,6 +11,7 @@ from ase import Atoms
 from threadpoolctl import threadpool_limits
 
 from aiida_aceal.ace import AceError, AcePotential
+from aiida_aceal.common.errors import NotFiniteError
 from aiida_aceal.common.threads import thread_count
 
 from .job import FitResult, Prepared, finish, fixed_part, n_free, prepare
@@ -219,7 +220,7 @@ def unpack(job: Prepared, solution: np.ndarray) -> tuple[AcePotential, dict[str,
     """The potential with coefficients from a solution vector [Ktot + n_free], and the reference energies."""
     pot = job.potential
     if not np.isfinite(solution).all():
-        raise AceError("the fit gives coefficients that are not finite; raise regularization.alpha")
+        raise NotFiniteError("the fit gives coefficients that are not finite; raise regularization.alpha")
     coefficients, start = {}, 0
     for el in pot.elements:
         K = pot.n_functions[el]

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.linalg import cho_solve, cholesky, qr, solve_triangular
 from scipy.optimize import minimize_scalar
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.ace.errors import NotFiniteError
 
 
 class QrAccumulator:
@@ -133,7 +133,7 @@ def solve(
         If R is not finite.
     """
     if not np.isfinite(R).all():
-        raise AceError("the design matrix is not finite; look for atoms on top of each other or infinite labels")
+        raise NotFiniteError("the design matrix is not finite; look for atoms on top of each other or infinite labels")
     A, b, rest = _split(R)
     penalty = np.asarray(penalty, dtype=float)
     held = penalty > 0.0

@@ -22,6 +22,9 @@ From it come the command ``aceal-worker smallest DATA... -o OUT.extxyz --count 1
 the CalcJob with its ports, validators and exit codes (`aiida_aceal.calculations.job`), its parser
 (`aiida_aceal.parsers.job`) and its tables in the docs. Jobs of other packages are found by the entry point group
 ``aiida_aceal.jobs``.
+
+Jobs with many settings take one file instead of options (``style="file"``): ``aceal-worker fit SETTINGS.yaml``. The
+settings model is then that of the file, whose keys name the input and output files too (``key`` of each).
 """
 
 from __future__ import annotations
@@ -38,10 +41,11 @@ if TYPE_CHECKING:
     from .task import Task
 
 #: what a file holds: an ACE potential (.yaml), an active set (.asi), configurations (extended XYZ), an ensemble (.zip),
-#: numbers and curves (.json)
-Kind = Literal["potential", "active_set", "configurations", "ensemble", "json"]
+#: numbers and curves (.json), arrays (.npz), text
+Kind = Literal["potential", "active_set", "configurations", "ensemble", "json", "arrays", "text"]
 SUFFIX: Mapping[str, str] = {
     "potential": ".yaml", "active_set": ".asi", "configurations": ".extxyz", "ensemble": ".zip", "json": ".json",
+    "arrays": ".npz", "text": ".txt",
 }  # fmt: skip
 
 
@@ -55,7 +59,9 @@ class Input:
 
     ``name`` is that of the port. On the command line it is a positional argument, in order, called ``metavar``; or with
     ``option`` (such as ``--asi``) an option. ``many`` makes an argument of several files; with ``namespace`` its port
-    is a namespace of sets whose union without duplicates is used, else one node.
+    is a namespace of sets whose union without duplicates is used, else one node. ``key`` is the key of the settings
+    file that names it, in jobs of that style. ``labels`` are those that every configuration must have (``energy``,
+    ``forces``, ``stress``); ``any_element``: configurations may hold elements that the potential does not know.
     """
 
     name: str
@@ -66,6 +72,9 @@ class Input:
     namespace: bool = False
     metavar: str = ""
     option: str = ""
+    key: str = ""
+    labels: tuple[str, ...] = ()
+    any_element: bool = False
 
     @property
     def argument(self) -> str:
@@ -84,7 +93,9 @@ class Output:
 
     ``required``: whether the command must be told where to write it. ``may_be_empty``: an empty file means that there
     was nothing to write (no node), else it is a failure. ``wanted`` tells from the settings (of the node too) whether
-    it is made.
+    it is made. ``key`` is the key of the settings file that names it, in jobs of that style; ``port`` the name of the
+    output node and ``file`` that in the working directory of the CalcJob, if they differ from ``name``; without
+    ``node`` it stays a file in ``retrieved``.
     """
 
     name: str
@@ -95,11 +106,20 @@ class Output:
     required: bool = True
     may_be_empty: bool = False
     wanted: Callable[[Mapping[str, Any]], bool] = lambda settings: True
+    key: str = ""
+    port: str = ""
+    file: str = ""
+    node: bool = True
+
+    @property
+    def link(self) -> str:
+        """Name of the output node."""
+        return self.port or self.name
 
     @property
     def filename(self) -> str:
         """Name in the working directory of the CalcJob."""
-        return self.name + SUFFIX[self.kind]
+        return self.file or self.name + SUFFIX[self.kind]
 
 
 @dataclass
@@ -125,7 +145,7 @@ class Job:
     inputs: tuple[Input, ...] = ()
     outputs: tuple[Output, ...] = ()
     seeded: bool = False
-    node_settings: type[Settings] | None = None
+    node_settings: type[Settings] | str | None = None
     label_keys: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
     check_inputs: Callable[[Mapping[str, Any], Collection[str]], str | None] = lambda settings, given: None
@@ -134,19 +154,28 @@ class Job:
     slim: Callable[[dict[str, Any]], dict[str, Any]] = lambda report: report
     source: Callable[[Mapping[str, Any]], str] | None = None
     settings_option: str = "--settings-file"
+    seed_required: bool = True
+    style: Literal["options", "file"] = "options"
+    modes: Mapping[str, Job] = field(default_factory=dict)
+    mode: str = ""
+    report_key: str = "report"
+    cores: str = ""
+    distinct: tuple[str, ...] = ()
+    finite: bool = False
 
     @cached_property
     def model(self) -> type[Settings]:
         """The settings model."""
-        if not isinstance(self.settings, str):
-            return self.settings
-        module, _, name = self.settings.partition(":")
-        return getattr(import_module(module), name)
+        return _loaded(self.settings)
 
-    @property
+    @cached_property
     def node_model(self) -> type[Settings]:
         """Model of the port ``settings``: the job's own, and keys that only the CalcJob takes."""
-        return self.node_settings or self.model
+        return self.model if self.node_settings is None else _loaded(self.node_settings)
+
+    def variants(self) -> list[Job]:
+        """The jobs that CalcJobs are made of: that of each mode, else the job itself."""
+        return list(self.modes.values()) or [self]
 
     def source_of(self, settings: Mapping[str, Any]) -> str:
         """Where configurations that the job writes come from, as their node says."""
@@ -159,3 +188,10 @@ class Job:
     def output(self, name: str) -> Output:
         """The output of this name."""
         return next(part for part in self.outputs if part.name == name)
+
+
+def _loaded(model: type[Settings] | str) -> type[Settings]:
+    if not isinstance(model, str):
+        return model
+    module, _, name = model.partition(":")
+    return getattr(import_module(module), name)

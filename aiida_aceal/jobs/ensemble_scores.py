@@ -29,13 +29,13 @@ class EnsembleScores:
 
         :raises AceError: an element the members do not know, or deviations that are not finite.
         """
-        from aiida_aceal.ace import AceError
         from aiida_aceal.common.configurations import check_elements
+        from aiida_aceal.common.errors import NotFiniteError
 
         check_elements(frames, self.ensemble.elements, f"ensemble {self.path}")
         for atoms, dE, dF in zip(frames, *self.ensemble.indicators(frames)):
             if not np.isfinite([dE, dF]).all():
-                raise AceError(
+                raise NotFiniteError(
                     f"structure {len(self.values)}: energies or forces of the members of {self.path} are not finite; "
                     "look for atoms on top of each other or a broken member"
                 )

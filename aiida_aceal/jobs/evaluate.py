@@ -131,13 +131,13 @@ class Evaluation:
         from ase.calculators.singlepoint import SinglePointCalculator
 
         from aiida_aceal.common.configurations import configuration_hash, get_labels
-        from aiida_aceal.common.errors import AceError
+        from aiida_aceal.common.errors import NotFiniteError
 
         labels = dict(zip(UNITS, get_labels(atoms)))
         free = self.task.potential.reference_energies
         energy = result.energy + sum(free.get(symbol, 0.0) for symbol in atoms.get_chemical_symbols())
         if not np.isfinite(energy) or not np.all(np.isfinite(result.forces)):
-            raise AceError(
+            raise NotFiniteError(
                 f"structure {self.n_structures} of the data: energy or forces are not finite; look for atoms on top of "
                 "each other or a broken potential"
             )

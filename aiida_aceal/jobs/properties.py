@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiida_aceal.common.errors import AceError
-from aiida_aceal.properties.settings import PropertiesSettings
 
 from .declaration import Input, Job, Output
 from .parts import POTENTIAL
 
 if TYPE_CHECKING:
     from aiida_aceal.properties import Engine
+    from aiida_aceal.properties.settings import PropertiesSettings
 
     from .task import Task
 
@@ -104,7 +104,7 @@ JOB = Job(
     "properties",
     "Properties of the crystal STRUCTURE by POTENTIAL, or by a calculator; further structures are phases for eos.",
     run,
-    PropertiesSettings,
+    "aiida_aceal.properties.settings:PropertiesSettings",
     inputs=(
         POTENTIAL,
         Input("structure", "configurations", "The crystal, then further phases.", many=True, metavar="structure"),

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.common.settings import Settings
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ class Task:
         """Progress: one line on stderr."""
         print(text, file=sys.stderr, flush=True)
 
+    def say_time(self, text: str) -> None:
+        """Progress: the seconds so far, and one line, on stderr."""
+        self.say(f"{self.seconds:7.1f} s  {text}")
+
     def echo(self, text: str) -> None:
         """The result in words: one line on stdout."""
         print(text, flush=True)
@@ -83,6 +88,15 @@ class Task:
         from aiida_aceal.ace import AcePotential
 
         return AcePotential.read(self._files["potential"][0])
+
+    def basis(self, seed: int = 0) -> AcePotential:
+        """The input ``potential``, or what its description in a settings file (elements, cutoff, ...) makes.
+
+        :raises AceError: it cannot be read or built
+        """
+        from aiida_aceal.ace import build_potential
+
+        return self.potential if self.given("potential") else build_potential(self.settings.potential, seed=seed)
 
     @cached_property
     def active_set(self) -> ActiveSet | None:
@@ -111,13 +125,15 @@ class Task:
 
     def located(self, name: str = "configurations") -> Iterator[tuple[Path, int, Atoms]]:
         """As `configurations`, each with its file and its number in it."""
-        from aiida_aceal.common.configurations import check_elements, iter_configurations
+        from aiida_aceal.common.configurations import iter_configurations, unknown_elements
 
-        known = self.potential.elements if self.given("potential") else None
+        free = self.job.input(name).any_element
+        known = self.potential.elements if self.given("potential") and not free else None
         for path in self.paths(name):
             for index, atoms in enumerate(iter_configurations(path, **self.label_keys)):
-                if known is not None:
-                    check_elements([atoms], known, str(path))
+                message = None if known is None else unknown_elements(atoms.symbols, known)
+                if message:
+                    raise AceError(f"{path}, structure {index}: {message}")
                 yield path, index, atoms
 
     def chunks(self, name: str = "configurations", limit: int = CHUNK_ATOMS) -> Iterator[list[Atoms]]:

@@ -13,12 +13,13 @@ from aiida.engine import ExitCode
 from aiida.parsers import Parser
 
 from aiida_aceal.calculations.worker_base import ERROR_FILE, REPORT_FILE
+from aiida_aceal.common.commands import TIME_LIMIT
 from aiida_aceal.common.configurations import read_configurations
-from aiida_aceal.common.errors import AceError
+from aiida_aceal.common.errors import AceError, NotFiniteError
 from aiida_aceal.data.dataset import ConfigurationsData
 
 _MEMORY_WORDS = ("MemoryError", "oom-kill", "Out of memory", "out of memory", "Cannot allocate memory", "bad_alloc")
-_TIME_WORDS = ("the time limit of", "DUE TO TIME LIMIT", "exceeded limit", "CPU time limit exceeded", "TERM_RUNLIMIT")
+_TIME_WORDS = (TIME_LIMIT, "DUE TO TIME LIMIT", "exceeded limit", "CPU time limit exceeded", "TERM_RUNLIMIT")
 
 
 class AceWorkerParser(Parser):
@@ -120,7 +121,7 @@ class AceWorkerParser(Parser):
 
     def unreadable(self, error: AceError, path: Path, name: str) -> ExitCode:
         """Exit code for an output that cannot be read; the message calls it by its name in the work folder."""
-        label = "ERROR_NOT_FINITE" if "finite" in str(error) or " nan" in str(error) else "ERROR_OUTPUT_TRUNCATED"
+        label = "ERROR_NOT_FINITE" if isinstance(error, NotFiniteError) else "ERROR_OUTPUT_TRUNCATED"
         return self.exit(label, str(error).replace(str(path), name))
 
 

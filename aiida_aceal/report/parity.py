@@ -22,11 +22,12 @@ def parity_png(node: CalcJobNode) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from aiida_aceal.calculations.fit import PARITY_FILE
     from aiida_aceal.common.archives import read_arrays
+    from aiida_aceal.jobs.fit import JOB
 
-    with node.outputs.retrieved.base.repository.open(PARITY_FILE, "rb") as handle:
-        pairs = read_arrays(handle.read(), PARITY_FILE).arrays
+    name = JOB.output("parity_data").filename
+    with node.outputs.retrieved.base.repository.open(name, "rb") as handle:
+        pairs = read_arrays(handle.read(), name).arrays
     kinds = [kind for kind in _AXES if f"train_{kind}" in pairs]
     figure = Figure(figsize=(4.2 * len(kinds), 4.0), layout="constrained")
     for axes, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds):

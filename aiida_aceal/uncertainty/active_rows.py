@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import lapack, qr, solve_triangular
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.ace.errors import AceError, NotFiniteError
 
 from .swaps import improve, largest_rows
 from .threads import Team, largest_coefficients, row_blocks
@@ -37,7 +37,7 @@ def check_rows(rows: np.ndarray) -> np.ndarray:
     if bad.any():
         bad &= ~np.isfinite(rows).all(axis=1)
         if bad.any():
-            raise AceError(
+            raise NotFiniteError(
                 f"row {int(np.flatnonzero(bad)[0])} holds NaN or infinity: check that environment's positions"
             )
     return rows

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.ace.errors import AceError, NotFiniteError
 from aiida_aceal.common.archives import check_inverse, read_arrays, read_json
 from aiida_aceal.common.atomic import open_whole
 from aiida_aceal.common.memory import parse_memory
@@ -191,7 +191,8 @@ def is_local_file(path: str | Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return "meta.npy" in archive.namelist()
-    except Exception:  # zipfile raises many types; who reads the file says what is wrong with it
+    # zipfile raises many types (NotImplementedError for a later version of zip); the reader says what is wrong
+    except Exception:
         return False
 
 
@@ -236,8 +237,10 @@ def _classifier(arrays: dict[str, np.ndarray], element: str, n_functions: int, n
     dimensions = parts[1].size
     shapes = [(n_functions, dimensions), (dimensions,), (dimensions, n_clusters), (n_clusters,)]
     for part, shape in zip(parts, shapes):
-        if part.shape != shape or part.dtype.kind != "f" or not np.isfinite(part).all():
-            raise ValueError(f"the classifier of {element} must have finite numbers of the shapes {shapes}")
+        if part.shape != shape or part.dtype.kind != "f":
+            raise ValueError(f"the classifier of {element} must have numbers of the shapes {shapes}")
+        if not np.isfinite(part).all():
+            raise NotFiniteError(f"the classifier of {element} holds NaN or infinity: rebuild the active set")
     return Classifier(*parts)
 
 

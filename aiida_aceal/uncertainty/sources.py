@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.ace.errors import AceError, NotFiniteError
 from aiida_aceal.common.memory import parse_memory
 
 from .active_rows import FLOOR_ROW
@@ -132,7 +132,9 @@ class Rows:
                 bad = ~np.isfinite(rows).all(axis=1) if len(rows) else np.zeros(0, bool)
                 if bad.any():
                     s, a = unpack(labels[bad][:1])[0]
-                    raise AceError(f"structure {s}, atom {a}: projections are not finite; look for atoms too close")
+                    raise NotFiniteError(
+                        f"structure {s}, atom {a}: projections are not finite; look for atoms too close"
+                    )
                 if len(rows):
                     self.emptiest[el] = self.emptiest[el].joined(Emptiest.of(filled))
                     found[el] = (np.ascontiguousarray(rows), labels)

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import click
 
-from aiida_aceal.common.errors import AceError
-from aiida_aceal.common.settings import Settings, build
+from aiida_aceal.common.errors import AceError, refuse_not_finite
+from aiida_aceal.common.settings import Settings, build, describe, nearest
 from aiida_aceal.common.yaml import load_mapping
 from aiida_aceal.jobs.declaration import Input, Job, Output
 from aiida_aceal.jobs.task import Task
@@ -25,20 +25,23 @@ class JobCommand(click.Command):
     """Click command ``aceal-worker NAME``.
 
     Inputs are arguments in their order (or options), settings are options named after their keys, the settings option
-    takes them all from YAML or JSON (options count on top of it), and ``--report`` writes the report as JSON.
+    takes them all from YAML or JSON (options count on top of it), and ``--report`` writes the report as JSON. A job of
+    style ``file`` has one argument: the YAML file with all its settings.
     """
 
     def __init__(self, job: Job) -> None:
         def callback(report_file: Path | None, **given: Any) -> None:
-            run_job(job, given, report_file)
+            plan = plan_of_file(job, given["settings_file"]) if job.style == "file" else plan_of_words(job, given)
+            run_job(*plan, report_file)
 
         self.job = job
-        super().__init__(job.name, help=job.help, callback=callback)
+        # said here, since click would end it at the dots of DATA...
+        super().__init__(job.name, help=job.help, short_help=job.help.split("\n\n")[0], callback=callback)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Made when they are first needed, since settings may bring heavy imports that a list of commands can spare."""
         if not self.params:
-            self.params = parameters(self.job)
+            self.params = file_parameters(self.job) if self.job.style == "file" else parameters(self.job)
         return super().get_params(ctx)
 
 
@@ -62,25 +65,97 @@ def parameters(job: Job) -> list[click.Parameter]:
     return params
 
 
-def run_job(job: Job, given: Mapping[str, Any], report_file: Path | None) -> dict[str, Any]:
-    """Run a job with what the command line gave; writes and returns the report.
+def file_parameters(job: Job) -> list[click.Parameter]:
+    """The argument and the options of a job that takes one file with all settings."""
+
+    def show(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+        if wanted:
+            for line in key_lines(job):
+                click.echo(line)
+            ctx.exit()
+
+    return [
+        click.Argument(["settings_file"], type=_PATH, metavar="SETTINGS"),
+        click.Option(["--report", "report_file"], type=_PATH, help="JSON report (overrides the file's)."),
+        click.Option(
+            ["--keys"], is_flag=True, is_eager=True, expose_value=False, callback=show,
+            help="Show all keys of the file with their defaults, and exit.",
+        ),
+    ]  # fmt: skip
+
+
+def key_lines(job: Job) -> list[str]:
+    """All keys of the settings file with default and help, for each mode."""
+    lines = []
+    for one in job.variants():
+        indent = "  " if one.mode else ""
+        lines += [f"mode: {one.mode}"] if one.mode else []
+        lines += [
+            f"{indent}{row.key}: {row.default_text}  # {row.text}" for row in describe(one.model) if row.key != "mode"
+        ]
+    return lines
+
+
+#: what is run: job, settings, path (or paths) of each input and output, seed, label keys, and where the report goes
+Plan = tuple[Job, Settings, Mapping[str, Any], int, Mapping[str, Any], Path | None]
+
+
+def plan_of_words(job: Job, given: Mapping[str, Any]) -> Plan:
+    """What the words of the command line ask for. Raises `AceError`."""
+    files = {part.name: given.get(part.name) for part in (*job.inputs, *job.outputs)}
+    label_keys = {f"{name}_key": given.get(f"{name}_key") for name in LABEL_KEYS} if job.label_keys else {}
+    return job, _settings(job, given), files, given.get("seed", 0), label_keys, None
+
+
+def plan_of_file(job: Job, path: Path) -> Plan:
+    """What a settings file asks for.
+
+    :raises AceError: missing or malformed file, unknown or missing keys, wrong values
+    """
+    data = load_mapping(path, f"see aceal-worker {job.name} --help")
+    if job.modes:
+        mode = data.get("mode")
+        if mode not in job.modes:
+            allowed = " or ".join(map(repr, job.modes))
+            raise AceError(f"{path}: mode: must be {allowed}, found {mode!r}; {nearest(mode, job.modes)}")
+        job = job.modes[mode]
+    settings = build(job.model, data, path)
+    named = {part.name: getattr(settings, part.key) for part in (*job.inputs, *job.outputs)}
+    # a mapping in the place of a file is a description, which the job reads from its settings
+    files = {name: value for name, value in named.items() if value and not isinstance(value, Mapping)}
+    label_keys = {f"{name}_key": getattr(settings, f"{name}_key", None) for name in LABEL_KEYS}
+    report = getattr(settings, job.report_key, None)
+    seed = settings.seed if job.seeded else 0
+    return job, settings, files, seed, label_keys if job.label_keys else {}, report and Path(report)
+
+
+def run_job(
+    job: Job,
+    settings: Settings,
+    files: Mapping[str, Any],
+    seed: int,
+    label_keys: Mapping[str, Any],
+    planned: Path | None,
+    report_file: Path | None,
+) -> dict[str, Any]:
+    """Run a job as planned; writes and returns the report.
 
     :raises AceError: anything that is wrong with settings or files
     """
-    settings = _settings(job, given)
-    files = {part.name: given.get(part.name) for part in (*job.inputs, *job.outputs)}
-    label_keys = {f"{name}_key": given.get(f"{name}_key") for name in LABEL_KEYS} if job.label_keys else {}
-    task = Task(job, settings, files, given.get("seed", 0), label_keys)
+    task = Task(job, settings, files, seed, label_keys)
     problem = job.check_inputs(
         settings.to_dict(given=True), [part.name for part in job.inputs if task.given(part.name)]
     )
     if problem:
         raise AceError(problem)
     report = job.run(task)
-    if report_file is not None:
+    target = report_file or planned
+    if target is not None:
         from aiida_aceal.common.atomic import write_json
 
-        write_json(report_file, report)
+        if job.finite:
+            refuse_not_finite(report, "report")
+        write_json(target, report)
     status = job.exit_status(report)
     if status:
         raise SystemExit(status)
@@ -92,7 +167,7 @@ def _settings(job: Job, given: Mapping[str, Any]) -> Settings:
     path = given.get("settings_file")
     if path is not None:
         values.update(load_mapping(path))
-        build(job.model, values, str(path))  # so that the message names the file
+        build(job.model, values, path)  # so that the message names the file
     for name, field in job.model.model_fields.items():
         if given.get(name) is not None:
             try:

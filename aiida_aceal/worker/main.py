@@ -1,40 +1,27 @@
 """``aceal-worker``: numerics on plain files. Imports no AiiDA; each command loads only what it needs.
 
-Subcommands are made from the declarations in `aiida_aceal.jobs` (`aiida_aceal.worker.command`); those that take one
-file with all settings live in a module ``aiida_aceal.worker.<module>`` with a click command called ``command``.
+Subcommands are made from the declarations in `aiida_aceal.jobs` by `aiida_aceal.worker.command`.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import threading
 
 import click
 
-from aiida_aceal.common.commands import OneLineErrors
+from aiida_aceal.common.commands import TIME_LIMIT, OneLineErrors
 from aiida_aceal.jobs import find_job, job_names
-
-#: command name -> module of this package that holds it, where it is not made from a declaration in aiida_aceal.jobs
-COMMANDS = {
-    "fit": "fit",
-    "active-set": "active_set",
-    "explore": "explore",
-    "learning-curve": "learning_curve",
-    "compare-uncertainty": "compare_uncertainty",
-}
 
 
 class LazyGroup(OneLineErrors):
     """Imports a subcommand only when it is used, so that ``--help`` and start-up are instant."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*COMMANDS, *job_names()]
+        return job_names()
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name in COMMANDS:
-            return importlib.import_module(f"aiida_aceal.worker.{COMMANDS[name]}").command
         if name not in job_names():
             return None
         from aiida_aceal.worker.command import JobCommand
@@ -43,7 +30,7 @@ class LazyGroup(OneLineErrors):
 
 
 def _out_of_time(seconds: float) -> None:
-    print(f"Error: the time limit of {seconds:g} s is reached", file=sys.stderr, flush=True)
+    print(f"Error: {TIME_LIMIT} {seconds:g} s is reached", file=sys.stderr, flush=True)
     # the main thread may sit in a kernel for long: no unwinding, output files appear only when complete
     os._exit(3)
 

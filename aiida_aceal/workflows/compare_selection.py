@@ -11,8 +11,10 @@ from aiida.engine import ExitCode, ProcessSpec, calcfunction, while_
 from aiida.plugins import CalculationFactory
 
 from aiida_aceal.ace.errors import AceError
-from aiida_aceal.calculations.learning_curve import check_sets, curve_of, set_ports
+from aiida_aceal.calculations.worker_base import check_distinct, check_elements, check_labels
+from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.potential import AcePotentialData
+from aiida_aceal.jobs.learning_curve import JOB as CURVE
 from aiida_aceal.workflows.base import AceWorkChain, StepError, why
 
 BASELINE = "random"
@@ -80,6 +82,26 @@ def summarise_selection(facts: orm.Dict, **curves: orm.Dict) -> orm.Dict:
     return orm.Dict(summarise(grouped, given["baseline"], given["targets"], given["level"]))
 
 
+#: ports of the labelled sets
+SETS = ("pool", "test")
+
+
+def check_sets(inputs: Any) -> str | None:
+    """What every one of the jobs would refuse: foreign elements, missing labels, configurations in both sets."""
+    return (
+        check_elements(inputs, SETS)
+        or check_labels(inputs, "energy", "forces", names=SETS)
+        or check_distinct(inputs, *SETS)
+    )
+
+
+def curve_of(process: orm.ProcessNode | None) -> orm.Dict | None:
+    """The curve of a finished job."""
+    if process is None or not process.is_finished_ok or "report" not in process.outputs:
+        return None
+    return process.outputs.report
+
+
 class CompareSelectionWorkChain(AceWorkChain):
     """All strategies from the same starts to the same sizes, refitted each time, tested on a fixed set.
 
@@ -93,7 +115,8 @@ class CompareSelectionWorkChain(AceWorkChain):
         super().define(spec)
         spec.input("code", valid_type=orm.AbstractCode, help="Code of `aceal-worker`.")
         spec.input("potential", valid_type=AcePotentialData, help="The basis of every fit.")
-        set_ports(spec)
+        for name in SETS:
+            spec.input(name, valid_type=ConfigurationsData, help=CURVE.input(name).help)
         spec.input(
             "strategies",
             valid_type=orm.Dict,

@@ -132,7 +132,7 @@ def make_uncertainty_builder(
     """
     from aiida import orm
 
-    from aiida_aceal.calculations.compare_uncertainty import AceCompareUncertaintyCalculation
+    from aiida_aceal.calculations.job import AceCompareUncertaintyCalculation
     from aiida_aceal.data.dataset import ConfigurationsData
     from aiida_aceal.data.potential import AcePotentialData
     from aiida_aceal.workflows import functions

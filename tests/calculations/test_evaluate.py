@@ -9,7 +9,7 @@ from aiida.engine import run_get_node
 from aiida.plugins import CalculationFactory
 
 from aiida_aceal.ace import AceModel
-from aiida_aceal.calculations.worker_base import n_threads, thread_lines, unknown_keys
+from aiida_aceal.calculations.worker_base import n_threads, thread_lines
 from aiida_aceal.common.configurations import get_labels
 
 
@@ -122,12 +122,10 @@ def test_caching(run_evaluate):
     assert third.base.caching.get_cache_source() is None
 
 
-def test_threads_and_keys():
+def test_threads():
     assert n_threads({"resources": {"num_machines": 1, "num_mpiprocs_per_machine": 2}}) == 2
     assert n_threads({"resources": {"num_mpiprocs_per_machine": 2, "num_cores_per_mpiproc": 4}}) == 8
     assert n_threads({"resources": {"tot_num_mpiprocs": 3, "num_machines": 1}}) == 3
     assert n_threads({"resources": {"parallel_env": "smp", "tot_num_mpiprocs": 5}}) == 5
     assert n_threads({}) == 1
     assert thread_lines({"environment_variables": {"OMP_NUM_THREADS": "7"}}) == ""
-    assert unknown_keys({"a": 1}, {"a": ""}) is None
-    assert unknown_keys({"zzz": 1}, {"a": ""}) == "settings: unknown key 'zzz'; known: a"

@@ -10,7 +10,7 @@ from aiida.plugins import CalculationFactory
 from ase.build import bulk
 
 from aiida_aceal.ace import AceModel
-from aiida_aceal.calculations.explore_active import AceExploreActiveCalculation
+from aiida_aceal.calculations.job import AceExploreActiveCalculation
 from aiida_aceal.common.configurations import write_configurations
 from aiida_aceal.common.settings import build
 from aiida_aceal.data.dataset import ConfigurationsData
@@ -55,18 +55,19 @@ def test_active(run, fitted, cu_configurations, job_metadata):
 
 def test_the_job_aims_where_the_worker_aims(run, cu_configurations, tmp_path):
     """One rule for the target: the file that the CalcJob writes must lead the worker to what was checked before."""
-    from aiida_aceal.worker.explore import read_plan
+    from aiida_aceal.jobs.explore import JOB
+    from aiida_aceal.worker.command import plan_of_file
 
     path = tmp_path / "settings.yaml"
     text = "mode: active\npotential: p\nactive_set: a\nstructures: [s]\noutput: o\n"
     for window in ({"gamma_lo": 2.0, "gamma_hi": 10.0}, {"gamma_lo": 2.0, "gamma_hi": 25.0}, {"gamma_hi": 100.0}, {}):
         path.write_text(text + "".join(f"{key}: {value}\n" for key, value in window.items()))
-        alone = read_plan(path)
-        assert build(AceExploreActiveCalculation._MODEL, window).window == alone.window
+        alone = plan_of_file(JOB, path)[1]
+        assert build(AceExploreActiveCalculation.JOB.node_model, window).window == alone.window
     inputs = {"configurations": cu_configurations(1), "settings": {"gamma_hi": 10.0, "attempts": 1}, "seed": 1}
     _, node = run("aceal.explore.active", **inputs)
     path.write_text(node.base.repository.get_object_content("settings.yaml"))
-    assert read_plan(path).target_gamma == 9.0
+    assert plan_of_file(JOB, path)[1].target_gamma == 9.0
 
 
 def test_active_settings(run, cu_configurations):

@@ -98,7 +98,7 @@ def test_refused_at_submission(run_label, settings, message):
 
 def test_out_of_time_keeps_what_is_done(run_label, cu_atoms, job_metadata):
     """The budget ends the batch before the wall time does: labels made so far are an output."""
-    faulty = Path(__file__).parents[1] / "labels"
+    faulty = Path(__file__).parents[1] / "worker"
     metadata = job_metadata(prepend_text=f"export PYTHONPATH='{faulty}'")
     metadata["options"]["max_wallclock_seconds"] = 10
     frames = cu_atoms(4, labelled=False, rattle=0.01)

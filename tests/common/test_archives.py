@@ -178,6 +178,14 @@ def test_damaged_archives_are_refused_or_finite(files, tmp_path_factory, name, c
         assert all(np.isfinite(s.inverse).all() and s.inverse.any() for s in found.sets.values())
 
 
+def test_zip_of_a_later_version_is_refused(files, tmp_path):
+    content = bytearray(files["a.asi"])
+    content[content.index(b"PK\x01\x02") + 6] = 64  # version needed to extract: 6.4
+    (tmp_path / "a.asi").write_bytes(content)
+    with pytest.raises(AceError, match=r"a\.asi: not a readable archive .*version 6\.4"):
+        ActiveSet.load(tmp_path / "a.asi")
+
+
 @pytest.mark.parametrize("key", ["definition", "switch", "clusters"])
 def test_local_sets_that_lack_an_entry(files, tmp_path, key):
     with np.load(io.BytesIO(files["l.asi"])) as data:

@@ -9,8 +9,6 @@ from aiida_aceal.ace import AceModel, AcePotential, build_potential
 from aiida_aceal.exploration.initial import generate
 from aiida_aceal.uncertainty import build_active_set
 
-CU = {"bulk": "Cu", "crystal": "fcc", "a": 3.61, "cubic": True}
-
 
 def _random_coefficients(potential: AcePotential, seed: int) -> AcePotential:
     rng = np.random.default_rng(seed)
@@ -21,20 +19,9 @@ def _random_coefficients(potential: AcePotential, seed: int) -> AcePotential:
 
 
 @pytest.fixture(scope="session")
-def copper():
+def copper(warm_copper):
     """Potential, model and active set of warm solid copper."""
-    potential = build_potential(
-        {"elements": ["Cu"], "cutoff": 4.5, "nradmax_by_orders": [6, 3, 1], "lmax_by_orders": [0, 2, 1]}
-    )
-    train = generate(
-        [
-            {"kind": "rattled", "structure": CU, "supercell": 3, "count": 5, "amplitude": [0.05, 0.18]},
-            {"kind": "strained", "structure": CU, "supercell": 2, "count": 8, "strain": 0.05, "rattle": 0.1},
-        ],
-        seed=0,
-    )
-    model = AceModel(potential, threads=1)
-    return potential, model, build_active_set(model, train), train
+    return warm_copper
 
 
 @pytest.fixture(scope="session")
@@ -57,20 +44,3 @@ def iodide():
     train = generate([{"kind": "random_packed", "composition": {"Cu": 8, "I": 8}, "count": 20}], seed=1)
     model = AceModel(potential, threads=1)
     return potential, model, {kind: build_active_set(model, train, kind=kind) for kind in ("linear", "full")}, train
-
-
-@pytest.fixture(scope="session")
-def lithium():
-    """Potential, model and active set of Li2 and Li3, which have not seen four atoms."""
-    potential = build_potential(
-        {"elements": ["Li"], "cutoff": 6.0, "nradmax_by_orders": [6, 3, 1], "lmax_by_orders": [0, 2, 1]}
-    )
-    train = generate(
-        [
-            {"kind": "dimers", "pairs": ["Li"], "count": 30, "distance": [2.0, 5.5]},
-            {"kind": "clusters", "composition": {"Li": 3}, "count": 60},
-        ],
-        seed=0,
-    )
-    model = AceModel(potential, threads=1)
-    return potential, model, build_active_set(model, train), train

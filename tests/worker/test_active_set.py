@@ -27,8 +27,9 @@ def shaken(count, amplitude=0.1, seed=0, size=2):
 
 
 @pytest.fixture
-def folder(copper, tmp_path):
-    copper.potential.write(tmp_path / "pot.yaml")
+def folder(tmp_path):
+    shape = {"cutoff": 4.5, "nradmax_by_orders": [8, 3, 2], "lmax_by_orders": [0, 3, 1]}
+    build_potential({"elements": ["Cu"], **shape}).write(tmp_path / "pot.yaml")
     write_configurations(tmp_path / "a.extxyz", shaken(20))
     write_configurations(tmp_path / "b.extxyz", shaken(3, 0.3, seed=1))
     return tmp_path
@@ -78,8 +79,13 @@ def test_messages(folder):
     assert "built anew" in run(*common, "--clusters", 2, "--exclude-outliers", code=2)
     assert "not fitted" in run(*common, "--exclude-outliers", code=2)
     assert "fitted" in run(*common, "--kind", "full", code=2)
-    write_configurations(folder / "ni.extxyz", [bulk("Ni")])
-    assert "Ni" in run("active-set", folder / "pot.yaml", folder / "ni.extxyz", "-o", out, code=2)
+    old = ("--previous", folder / "none.asi")
+    assert "goes with a set that is built" in run(*common, *old, "--exclude-outliers", code=2)
+    assert "without `previous`" in run(*common, *old, "--clusters", 2, code=2)
+    assert "none.asi" in run(*common, *old, code=2)
+    write_configurations(folder / "ni.extxyz", [bulk("Cu"), bulk("Ni")])
+    found = run("active-set", folder / "pot.yaml", folder / "ni.extxyz", "-o", out, code=2)
+    assert "ni.extxyz, structure 1: element Ni is unknown to the potential (it knows Cu)" in found
     assert not out.exists()
 
 

@@ -23,11 +23,11 @@ def workplace(tmp_path, monkeypatch, small_potential, random_structures, label):
     write_configurations("held.extxyz", label(random_structures(4, seed=3), true, free))
     small_potential(scale=0.0).write("basis.yaml")
 
-    def run(**settings):
+    def run(*words, **settings):
         settings = {"potential": "basis.yaml", "data": "train.extxyz", "output": "fitted.yaml", **settings}
         settings = {k: v for k, v in settings.items() if v is not None}
         (tmp_path / "settings.yaml").write_text(yaml.safe_dump(settings))
-        return CliRunner().invoke(main, ["fit", "settings.yaml"], catch_exceptions=False)
+        return CliRunner().invoke(main, ["fit", "settings.yaml", *words], catch_exceptions=False)
 
     return run
 
@@ -129,7 +129,16 @@ def test_bad_files(tmp_path):
 
 def test_bad_labels_name_file_and_structure(workplace, tmp_path):
     lines = (tmp_path / "train.extxyz").read_text()
-    (tmp_path / "bad.extxyz").write_text(lines.replace("Cu ", "Ag "))
+    (tmp_path / "bad.extxyz").write_text(lines + lines.replace("Cu ", "Ag "))
     result = workplace(data=["train.extxyz", "bad.extxyz"])
     assert result.exit_code == 2
-    assert "bad.extxyz, structure 0: element Ag is not in the potential (Cu)" in result.output
+    assert "bad.extxyz, structure 20: element Ag is unknown to the potential (it knows Cu)" in result.output
+
+
+def test_report_option_and_keys(workplace, tmp_path):
+    assert workplace("--report", "other.json", report="r.json").exit_code == 0
+    assert json.loads((tmp_path / "other.json").read_text())["train"]["n_structures"] == 20
+    assert not (tmp_path / "r.json").exists()
+    keys = CliRunner().invoke(main, ["fit", "--keys"])
+    assert keys.exit_code == 0
+    assert "validation_fraction: null" in keys.output

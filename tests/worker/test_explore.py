@@ -1,4 +1,4 @@
-"""The worker commands on files, as a CalcJob calls them."""
+"""``aceal-worker explore`` and ``extract`` on files, as a CalcJob calls them."""
 
 import json
 import pickle
@@ -141,9 +141,9 @@ def test_keys_are_listed():
     assert "max_candidates: null" in run.output
 
 
-def test_extract(copper, tmp_path, monkeypatch):
+def test_extract(warm_copper, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    potential, model, aset, _ = copper
+    potential, model, aset, _ = warm_copper
     potential.write("pot.yaml")
     aset.save("set.asi")
     big = generate([{"kind": "rattled", "structure": CU, "supercell": 6, "count": 1, "amplitude": 0.13}], 5)[0]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiida_aceal.common.settings import Settings, setting
 from aiida_aceal.selection.compare import CurveSettings
 from aiida_aceal.selection.indicators import IndicatorSettings
+
+if TYPE_CHECKING:
+    from .task import Task
 
 
 class SetFiles(Settings):
@@ -36,3 +39,19 @@ class ComparisonFile(IndicatorSettings, SetFiles):
     train: str | tuple[str, ...] = setting(
         help="Labelled configurations from which the fit, the active sets and the ensemble are made.", items=(1, None)
     )
+
+
+def labelled_sets(task: Task, *names: str) -> list[Any]:
+    """The basis of the task, and the configurations of each of its inputs ``names``.
+
+    :raises AceError: missing labels, elements the basis does not know
+    """
+    from aiida_aceal.common.configurations import check_elements, read_configurations
+
+    found: list[Any] = [task.basis()]
+    for name in names:
+        paths = task.paths(name)
+        frames = read_configurations(paths, **task.label_keys, require=task.job.input(name).labels)
+        check_elements(frames, found[0].elements, ", ".join(map(str, paths)))
+        found.append(frames)
+    return found

@@ -1,0 +1,127 @@
+"""``explore``: candidates by active exploration or from a pool."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from .declaration import Input, Job, Output
+from .parts import ACTIVE_SET, POTENTIAL
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from .task import Task
+
+
+def _frames(task: Task, name: str) -> Iterator[Atoms]:
+    for path, index, atoms in task.located(name):
+        atoms.info.setdefault("source", f"{path.name}#{index}")
+        yield atoms
+
+
+def _refuse_pickle(task: Task, *names: str) -> None:
+    from aiida_aceal.exploration.formats import refuse_pickle
+
+    for name in names:
+        for path in task.paths(name):
+            refuse_pickle(path)
+
+
+def _told(task: Task, report: dict[str, Any]) -> dict[str, Any]:
+    task.echo(f"{report['n_candidates']} candidates, largest gamma {report['max_gamma']:.3g}")
+    return report
+
+
+def search(task: Task) -> dict[str, Any]:
+    """Move atoms until the largest gamma reaches the target."""
+    from aiida_aceal.exploration.active import explore_active
+
+    active_set = task.active_set
+    _refuse_pickle(task, "configurations")
+    starts = list(_frames(task, "configurations"))
+    for atoms in starts:
+        atoms.calc = None
+    result = explore_active(task.potential, active_set, starts, task.settings, task.seed, task.say)
+    task.write("candidates", result.candidates)
+    if task.settings.active_set_output:
+        result.active_set.save(task.settings.active_set_output)
+    return _told(task, result.report)
+
+
+def sift(task: Task) -> dict[str, Any]:
+    """Grade a pool and keep what lies in the window."""
+    from aiida_aceal.exploration.pool import PoolSearch
+
+    if task.active_set.emptiness_note:
+        task.say(f"note: {task.active_set.emptiness_note}")
+    _refuse_pickle(task, "configurations", "known")
+    pool = PoolSearch(task.model, task.active_set, task.settings, _frames(task, "known"), task.say)
+    task.write("candidates", pool(_frames(task, "configurations")))
+    return _told(task, pool.report())
+
+
+HELP = (
+    "Find candidates as the YAML file SETTINGS says; paths in it are relative to the working directory.\n\n"
+    "\b\n"
+    "mode: active                  or pool\n"
+    "potential: potential.yaml\n"
+    "active_set: active_set.asi\n"
+    "structures: [start.extxyz]    where searches start (active), or the pool itself; also one name\n"
+    "output: candidates.extxyz     array gamma, info gamma_max, source, kind\n"
+    "report: report.json           optional\n"
+    "seed: 0                       active\n"
+    "active_set_output: new.asi    active, optional: the set with all finds\n"
+    "known: [train.extxyz]         pool, optional: duplicates of these are dropped\n"
+    "gamma_lo: 2.0  gamma_hi: 25.0  minimum_distance: {Cu-Cu: 2.0}\n"
+    "count: 20  attempts: 100  method: nelder-mead  target_gamma: 15  free: all     active\n"
+    "elements: [Cu, I]  atoms: [1, 200]  duplicates: 0.0001  max_candidates: 500    pool\n\n"
+    "`--keys` lists all of them. No candidates: OUTPUT is an empty file."
+)
+STARTS = Input("configurations", "configurations", "Where searches start.", many=True, key="structures")
+CANDIDATES = Output(
+    "candidates", "configurations", "What was found, with gamma of each atom; absent if nothing was.", key="output",
+    may_be_empty=True,
+)  # fmt: skip
+
+ACTIVE = Job(
+    "explore",
+    "Active exploration (Lysogorskiy et al., Phys. Rev. Materials 7, 043801 (2023), Sec. V.C).\n\n"
+    "All cores of the job search at once; the result does not depend on how many there are. Without ``target_gamma`` "
+    "in ``settings`` the target follows from the window (:func:`aiida_aceal.exploration.search.target_in_window`).",
+    search,
+    "aiida_aceal.jobs.explore_files:ActiveFile",
+    style="file",
+    mode="active",
+    node_settings="aiida_aceal.exploration.active:ActiveSettings",
+    inputs=(POTENTIAL, ACTIVE_SET, STARTS),
+    outputs=(CANDIDATES,),
+    seeded=True,
+    cores="workers",
+    label_keys=True,
+    source=lambda settings: "aceal.explore.active",
+)
+POOL = Job(
+    "explore",
+    "Grade a pool chunk by chunk and keep what lies in the window.",
+    sift,
+    "aiida_aceal.jobs.explore_files:PoolFile",
+    style="file",
+    mode="pool",
+    node_settings="aiida_aceal.exploration.pool:PoolSettings",
+    inputs=(
+        POTENTIAL,
+        ACTIVE_SET,
+        # a pool may hold anything: what the potential does not know is dropped
+        replace(STARTS, help="The pool.", any_element=True),
+        Input(
+            "known", "configurations", "What is known already; equal structures are dropped.", required=False,
+            many=True, namespace=True, key="known", any_element=True,
+        ),
+    ),
+    outputs=(CANDIDATES,),
+    label_keys=True,
+    source=lambda settings: "aceal.explore.pool",
+)  # fmt: skip
+JOB = Job("explore", HELP, search, style="file", modes={"active": ACTIVE, "pool": POOL})
