@@ -182,7 +182,7 @@ def test_zip_of_a_later_version_is_refused(files, tmp_path):
     content = bytearray(files["a.asi"])
     content[content.index(b"PK\x01\x02") + 6] = 64  # version needed to extract: 6.4
     (tmp_path / "a.asi").write_bytes(content)
-    with pytest.raises(AceError, match=r"a\.asi: not a readable archive .*version 6\.4"):
+    with pytest.raises(AceError, match=r"a\.asi: is not a readable archive .*version 6\.4"):
         ActiveSet.load(tmp_path / "a.asi")
 
 
