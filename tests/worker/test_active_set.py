@@ -76,7 +76,7 @@ def test_messages(folder):
     assert "2GiB" in run(*common, "--memory", "lots", code=2)
     assert "no info entry 'kind'" in run(*common, "--group-key", "kind", code=2)
     assert "not both" in run(*common, "--group-key", "group", "--clusters", 2, code=2)
-    assert "built anew" in run(*common, "--clusters", 2, "--exclude-outliers", code=2)
+    assert "leave exclude_outliers out" in run(*common, "--clusters", 2, "--exclude-outliers", code=2)
     assert "not fitted" in run(*common, "--exclude-outliers", code=2)
     assert "fitted" in run(*common, "--kind", "full", code=2)
     old = ("--previous", folder / "none.asi")
