@@ -223,7 +223,7 @@ def test_test_set_with_pyace(run_fit, cu_configurations):
         ({"backend": {"evaluator": "tensorflow"}}, "settings.backend.evaluator: must be"),
         ({"backend": {"batch_size": 0}}, "batch_size: must be a positive integer"),
         ({"reference_energies": {"Ni": 1.0}}, "reference_energies: no value for Cu"),
-        ({"reference_energies": {"Cu": 300.0}}, "outside of"),
+        ({"reference_energies": {"Cu": 300.0}}, "is outside"),
         ({"python": "python; rm -rf"}, "name or path of an interpreter"),
         ({"fit": {"min_relative_test_loss_per_iter": 1e-5}}, "needs the input `validation`"),
     ],

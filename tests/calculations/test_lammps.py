@@ -16,6 +16,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from aiida_aceal.ace import AceModel, AcePotential, build_potential
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.data.active_set import ActiveSetData
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.potential import AcePotentialData
@@ -186,10 +187,16 @@ def test_explosion_keeps_the_frames_before(run_md):
 
 
 def test_gamma_is_never_silently_zero(run_md, learned):
-    buffer = io.BytesIO()
-    np.savez(buffer, Cu=np.zeros((learned[1].sizes["Cu"],) * 2))
-    buffer.seek(0)
-    _, node = run_md({"steps": 10}, active_set=ActiveSetData(file=buffer, potential=learned[0]))
+    def active_set(scale):
+        buffer = io.BytesIO()
+        np.savez(buffer, Cu=scale * np.eye(learned[1].sizes["Cu"]))
+        buffer.seek(0)
+        return ActiveSetData(file=buffer, potential=learned[0])
+
+    with pytest.raises(AceError, match="holds zeros only"):
+        active_set(0.0)
+    # so small that LAMMPS prints zeros: known when it has run
+    _, node = run_md({"steps": 10}, active_set=active_set(1e-320))
     assert node.exit_status == 322, node.exit_message
 
 

@@ -51,8 +51,8 @@ def run(library, toy, tmp_path, monkeypatch):
     [
         ("pair_style hybrid/overlay pace zbl 4 5", "hybrid/overlay"),
         ("pair_style hybrid pace/extrapolation lj/cut 5", "native LAMMPS"),
-        ("pair_style pace/extrapolation/kk", "say 'pace'"),
-        ("pair_style pace/kk product", "say 'pace'"),
+        ("pair_style pace/extrapolation/kk", "use 'pace'"),
+        ("pair_style pace/kk product", "use 'pace'"),
         ("pair_style pace fast", "'fast'"),
         ("pair_style pace chunksize many", "chunksize"),
         ("pair_style pace\npair_coeff 1 1 toy.yaml Au", r"\* \*"),
