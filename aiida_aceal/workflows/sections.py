@@ -84,7 +84,7 @@ class LoopSection(Settings):
 
     heading = "Campaign: `loop`"
 
-    max_generations: int = setting(20, "Largest number of generations.", ge=1)
+    max_generations: int = setting(20, "Largest number of generations; 0 fits the first set only.", ge=0)
     max_refusals: int = setting(3, "Largest number of potentials refused in a row.", ge=1)
     max_without_candidates: int = setting(
         2, "Largest number of generations in a row that neither converged nor found a candidate.", ge=1

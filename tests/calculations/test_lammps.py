@@ -187,17 +187,20 @@ def test_explosion_keeps_the_frames_before(run_md):
 
 
 def test_gamma_is_never_silently_zero(run_md, learned):
-    def active_set(scale):
-        buffer = io.BytesIO()
-        np.savez(buffer, Cu=scale * np.eye(learned[1].sizes["Cu"]))
-        buffer.seek(0)
-        return ActiveSetData(file=buffer, potential=learned[0])
-
     with pytest.raises(AceError, match="holds zeros only"):
-        active_set(0.0)
-    # so small that LAMMPS prints zeros: known when it has run
-    _, node = run_md({"steps": 10}, active_set=active_set(1e-320))
+        foreign(learned, 0.0)
+    # atoms without neighbours, and a set that does not say how empty learnt environments are
+    apart = ConfigurationsData.from_atoms([Atoms("Cu2", [[5, 5, 5], [15, 15, 15]], cell=[20, 20, 20], pbc=True)])
+    _, node = run_md({"steps": 10}, active_set=foreign(learned, 1.0), structure=apart)
     assert node.exit_status == 322, node.exit_message
+
+
+def foreign(learned, scale):
+    """An active set of another program: the inverse and nothing else."""
+    buffer = io.BytesIO()
+    np.savez(buffer, Cu=scale * np.eye(learned[1].sizes["Cu"]))
+    buffer.seek(0)
+    return ActiveSetData(file=buffer, potential=learned[0])
 
 
 def test_native_lammps_without_pace(run_md, localhost):
