@@ -27,7 +27,7 @@ class AceFitCalculation(AceJobCalculation):
     def check_settings(cls, inputs: Mapping[str, Any]) -> str | None:
         """Also refuse what the resources of the job decide."""
         if "threads" in given_settings(inputs):
-            return "settings: 'threads' is filled by the CalcJob: all cores in metadata.options.resources; leave it out"
+            return "settings: leave 'threads' out; it is the number of cores in metadata.options.resources"
         return super().check_settings(inputs)
 
     @classmethod

@@ -118,9 +118,9 @@ def slim(report: dict[str, Any]) -> dict[str, Any]:
 JOB = Job(
     "active-set",
     "Choose the environments of DATA... with the largest volume for POTENTIAL (fitted or not).\n\n"
-    "With --previous all of DATA is checked against the old set, and only what exceeds the tolerance is swapped in. "
-    "With --clusters or --group-key OUTPUT holds local active sets beside the global one: `grade`, `select`, `explore` "
-    "and `aceal-lmp` read it, ML-PACE does not.",
+    "With --previous, all of DATA is checked against the old set, and only what exceeds the tolerance is swapped in. "
+    "With --clusters or --group-key, OUTPUT contains local active sets as well as the global one: `grade`, `select`, "
+    "`explore` and `aceal-lmp` read it, ML-PACE does not.",
     run,
     "aiida_aceal.uncertainty.settings:ActiveSetSettings",
     inputs=(

@@ -39,10 +39,11 @@ def check_report(report: Mapping[str, Any]) -> str | None:
 
 JOB = Job(
     "compare-uncertainty",
-    "Compare indicators of uncertainty as the YAML file SETTINGS says; paths are relative to the working directory.\n\n"
+    "Compare uncertainty indicators as described in the YAML file SETTINGS; its paths are relative to the working "
+    "directory.\n\n"
     "\b\n"
-    "potential: basis.yaml         basis that is fitted; or a description (elements, cutoff, ...)\n"
-    "train: [train.extxyz]         labelled configurations that fit, active sets and ensemble are made from\n"
+    "potential: basis.yaml         basis that is fitted, or its description (elements, cutoff, ...)\n"
+    "train: [train.extxyz]         labelled configurations that are learnt\n"
     "test: [test.extxyz]           labelled configurations that are graded\n"
     "output: comparison.json\n"
     "indicators: [global, own, minimum, switch, ensemble]\n"
@@ -56,7 +57,8 @@ JOB = Job(
         POTENTIAL,
         Input(
             "train", "configurations",
-            "Labelled configurations that fit, active sets and ensemble are made from.", many=True, key="train",
+            "Labelled configurations from which the fit, the active sets and the ensemble are made.", many=True,
+            key="train",
             labels=("energy", "forces"),
         ),
         Input(

@@ -63,12 +63,12 @@ def sift(task: Task) -> dict[str, Any]:
 
 
 HELP = (
-    "Find candidates as the YAML file SETTINGS says; paths in it are relative to the working directory.\n\n"
+    "Find candidates as described in the YAML file SETTINGS; its paths are relative to the working directory.\n\n"
     "\b\n"
     "mode: active                  or pool\n"
     "potential: potential.yaml\n"
     "active_set: active_set.asi\n"
-    "structures: [start.extxyz]    where searches start (active), or the pool itself; also one name\n"
+    "structures: [start.extxyz]    starting points (active) or the pool itself; also a single name\n"
     "output: candidates.extxyz     array gamma, info gamma_max, source, kind\n"
     "report: report.json           optional\n"
     "seed: 0                       active\n"
@@ -79,9 +79,12 @@ HELP = (
     "elements: [Cu, I]  atoms: [1, 200]  duplicates: 0.0001  max_candidates: 500    pool\n\n"
     "`--keys` lists all of them. No candidates: OUTPUT is an empty file."
 )
-STARTS = Input("configurations", "configurations", "Where searches start.", many=True, key="structures")
+STARTS = Input(
+    "configurations", "configurations", "Configurations that searches start from.", many=True, key="structures"
+)
 CANDIDATES = Output(
-    "candidates", "configurations", "What was found, with gamma of each atom; absent if nothing was.", key="output",
+    "candidates", "configurations", "The configurations found, with gamma of each atom; absent if there are none.",
+    key="output",
     may_be_empty=True,
 )  # fmt: skip
 
@@ -116,7 +119,8 @@ POOL = Job(
         # a pool may hold anything: what the potential does not know is dropped
         replace(STARTS, help="The pool.", any_element=True),
         Input(
-            "known", "configurations", "What is known already; equal structures are dropped.", required=False,
+            "known", "configurations",
+            "Configurations that are known already; equal structures are dropped from the pool.", required=False,
             many=True, namespace=True, key="known", any_element=True,
         ),
     ),

@@ -81,10 +81,11 @@ def _labelled(task: Task, name: str) -> tuple[list[Atoms], list[str]]:
 
 JOB = Job(
     "fit",
-    "Fit a potential as the YAML file SETTINGS says; paths in it are relative to the working directory.\n\n"
+    "Fit a potential as described in the YAML file SETTINGS; its paths are relative to the working directory.\n\n"
     "\b\n"
-    "potential: basis.yaml         basis, or fitted potential to go on from; or a description (elements, cutoff, ...)\n"
-    "data: [train.extxyz]          labelled configurations; also one name\n"
+    "potential: basis.yaml         basis, its description (elements, cutoff, ...), or a fitted potential to continue "
+    "from\n"
+    "data: [train.extxyz]          labelled configurations; also a single name\n"
     "validation: [held.extxyz]     optional, never fitted; or validation_fraction: 0.1, by origin\n"
     "output: potential.yaml\n"
     "report: report.json           optional; text_report: report.txt, parity_plot: parity.png,\n"
@@ -103,7 +104,8 @@ JOB = Job(
             namespace=True, key="data",
         ),
         Input(
-            "validation", "configurations", "For validation only; never fitted.", required=False, many=True,
+            "validation", "configurations", "Configurations for validation only; never fitted.", required=False,
+            many=True,
             key="validation",
         ),
     ),

@@ -43,13 +43,14 @@ def check_report(report: Mapping[str, Any]) -> str | None:
 
 JOB = Job(
     "learning-curve",
-    "Learning curve as the YAML file SETTINGS says; paths in it are relative to the working directory.\n\n"
+    "Compute a learning curve as described in the YAML file SETTINGS; its paths are relative to the working "
+    "directory.\n\n"
     "\b\n"
-    "potential: basis.yaml         basis of every fit; or a description (elements, cutoff, ...)\n"
-    "pool: [pool.extxyz]           labelled configurations to choose from; also one name\n"
+    "potential: basis.yaml         basis of every fit, or its description (elements, cutoff, ...)\n"
+    "pool: [pool.extxyz]           labelled configurations to choose from; also a single name\n"
     "test: [test.extxyz]           labelled configurations that are never chosen\n"
     "output: curve.json\n"
-    "strategy: d_optimal           options: {...} are arguments of the strategy\n"
+    "strategy: d_optimal           its arguments: options: {...}\n"
     "seed: 0                       of the random start (the same for every strategy) and of the strategy\n"
     "sizes: [20, 40, 80]           of the training set, in unit: structures (or atoms); the first is the start\n"
     "fit: {...}                    settings of every refit, as in aceal-worker fit",

@@ -76,10 +76,12 @@ def file_parameters(job: Job) -> list[click.Parameter]:
 
     return [
         click.Argument(["settings_file"], type=_PATH, metavar="SETTINGS"),
-        click.Option(["--report", "report_file"], type=_PATH, help="JSON report (overrides the file's)."),
+        click.Option(
+            ["--report", "report_file"], type=_PATH, help="JSON report (overrides the one named in SETTINGS)."
+        ),
         click.Option(
             ["--keys"], is_flag=True, is_eager=True, expose_value=False, callback=show,
-            help="Show all keys of the file with their defaults, and exit.",
+            help="Show all keys of the file with their defaults and exit.",
         ),
     ]  # fmt: skip
 

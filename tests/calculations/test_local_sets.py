@@ -105,7 +105,7 @@ def test_job_builds_what_the_calcfunction_builds(run, learned, frames, local):
         ({"switch": 0.5}, "switch requires clusters or group_key"),
         ({"clusters": 0}, "clusters: must be an integer from 1 to 1000"),
         ({"clusters": 2, "definition": "mean"}, "definition: must be"),
-        ({"clusters": 2, "exclude_outliers": True}, "built anew"),
+        ({"clusters": 2, "exclude_outliers": True}, "leave exclude_outliers out"),
     ],
 )
 def test_refused(run, learned, frames, settings, message):

@@ -157,7 +157,7 @@ def test_refused_at_submission(run_label, settings, message):
 
 
 def test_refused_code_and_element(run_label, aceal_worker_code, fake_potcar_family, cu_configurations):
-    with pytest.raises(ValueError, match=r"one of 'vasp\.vasp' is needed"):
+    with pytest.raises(ValueError, match=r"one for 'vasp\.vasp' is needed"):
         run_get_node(
             WorkflowFactory("aceal.label.vasp"),
             code=aceal_worker_code,

@@ -160,7 +160,7 @@ def test_dry_run_and_bad_input(cli, files):
     assert "4 duplicate structures left out" in cli("--pool", pool, "--pool", test, "--test", test, "--dry-run")
     assert "give either `test` (files) or `test_fraction`" in cli("--pool", pool, "--dry-run", code=2)
     assert "no such file" in cli("--pool", "nowhere.xyz", "--test", test, "--dry-run", code=2)
-    assert "--sizes: numbers with commas" in cli("--pool", pool, "--test", test, "--sizes", "4-8", code=2)
+    assert "--sizes: numbers separated by commas" in cli("--pool", pool, "--test", test, "--sizes", "4-8", code=2)
     (files / "input.yaml").write_text("pool: pool.extxyz\ntest: test.extxyz\nstrategys: [random]\n")
     assert "unknown key 'strategys'; did you mean 'strategies'" in cli(files / "input.yaml", code=2)
 
