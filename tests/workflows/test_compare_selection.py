@@ -69,19 +69,13 @@ def test_adding_a_strategy_recomputes_nothing_else(inputs):
     assert starts["_0"] != starts["_1"]
 
 
-def test_a_failed_strategy_is_left_out(inputs):
-    """Options that only the strategy itself refuses: the others are compared all the same."""
+def test_options_that_a_strategy_would_refuse_are_found_at_submission(inputs):
     strategies = {
         "random": {"strategy": "random"},
         "bad": {"strategy": "hybrid", "options": {"weight": 7.0}},
-        "cur": {"strategy": "cur"},
     }
-    _, node = run_get_node(
-        WorkflowFactory("aceal.compare.selection"), **{**inputs, "strategies": strategies, "seeds": [0]}
-    )
-    assert node.exit_status == 401
-    assert "weight" in node.exit_message
-    assert set(node.outputs.summary.get_dict()["strategies"]) == {"random", "cur"}
+    with pytest.raises(ValueError, match=r"strategies\.bad: .*options\.weight: must be a number from 0 to 1, found 7"):
+        run_get_node(WorkflowFactory("aceal.compare.selection"), **{**inputs, "strategies": strategies, "seeds": [0]})
 
 
 @pytest.mark.parametrize(
@@ -139,7 +133,7 @@ def test_command(cli, files, aiida_profile):
     }  # fmt: skip
     (files / "input.yaml").write_text(yaml.safe_dump(own))
     text = cli(files / "input.yaml", "--profile", aiida_profile.name, "-o", files / "out")
-    assert "curves: 3 (1 seeds)" in text
+    assert "curves: 3 (1 seed)" in text
     assert "raw cur" in text
     numbers = json.loads((files / "out" / "report.json").read_text())
     assert set(numbers["strategies"]) == {"random", "d_optimal", "raw cur"}
