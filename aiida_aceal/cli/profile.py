@@ -69,7 +69,7 @@ def without_storing(name: str | None) -> Iterator[Callable[[str | None, str | No
     :raises click.ClickException: no such profile
     """
     config = configuration()
-    from aiida.manage.configuration import profile_context
+    from aiida.manage import get_manager
     from aiida.storage.sqlite_temp import SqliteTempBackend
 
     wanted = name or OWN_PROFILE
@@ -96,8 +96,17 @@ def without_storing(name: str | None) -> Iterator[Callable[[str | None, str | No
         code.with_mpi = False
         return code
 
-    with profile_context(profile, allow_switch=True):
+    # not profile_context of AiiDA: it leaves the profile loaded if the check raises
+    manager = get_manager()
+    previous = manager.get_profile()
+    manager.load_profile(profile, allow_switch=True)
+    try:
         yield find
+    finally:
+        if previous is None:
+            manager.unload_profile()
+        else:
+            manager.load_profile(previous, allow_switch=True)
 
 
 def _create(config: Any) -> None:

@@ -124,8 +124,8 @@ def _numbers(value: Any) -> Iterator[float]:
         for item in value:
             yield from _numbers(item)
     elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _numbers(item)
+        for item in value.values():  # AiiDA stores 1e300 as an integer
+            yield from (_float(number) for number in _numbers(item))
 
 
 def within_bounds(value: Any, extra: Mapping[str, Any]) -> bool:

@@ -83,6 +83,14 @@ def test_dry_run_says_what_would_be_done(cli):
     assert "aceal.label.ase emt" in text
 
 
+def test_a_dry_run_that_fails_leaves_the_loaded_profile(cli, tmp_path, aiida_profile):
+    from aiida.manage import get_manager
+
+    (tmp_path / "input.yaml").write_text(DEMO.read_text().replace("max_generations", "max_generation"))
+    cli("run", tmp_path / "input.yaml", "--dry-run", code=2)
+    assert get_manager().get_profile().name == aiida_profile.name
+
+
 @pytest.mark.parametrize("name", ["aceal_stranger:Calculator", "aceal_other.inside:Calculator"])
 def test_dry_run_runs_no_code_that_the_input_names(cli, tmp_path, monkeypatch, name):
     package = tmp_path / name.split(":")[0].split(".")[0]

@@ -61,7 +61,7 @@ def test_members_with_their_own_bases_have_no_common_hash(aiida_profile, small_p
 def test_bad_files(aiida_profile, members, tmp_path):
     with pytest.raises(AceError, match="no such file"):
         EnsembleData(file=tmp_path / "none.zip")
-    with pytest.raises(AceError, match="is not the file of an ensemble"):
+    with pytest.raises(AceError, match="not a readable archive"):
         EnsembleData(file=io.BytesIO(b"text"))
     path = tmp_path / "ensemble.zip"
     members.save(path)
@@ -84,6 +84,6 @@ def test_commands(run, aiida_profile, members, tmp_path):
     assert Ensemble.load(tmp_path / "out.zip").thresholds == members.thresholds
     run("export", node.pk, "-m", 1, "-o", tmp_path / "one.yaml")
     assert AcePotential.read(tmp_path / "one.yaml").to_yaml() == members.potentials[1].to_yaml()
-    assert "there are 3 members" in run("export", node.pk, "-m", 3, code=2)
+    assert "the ensemble has 3 members" in run("export", node.pk, "-m", 3, code=2)
     run("import", tmp_path / "out.zip", "-L", "again")
     assert "again" in run("list")

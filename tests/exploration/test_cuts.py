@@ -116,7 +116,7 @@ def test_stoichiometry():
     fixed = repair_stoichiometry(cut, "NaCl")
     assert fixed.atoms.symbols.count("Na") == fixed.atoms.symbols.count("Cl")
     assert fixed.inner.sum() == cut.inner.sum()
-    with pytest.raises(AceError, match="which KCl has not"):
+    with pytest.raises(AceError, match="which KCl does not"):
         repair_stoichiometry(cut, "KCl")
     with pytest.raises(AceError, match="cannot be made a multiple"):
         repair_stoichiometry(cut_cluster(big, 0, 3.5, 3.5, 5.0), "NaCl3")

@@ -185,7 +185,7 @@ def test_bad_files_and_members(members, tmp_path, small_potential):
     with pytest.raises(AceError, match=r"none\.zip: no such file"):
         Ensemble.load(tmp_path / "none.zip")
     (tmp_path / "text.zip").write_text("no")
-    with pytest.raises(AceError, match="is not the file of an ensemble"):
+    with pytest.raises(AceError, match="not a readable archive"):
         Ensemble.load(tmp_path / "text.zip")
     with pytest.raises(AceError, match="at least two"):
         Ensemble(members(1))

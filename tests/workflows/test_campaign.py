@@ -239,6 +239,7 @@ def test_status_and_report_of_a_campaign(finished_campaign, aiida_profile, tmp_p
 def test_a_label_that_fails_is_quarantined(finished_campaign, codes):
     """Two of twenty initial structures cannot be labelled: one message each, the campaign goes on."""
     data = small(loop={"max_generations": 0}, label={"settings": {"calculator": "emt", "max_force": 2.0}})
+    del data["test"]
     data["limits"] = {"max_failed_labels": 0.4}
     data["initial"].append(
         {"kind": "rattled", "structure": {"bulk": "Cu", "cubic": True}, "count": 2, "amplitude": 0.4}
@@ -253,6 +254,7 @@ def test_a_label_that_fails_is_quarantined(finished_campaign, codes):
 
 def test_too_many_failed_labels_end_the_campaign(finished_campaign, codes):
     data = small(label={"settings": {"calculator": "emt", "max_force": 1e-6}})
+    del data["test"]
     node = run_get_node(builder_for(data, codes)).node
     assert node.exit_status == 401
     assert "Generation 0 failed" in node.exit_message

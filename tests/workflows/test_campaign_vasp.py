@@ -21,6 +21,7 @@ def test_two_generations_with_labels_by_vasp(codes, fake_vasp_code, fake_potcar_
     data["label"]["settings"] = {"potential_family": fake_potcar_family, "max_concurrent": 3}
     data["initial"] = [{"kind": "rattled", "structure": cell, "count": 4, "amplitude": 0.05}]
     data["validation"] = [{"kind": "rattled", "structure": cell, "count": 2, "amplitude": 0.1}]
+    del data["test"]
     data["explore"]["md"]["start"] = [{"kind": "supercells", "structure": cell, "sizes": [[1, 1, 1]]}]
     data["explore"]["md"]["settings"]["steps"] = 100
     node = run_get_node(builder_for(data, {**codes, "vasp": fake_vasp_code})).node
