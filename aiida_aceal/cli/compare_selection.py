@@ -48,7 +48,7 @@ def command(input_file, output, dry_run, profile, cache, verbose, **flags) -> No
     Either INPUT.yaml or --pool with --test describes the comparison; options override the file. Every
     (strategy, seed) is a job of its own: adding a strategy later does not recompute the others, unless --no-cache.
     """
-    from aiida_aceal.workflows.compare_input import check_comparison_input, prepare_comparison, read_comparison
+    from aiida_aceal.inputs.compare_selection import check_comparison_input, prepare_comparison, read_comparison
 
     overrides = _overrides(flags)
     if input_file is not None:
@@ -156,7 +156,7 @@ class Display:
 
 def _run(prepared: Any, profile: str | None, output: Path | None, cache: bool, verbose: bool) -> int:
     from aiida_aceal.cli.compare import run
-    from aiida_aceal.workflows.compare_input import make_comparison_builder
+    from aiida_aceal.inputs.compare_selection import make_comparison_builder
 
     display = Display(len(prepared.strategies) * len(prepared.seeds), verbose)
     node, name = run(make_comparison_builder, prepared, profile, cache, display, display.bar)

@@ -41,8 +41,8 @@ def command(input_file, output, dry_run, profile, cache, verbose, **flags) -> No
     Either INPUT.yaml or --train with --test, --test-fraction or --train-group; options override the file. Running the
     same input again takes the result from the cache (--no-cache computes it anew).
     """
-    from aiida_aceal.workflows import compare_uncertainty_input as source
-    from aiida_aceal.workflows.compare_input import validated
+    from aiida_aceal.inputs import compare_uncertainty as source
+    from aiida_aceal.inputs.compare_selection import validated
 
     found = {key: list(v) if isinstance(v, tuple) else v for key, v in flags.items() if v not in (None, ())}
     for flag, key in (("train_group", "train_groups"), ("indicator", "indicators")):
@@ -95,7 +95,7 @@ class Display:
 
 def _run(prepared: Any, profile: str | None, output: Path | None, cache: bool, verbose: bool) -> int:
     from aiida_aceal.cli.compare import run
-    from aiida_aceal.workflows.compare_uncertainty_input import make_uncertainty_builder
+    from aiida_aceal.inputs.compare_uncertainty import make_uncertainty_builder
 
     node, name = run(make_uncertainty_builder, prepared, profile, cache, Display(verbose))
     return conclude(node, name, output)

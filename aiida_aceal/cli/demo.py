@@ -36,8 +36,8 @@ def command(calculator, seed, output, profile, cache, verbose) -> None:
     """
     from aiida_aceal.cli.runner import run_campaign
     from aiida_aceal.common.yaml import load_yaml
+    from aiida_aceal.inputs.schema import check_campaign
     from aiida_aceal.labels.calculators import calculator_spec
-    from aiida_aceal.workflows.schema import check_campaign
 
     spec = calculator_spec(calculator)  # an unknown calculator is found before anything else happens
     data = load_yaml(resources.files("aiida_aceal.cli").joinpath("demo.yaml").read_text("utf-8"), "demo.yaml")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aiida_aceal.common.words import counted
-from aiida_aceal.workflows.schema import Campaign, ReferenceMD
+from aiida_aceal.inputs.schema import Campaign, ReferenceMD
 
 
 def describe(campaign: Campaign, folder: Path, profile: str | None = None) -> list[str]:
@@ -17,7 +17,7 @@ def describe(campaign: Campaign, folder: Path, profile: str | None = None) -> li
     from aiida_aceal.cli.profile import without_storing
 
     with without_storing(profile) as find_code:
-        from aiida_aceal.workflows.campaign import make_builder, prepare
+        from aiida_aceal.inputs.campaign import make_builder, prepare
 
         prepared = prepare(campaign, folder)
         make_builder(prepared, find_code, store=False)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from aiida_aceal.cli.table import rich_table, text_lines
+from aiida_aceal.report.table import rich_table, text_lines
 
 if TYPE_CHECKING:
     from aiida.orm import ProcessNode
@@ -160,6 +160,7 @@ class Watcher:
         self.seen: set[int] = set()
 
     def __call__(self, node: ProcessNode) -> str | None:
+        from aiida_aceal.report.rows import generations
         from aiida_aceal.workflows.base import output
 
         for child in generations(node):
@@ -190,19 +191,3 @@ def paused_job(node: ProcessNode) -> str | None:
                 reason = job.process_status or "paused"
                 return f"{job.process_label}<{job.pk}> cannot go on ({reason}): see verdi process report {job.pk}"
     return None
-
-
-def generations(node: ProcessNode) -> list[ProcessNode]:
-    """Generations of a campaign in their order; the process itself if it is a generation."""
-    if node.process_label == "GenerationWorkChain":
-        return [node]
-    called = [child for child in node.called if child.process_label == "GenerationWorkChain"]
-    return sorted(called, key=lambda child: child.pk)
-
-
-def rows_of(node: ProcessNode) -> list[dict[str, Any]]:
-    """Rows of all finished generations of a campaign."""
-    from aiida_aceal.workflows.base import output
-
-    reports = [output(child, "generation_report") for child in generations(node)]
-    return [report.get_dict() for report in reports if report is not None]

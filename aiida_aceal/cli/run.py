@@ -27,7 +27,7 @@ def command(input_file, profile, output, cache, seed, submit, dry_run, verbose) 
     The whole input is checked before anything is stored. Results of jobs that an interrupted or similar campaign has
     already done are reused (--no-cache does all jobs anew).
     """
-    from aiida_aceal.workflows.schema import read_campaign
+    from aiida_aceal.inputs.schema import read_campaign
 
     campaign, folder = read_campaign(input_file)
     if seed is not None:
@@ -47,7 +47,7 @@ def _show_keys(context: click.Context, wanted: bool) -> None:
     if not wanted:
         return
     from aiida_aceal.common.settings import describe
-    from aiida_aceal.workflows.reference import PARTS, load
+    from aiida_aceal.inputs.reference import PARTS, load
 
     for place, heading, where in PARTS:
         click.secho(f"{place}:  # {heading}" if place else f"# {heading}", bold=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from aiida_aceal.workflows.schema import Campaign
+from aiida_aceal.inputs.schema import Campaign
 
 
 def run_campaign(
@@ -32,7 +32,7 @@ def run_campaign(
     from aiida_aceal.cli import profile as own
 
     own.configuration()
-    from aiida_aceal.workflows.campaign import make_builder, prepare
+    from aiida_aceal.inputs.campaign import make_builder, prepare
 
     prepared = prepare(campaign, folder)
     loaded = own.load(profile, create=True)

@@ -41,11 +41,11 @@ def command(pk: str, profile: str | None) -> None:
     """Show the generations of campaign PK (or its UUID) and what it is doing now."""
     from rich.console import Console
 
-    from aiida_aceal.cli.live import generations, rows_of
     from aiida_aceal.cli.profile import load
-    from aiida_aceal.cli.table import rich_table, text_lines
     from aiida_aceal.report.campaign import result_lines
-    from aiida_aceal.workflows.calibration import proposal_text
+    from aiida_aceal.report.rows import generations, rows_of
+    from aiida_aceal.report.table import rich_table, text_lines
+    from aiida_aceal.workflows.windows.calibration import proposal_text
 
     load(profile, create=False)
     node = load_campaign(pk)

@@ -29,7 +29,7 @@ def facts(node: ProcessNode, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What stands at the top of the report."""
     from aiida.manage import get_manager
 
-    from aiida_aceal.workflows.calibration import proposal_text
+    from aiida_aceal.workflows.windows.calibration import proposal_text
 
     inputs = node.inputs
     result: dict[str, Any] = {"Campaign": f"<{node.pk}> {node.uuid} in profile {get_manager().get_profile().name}"}
@@ -101,9 +101,9 @@ def result_lines(node: ProcessNode, rows: list[dict[str, Any]]) -> list[str]:
 
 def write_report(node: ProcessNode, target: Path) -> Path:
     """Write the HTML report of a campaign; returns the path."""
-    from aiida_aceal.cli.live import rows_of
-    from aiida_aceal.cli.table import HEADINGS, cells
     from aiida_aceal.report.html import page
+    from aiida_aceal.report.rows import rows_of
+    from aiida_aceal.report.table import HEADINGS, cells
 
     rows = rows_of(node)
     text = page(

@@ -13,13 +13,14 @@ from aiida_aceal.data.active_set import ActiveSetData
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.ensemble import EnsembleData
 from aiida_aceal.data.potential import AcePotentialData
-from aiida_aceal.workflows import functions, policies, ports, sets
+from aiida_aceal.workflows import functions, ports, sets
 from aiida_aceal.workflows.base import AceWorkChain, clean_scratch, output, why
-from aiida_aceal.workflows.generation import GenerationWorkChain
+from aiida_aceal.workflows.generation.workchain import GenerationWorkChain
 from aiida_aceal.workflows.protocol import ProtocolMixin
 from aiida_aceal.workflows.sections import filled
 from aiida_aceal.workflows.steps import derived_seed, step_class, step_inputs
 from aiida_aceal.workflows.summary import error_numbers
+from aiida_aceal.workflows.windows import policies
 
 _PASSED = ("explorers", "labeller", "fitter", "worker", "selection", "activeset", "gate", "limits", "ensemble")
 #: what belongs to a potential

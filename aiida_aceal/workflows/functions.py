@@ -9,7 +9,7 @@ from aiida.engine import calcfunction
 
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.potential import AcePotentialData
-from aiida_aceal.workflows import policies
+from aiida_aceal.workflows.windows import policies
 
 
 @calcfunction
@@ -58,7 +58,7 @@ def merge_walkers(facts: orm.Dict, **nodes: orm.Data) -> dict[str, Any]:
     ``nodes``: ``walker_NNN`` (candidates) and ``report_walker_NNN`` (Dict); ``facts``: ``filters``, the gamma window
     and the list ``walkers`` (label, exit status, reason).
     """
-    from aiida_aceal.workflows.walkers import choose_frames, walkers_report
+    from aiida_aceal.workflows.explorers.walkers import choose_frames, walkers_report
 
     given = facts.get_dict()
     reports = {key.removeprefix("report_"): node.get_dict() for key, node in nodes.items() if key.startswith("report_")}
@@ -74,7 +74,7 @@ def merge_walkers(facts: orm.Dict, **nodes: orm.Data) -> dict[str, Any]:
 @calcfunction
 def calibrate_gamma(**reports: orm.Dict) -> orm.Dict:
     """Map from gamma to the expected force error, from the graded evaluations of labelled configurations."""
-    from aiida_aceal.workflows.calibration import calibration_of
+    from aiida_aceal.workflows.windows.calibration import calibration_of
 
     return orm.Dict(calibration_of([reports[key].get_dict() for key in sorted(reports)]))
 

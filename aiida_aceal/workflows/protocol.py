@@ -28,7 +28,7 @@ def _declared() -> dict[str, Any]:
     """Sections of a campaign with the defaults that their declarations state."""
     from aiida_aceal.workflows import sections
     from aiida_aceal.workflows.ensemble_settings import ENSEMBLE
-    from aiida_aceal.workflows.policies import DEFAULT_POLICY, WindowSettings
+    from aiida_aceal.workflows.windows.policies import DEFAULT_POLICY, WindowSettings
 
     window = WindowSettings()
     return {

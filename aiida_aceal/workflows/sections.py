@@ -15,7 +15,7 @@ from aiida_aceal.common.settings import Settings, build, setting
 from aiida_aceal.exploration.extract import ExtractSettings
 from aiida_aceal.selection.settings import SelectSettings
 from aiida_aceal.uncertainty.settings import ActiveSetSettings
-from aiida_aceal.workflows.policies import choose_window
+from aiida_aceal.workflows.windows.policies import choose_window
 
 
 class SelectionSection(SelectSettings):

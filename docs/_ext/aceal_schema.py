@@ -19,7 +19,7 @@ from aiida_aceal.common.settings import Settings, describe
 
 #: classes whose fields are the keys of some `settings`: module, class, heading
 SETTINGS = (
-    ("aiida_aceal.workflows.walkers", "WalkerSettings", "Walkers: `settings` of `aceal.explore.md`"),
+    ("aiida_aceal.workflows.explorers.walkers", "WalkerSettings", "Walkers: `settings` of `aceal.explore.md`"),
     ("aiida_aceal.calculations.lammps", "LammpsJobSettings", "One MD run: `settings` of `aceal.lammps`"),
     ("aiida_aceal.fitting.settings", "FitJobSettings", "Fits: `settings` of `aceal.fit`, file of `aceal-worker fit`"),
     ("aiida_aceal.fitting.ensemble_fit", "EnsembleSettings", "Ensembles"),
@@ -30,9 +30,9 @@ SETTINGS = (
     ("aiida_aceal.selection.strategies", "ViabilityOptions", "Strategy `viability`: its `options`"),
     ("aiida_aceal.uncertainty.settings", "ActiveSetSettings", "Active sets"),
     ("aiida_aceal.labels.settings", "AseLabelSettings", "Labels: `settings` of `aceal.label.ase`"),
-    ("aiida_aceal.workflows.label_vasp", "VaspLabelSettings", "Labels: `settings` of `aceal.label.vasp`"),
+    ("aiida_aceal.workflows.labellers.vasp", "VaspLabelSettings", "Labels: `settings` of `aceal.label.vasp`"),
     (
-        "aiida_aceal.workflows.label_quantumespresso",
+        "aiida_aceal.workflows.labellers.quantumespresso",
         "QuantumEspressoLabelSettings",
         "Labels: `settings` of `aceal.label.quantumespresso`",
     ),
@@ -104,7 +104,7 @@ def _default(field: Any) -> str:
 
 def input_schema_page() -> str:
     """The schema of input files."""
-    from aiida_aceal.workflows.schema import Campaign
+    from aiida_aceal.inputs.schema import Campaign
 
     parts = [
         "# Input of `aiida-aceal run`\n",
@@ -133,8 +133,8 @@ def input_schema_page() -> str:
 
 def comparison_section() -> list[str]:
     """Inputs of ``aiida-aceal compare selection`` and ``compare uncertainty``."""
-    from aiida_aceal.workflows.compare_input import SelectionComparison
-    from aiida_aceal.workflows.compare_uncertainty_input import UncertaintyComparison
+    from aiida_aceal.inputs.compare_selection import SelectionComparison
+    from aiida_aceal.inputs.compare_uncertainty import UncertaintyComparison
 
     parts = []
     for model, command in ((UncertaintyComparison, "uncertainty"), (SelectionComparison, "selection")):

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from aiida import load_profile, orm
 
-from aiida_aceal.cli.live import rows_of
-from aiida_aceal.cli.table import HEADINGS, cells
 from aiida_aceal.report.campaign import result_lines
 from aiida_aceal.report.figures import draw
+from aiida_aceal.report.rows import rows_of
+from aiida_aceal.report.table import HEADINGS, cells
 
 HERE = Path(__file__).parent
 PICTURES = {

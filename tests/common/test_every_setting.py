@@ -22,7 +22,7 @@ from aiida_aceal.selection.settings import strategy_settings
 #: where help may stand in the docstring as a whole
 HELP_ELSEWHERE = (
     "aiida_aceal.exploration.generators",
-    "aiida_aceal.workflows.schema",
+    "aiida_aceal.inputs.schema",
     "aiida_aceal.workflows.compare",
 )
 #: values that are tried where they are none of the types of a setting

@@ -93,7 +93,7 @@ def test_every_exit_code_is_in_the_reference(site):
 
 
 def test_every_key_of_the_input_is_in_the_reference(site):
-    from aiida_aceal.workflows.schema import documentation
+    from aiida_aceal.inputs.schema import documentation
 
     html = (site / "reference" / "generated" / "input_schema.html").read_text(encoding="utf-8")
     keys = documentation()

@@ -21,7 +21,7 @@ from ase.build import bulk
 from aiida_aceal.calculations.label_functions import quantumespresso_labels
 from aiida_aceal.common.configurations import get_labels
 from aiida_aceal.data.dataset import ConfigurationsData
-from aiida_aceal.workflows.label_quantumespresso import AceLabelQuantumEspressoWorkChain as Labeller
+from aiida_aceal.workflows.labellers.quantumespresso import AceLabelQuantumEspressoWorkChain as Labeller
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from aiida_aceal.cli.table import HEADINGS, cells, number, rich_table, text_lines
 from aiida_aceal.report.figures import FIGURES, draw
 from aiida_aceal.report.html import page
+from aiida_aceal.report.table import HEADINGS, cells, number, rich_table, text_lines
 
 
 def row(generation, **kwargs):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from copy import deepcopy
 
-from aiida_aceal.workflows.campaign import make_builder, prepare
+from aiida_aceal.inputs.campaign import make_builder, prepare
+from aiida_aceal.inputs.schema import check_campaign
 from aiida_aceal.workflows.protocol import merged
-from aiida_aceal.workflows.schema import check_campaign
 
 CELL = {"bulk": "Cu", "crystal": "fcc", "a": 3.70, "cubic": True}
 SMALL = {

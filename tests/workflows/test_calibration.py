@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from aiida_aceal.cli.live import generations, rows_of
 from aiida_aceal.fitting import Calibration
 from aiida_aceal.report.figures import draw
-from aiida_aceal.workflows import policies
+from aiida_aceal.report.rows import generations, rows_of
 from aiida_aceal.workflows.base import output
-from aiida_aceal.workflows.calibration import calibration_of, has_pairs, proposal_text
+from aiida_aceal.workflows.windows import policies
+from aiida_aceal.workflows.windows.calibration import calibration_of, has_pairs, proposal_text
 
 
 def pairs(slope: float, count: int = 400) -> dict:

@@ -13,10 +13,10 @@ from aiida.plugins import WorkflowFactory
 from small_campaign import builder_for, small
 
 from aiida_aceal.ace import AceModel, build_potential
-from aiida_aceal.cli.live import generations, rows_of
-from aiida_aceal.cli.table import word
 from aiida_aceal.fitting import fit_nonlinear
 from aiida_aceal.report.campaign import result_lines
+from aiida_aceal.report.rows import generations, rows_of
+from aiida_aceal.report.table import word
 from aiida_aceal.uncertainty import ActiveSet
 from aiida_aceal.workflows.base import output
 

@@ -6,7 +6,7 @@ from aiida.engine import run_get_node
 from ase.calculators.emt import EMT
 from small_campaign import builder_for, small
 
-from aiida_aceal.cli.live import generations
+from aiida_aceal.report.rows import generations
 
 
 @pytest.mark.timeout(600)

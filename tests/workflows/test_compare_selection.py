@@ -180,7 +180,7 @@ def test_ensemble_in_place_of_gamma(inputs):
 
 def test_ensemble_of_the_input_file_reaches_the_curves(files):
     from aiida_aceal.ace import AceError
-    from aiida_aceal.workflows.compare_input import check_comparison_input, prepare_comparison
+    from aiida_aceal.inputs.compare_selection import check_comparison_input, prepare_comparison
 
     data = {"pool": "pool.extxyz", "test": "test.extxyz", "sizes": [4, 7], "ensemble": {"members": 3}}
     prepared = prepare_comparison(check_comparison_input(data), files)

@@ -13,9 +13,9 @@ from ase.io import write
 from click.testing import CliRunner
 
 from aiida_aceal.ace import AceError
+from aiida_aceal.inputs.compare_uncertainty import read_uncertainty_input
 from aiida_aceal.report.uncertainty import HEADINGS, figures, markdown_table, page
 from aiida_aceal.selection.indicators import IndicatorSettings
-from aiida_aceal.workflows.compare_uncertainty_input import read_uncertainty_input
 
 SETTINGS = {"clusters": 2, "ensemble": {"members": 3}, "fit": {"reference_energies": "fit"}}
 

@@ -9,11 +9,11 @@ from aiida.engine import run_get_node
 from small_campaign import builder_for, small
 
 from aiida_aceal.ace.errors import AceError
-from aiida_aceal.cli.live import generations
 from aiida_aceal.data.dataset import ConfigurationsData
+from aiida_aceal.report.rows import generations
 from aiida_aceal.workflows.base import output
 from aiida_aceal.workflows.ensemble_settings import check_ensemble
-from aiida_aceal.workflows.ensembles import choose_uncertain
+from aiida_aceal.workflows.generation.ensembles import choose_uncertain
 
 
 def test_campaign_passes_its_ensemble_on(codes):
@@ -96,7 +96,7 @@ def test_an_ensemble_that_cannot_decide_is_refused(aiida_profile, small_potentia
     """At submission: without thresholds, or of other elements."""
     from aiida_aceal.data.ensemble import EnsembleData
     from aiida_aceal.fitting import Ensemble
-    from aiida_aceal.workflows.generation import GenerationWorkChain
+    from aiida_aceal.workflows.generation.workchain import GenerationWorkChain
 
     members = Ensemble(tuple(small_potential(seed=k) for k in range(2)), "weights")
     inputs = {"dataset": {"a": 1}, "potential": cu_potential(), "ensemble_data": EnsembleData(ensemble=members)}

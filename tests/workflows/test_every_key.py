@@ -16,10 +16,10 @@ from test_every_setting import placed, wrong_value
 from aiida_aceal.cli.profile import without_storing
 from aiida_aceal.common.errors import AceError
 from aiida_aceal.common.settings import check, describe
-from aiida_aceal.workflows.campaign import make_builder, prepare, sections_of
+from aiida_aceal.inputs.campaign import make_builder, prepare, sections_of
+from aiida_aceal.inputs.reference import PARTS, load
+from aiida_aceal.inputs.schema import check_campaign
 from aiida_aceal.workflows.protocol import merged
-from aiida_aceal.workflows.reference import PARTS, load
-from aiida_aceal.workflows.schema import check_campaign
 
 #: declarations of steps that need another entry point, and what that step is
 STEPS = {

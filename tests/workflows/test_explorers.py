@@ -6,7 +6,7 @@ from aiida import orm
 from aiida.engine import run_get_node
 from small_campaign import builder_for, small
 
-from aiida_aceal.cli.live import generations
+from aiida_aceal.report.rows import generations
 from aiida_aceal.workflows.base import output
 
 CELL = {"bulk": "CuAu", "crystal": "cesiumchloride", "a": 3.05}

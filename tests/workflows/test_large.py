@@ -7,9 +7,9 @@ from aiida.common.links import LinkType
 from aiida.engine import run_get_node
 from small_campaign import CELL, builder_for, small
 
-from aiida_aceal.cli.live import generations
+from aiida_aceal.report.rows import generations
 from aiida_aceal.workflows.base import output
-from aiida_aceal.workflows.large import join_cuts, split_large
+from aiida_aceal.workflows.generation.large import join_cuts, split_large
 from aiida_aceal.workflows.sections import check_section
 
 BIG = [{"kind": "supercells", "structure": CELL, "sizes": [[5, 5, 5]]}]

@@ -4,7 +4,7 @@ import numpy as np
 from aiida.engine import run_get_node
 from small_campaign import builder_for, small
 
-from aiida_aceal.cli.live import generations
+from aiida_aceal.report.rows import generations
 from aiida_aceal.workflows.base import output
 
 TWO_DENSITIES = {"npot": "FinnisSinclairShiftedScaled", "ndensity": 2, "fs_parameters": [1, 1, 1, 0.5]}

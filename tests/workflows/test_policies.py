@@ -2,7 +2,7 @@
 
 import pytest
 
-from aiida_aceal.workflows import policies
+from aiida_aceal.workflows.windows import policies
 
 
 def test_fixed_window_stops_at_gamma_lo_unless_told_otherwise():

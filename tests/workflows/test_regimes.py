@@ -2,7 +2,7 @@
 
 import pytest
 
-from aiida_aceal.workflows.policies import choose_window
+from aiida_aceal.workflows.windows.policies import choose_window
 
 WATER = {"policy": "regimes", "gamma_lo": 2.0, "gamma_hi": 25.0}
 

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from aiida_aceal.ace.errors import AceError
-from aiida_aceal.workflows.campaign import job_options, make_builder, prepare
-from aiida_aceal.workflows.schema import check_campaign, documentation, read_campaign
+from aiida_aceal.inputs.campaign import job_options, make_builder, prepare
+from aiida_aceal.inputs.schema import check_campaign, documentation, read_campaign
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
-from aiida_aceal.workflows import walkers
+from aiida_aceal.workflows.explorers import walkers
 
 MD = {"steps": 100, "gamma_interval": 10, "temperature_K": 300.0}
 

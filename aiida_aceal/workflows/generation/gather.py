@@ -9,8 +9,8 @@ from aiida_aceal.common.words import counted
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.workflows import functions, ports, summary
 from aiida_aceal.workflows.base import output, why
-from aiida_aceal.workflows.ensembles import EnsembleSteps
-from aiida_aceal.workflows.large import LargeCandidates
+from aiida_aceal.workflows.generation.ensembles import EnsembleSteps
+from aiida_aceal.workflows.generation.large import LargeCandidates
 from aiida_aceal.workflows.steps import derived_seed, step_class, step_inputs
 
 

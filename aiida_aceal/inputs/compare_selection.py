@@ -16,8 +16,8 @@ from aiida_aceal.ace import AceError, AcePotential, build_potential
 from aiida_aceal.common.configurations import configuration_hash, read_configurations
 from aiida_aceal.common.settings import build
 from aiida_aceal.common.yaml import load_mapping
+from aiida_aceal.inputs.schema import Codes, Section
 from aiida_aceal.workflows.protocol import merged, protocol_inputs
-from aiida_aceal.workflows.schema import Codes, Section
 
 S = TypeVar("S", bound=Section)
 #: what is compared if the input names no strategies

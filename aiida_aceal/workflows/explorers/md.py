@@ -12,8 +12,9 @@ from aiida_aceal.common.words import counted
 from aiida_aceal.data.active_set import ActiveSetData
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.potential import AcePotentialData
-from aiida_aceal.workflows import functions, ports, walkers
+from aiida_aceal.workflows import functions, ports
 from aiida_aceal.workflows.base import AceWorkChain, output, why
+from aiida_aceal.workflows.explorers import walkers
 from aiida_aceal.workflows.steps import derived_seed, step_class, step_inputs
 
 RUN = "aceal.lammps"

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiida_aceal.common.settings import build, setting
-from aiida_aceal.workflows.policies import Window, WindowSettings
+from aiida_aceal.workflows.windows.policies import Window, WindowSettings
 
 
 class RegimesSettings(WindowSettings):

@@ -18,8 +18,8 @@ from ase import Atoms
 from aiida_aceal.ace import AceError, AcePotential, build_potential
 from aiida_aceal.exploration.initial import generate, read_files
 from aiida_aceal.fitting.split import split_roles
+from aiida_aceal.inputs.schema import Campaign, ReferenceMD, Step
 from aiida_aceal.workflows.protocol import SECTIONS, merged, protocol_inputs
-from aiida_aceal.workflows.schema import Campaign, ReferenceMD, Step
 from aiida_aceal.workflows.sections import check_section
 from aiida_aceal.workflows.sets import SAMPLERS, set_fractions, split_configurations
 from aiida_aceal.workflows.steps import check_step, derived_seed

@@ -11,7 +11,7 @@ from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.workflows import summary
 from aiida_aceal.workflows.base import output, why
 from aiida_aceal.workflows.ensemble_settings import ENSEMBLE, fit_keys
-from aiida_aceal.workflows.generation_base import GenerationBase
+from aiida_aceal.workflows.generation.base import GenerationBase
 
 
 @calcfunction

@@ -14,7 +14,7 @@ from pydantic import model_validator
 
 from aiida_aceal.common.settings import build, setting
 from aiida_aceal.fitting.calibration import Calibration
-from aiida_aceal.workflows.policies import Window, WindowSettings, fixed
+from aiida_aceal.workflows.windows.policies import Window, WindowSettings, fixed
 
 #: points that the stored map is kept at
 POINTS = 40

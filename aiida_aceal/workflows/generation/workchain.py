@@ -10,9 +10,9 @@ from aiida.engine import ExitCode, ProcessSpec, if_
 
 from aiida_aceal.workflows import functions, ports
 from aiida_aceal.workflows.base import output
-from aiida_aceal.workflows.generation_gather import GatheringSteps
-from aiida_aceal.workflows.generation_learn import LearningSteps
-from aiida_aceal.workflows.generation_ports import generation_ports
+from aiida_aceal.workflows.generation.gather import GatheringSteps
+from aiida_aceal.workflows.generation.learn import LearningSteps
+from aiida_aceal.workflows.generation.ports import generation_ports
 from aiida_aceal.workflows.sections import filled
 
 

@@ -15,10 +15,10 @@ from pydantic import Field
 from aiida_aceal.ace import AceError, AcePotential
 from aiida_aceal.common.configurations import configuration_hash, read_configurations
 from aiida_aceal.common.yaml import load_mapping
+from aiida_aceal.inputs.compare_selection import basis_and_fit, validated
+from aiida_aceal.inputs.schema import Codes, Section
 from aiida_aceal.selection.indicators import INDICATORS, IndicatorSettings
-from aiida_aceal.workflows.compare_input import basis_and_fit, validated
 from aiida_aceal.workflows.protocol import merged
-from aiida_aceal.workflows.schema import Codes, Section
 
 #: part of the learnt kinds that is graded if `train_groups` is all that is said of the test set
 HELD_OUT = 0.2

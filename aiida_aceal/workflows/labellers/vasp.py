@@ -12,7 +12,7 @@ from aiida_aceal.calculations.label_functions import VASP_ENERGIES, collect_vasp
 from aiida_aceal.common.settings import setting
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.workflows.base import output
-from aiida_aceal.workflows.label_base import AceLabelWorkChain, DftLabelSettings, last_job
+from aiida_aceal.workflows.labellers.base import AceLabelWorkChain, DftLabelSettings, last_job
 
 #: INCAR of a label: one self-consistent point, forces and stress, no symmetry, and nothing that depends on the number
 #: of atoms or on the elements, so that all labels of a data set belong to one energy surface

@@ -10,8 +10,8 @@ from aiida.engine import calcfunction
 from aiida_aceal.common.words import counted
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.workflows.base import output, why
+from aiida_aceal.workflows.explorers.walkers import ABOVE_WINDOW
 from aiida_aceal.workflows.sections import CutSection
-from aiida_aceal.workflows.walkers import ABOVE_WINDOW
 
 
 @calcfunction
@@ -36,7 +36,7 @@ def join_cuts(excluded: orm.List, gamma_hi: orm.Float, **sets: ConfigurationsDat
     """Small candidates and cuts together, without copies and without those of the given content hashes.
 
     A cut whose other atoms stayed above ``gamma_hi`` would teach its seam: dropped. If that is so for all of them, the
-    :data:`~aiida_aceal.workflows.walkers.ABOVE_WINDOW` least extrapolating cuts are kept, as with walkers.
+    :data:`~aiida_aceal.workflows.explorers.walkers.ABOVE_WINDOW` least extrapolating cuts are kept, as with walkers.
     """
     seen, chosen, bad = set(excluded.get_list()), [], []
     for key in sorted(sets):

@@ -15,9 +15,9 @@ from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.potential import AcePotentialData
 from aiida_aceal.workflows import functions, summary
 from aiida_aceal.workflows.base import StepError, output, why
-from aiida_aceal.workflows.calibration import has_pairs
-from aiida_aceal.workflows.ensembles import EnsembleSteps
+from aiida_aceal.workflows.generation.ensembles import EnsembleSteps
 from aiida_aceal.workflows.steps import derived_seed, step_class, step_inputs
+from aiida_aceal.workflows.windows.calibration import has_pairs
 
 #: exit status of the CalcJobs of aceal-worker for numbers that are not finite
 NOT_FINITE = 305

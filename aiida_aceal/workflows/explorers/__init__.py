@@ -1,0 +1,1 @@
+"""WorkChains that explore."""
