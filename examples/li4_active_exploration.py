@@ -33,6 +33,7 @@ from aiida_aceal.ace import AceModel, AcePotential, build_potential
 from aiida_aceal.exploration import generate
 from aiida_aceal.exploration.active import ActiveSettings, explore_active
 from aiida_aceal.exploration.distances import minimum_distances, too_short
+from aiida_aceal.exploration.generators import MAX_STRUCTURES
 from aiida_aceal.fitting import fit_linear
 from aiida_aceal.uncertainty import ActiveSet, build_active_set, update_active_set
 
@@ -47,8 +48,10 @@ RANK = 1e-6
 
 def clusters(size: int, count: int, seed: int) -> list[Atoms]:
     """Random connected clusters, almost even in the space of configurations."""
-    entry = {"kind": "clusters", "composition": {"Li": size}, "count": count, "minimum_distance": SHORTEST}
-    return generate([{**entry, "bond": BOND / 2.56, "radius": 0.9 + 0.78 * size}], seed)
+    entry = {"kind": "clusters", "composition": {"Li": size}, "minimum_distance": SHORTEST}
+    entry |= {"bond": BOND / 2.56, "radius": 0.9 + 0.78 * size}
+    parts = [min(MAX_STRUCTURES, count - done) for done in range(0, count, MAX_STRUCTURES)]
+    return generate([{**entry, "count": part} for part in parts], seed)
 
 
 def label(structures: Sequence[Atoms]) -> list[Atoms]:

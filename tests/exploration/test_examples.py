@@ -34,6 +34,13 @@ def test_local_environment_of_copper(tmp_path, monkeypatch):
     assert (tmp_path / "small.png").stat().st_size > 10_000
 
 
+def test_pool_of_the_size_that_the_li4_study_asks_for():
+    pool = _load("li4_active_exploration").clusters(4, 3000, seed=2000)
+    assert len(pool) == 3000
+    assert {len(atoms) for atoms in pool} == {4}
+    assert len({atoms.positions.tobytes() for atoms in pool}) == 3000
+
+
 def test_active_exploration_of_li4(tmp_path, monkeypatch):
     pytest.importorskip("tblite")
     monkeypatch.chdir(tmp_path)
