@@ -33,7 +33,7 @@ from aiida_aceal.data.active_set import ActiveSetData
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.ensemble import EnsembleData
 from aiida_aceal.data.potential import AcePotentialData
-from aiida_aceal.jobs import find_job, own_names
+from aiida_aceal.jobs import find_job, job_names
 from aiida_aceal.jobs.declaration import Input, Job
 
 #: kind of a file -> node type
@@ -43,6 +43,8 @@ NODE_TYPES: Mapping[str, type[orm.Data]] = {
     "configurations": ConfigurationsData,
     "ensemble": EnsembleData,
     "json": orm.SinglefileData,
+    "arrays": orm.SinglefileData,
+    "text": orm.SinglefileData,
 }
 SETTINGS_FILE = "settings.yaml"
 
@@ -275,13 +277,20 @@ def check_ensemble(port: str, inputs: Mapping[str, Any]) -> str | None:
 
 def class_name(job: Job) -> str:
     """``AceExploreActiveCalculation`` for the mode ``active`` of the job ``explore``."""
-    words = [*job.name.split("-"), job.mode]
-    return f"Ace{''.join(word.title() for word in words)}Calculation"
+    return f"{_start_of_name(job.name)}{job.mode.title()}Calculation"
+
+
+def _start_of_name(job: str) -> str:
+    return "Ace" + "".join(word.title() for word in job.split("-"))
 
 
 def __getattr__(name: str) -> type[AceJobCalculation]:
-    """Classes of our jobs that need nothing special, made when they are asked for: ``AceGradeCalculation`` of grade."""
-    for job in (one for own in own_names() for one in find_job(own).variants()):
+    """Classes of jobs that need nothing special, made when they are asked for: ``AceGradeCalculation`` of grade.
+
+    Jobs of other packages have theirs here too, so that they need not write one.
+    """
+    # those that the name cannot mean stay unloaded
+    for job in (one for own in job_names() if name.startswith(_start_of_name(own)) for one in find_job(own).variants()):
         if name == class_name(job):
             doc = f"{job.help}\n\nThe job ``{job.name}`` of ``aceal-worker``, see `aiida_aceal.jobs`."
             made = type(name, (AceJobCalculation,), {"JOB": job, "__doc__": doc, "__module__": __name__})

@@ -12,6 +12,7 @@ import threading
 import click
 
 from aiida_aceal.common.commands import TIME_LIMIT, OneLineErrors
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.jobs import find_job, job_names
 
 
@@ -26,7 +27,22 @@ class LazyGroup(OneLineErrors):
             return None
         from aiida_aceal.worker.command import JobCommand
 
-        return JobCommand(find_job(name))
+        try:
+            return JobCommand(find_job(name))
+        except AceError as error:
+            return _refusing(name, error)
+
+
+def _refusing(name: str, error: AceError) -> click.Command:
+    """Stands for a job of another package that cannot be loaded: listed as such, and refused when it is called."""
+
+    def refuse() -> None:
+        raise error
+
+    free = {"ignore_unknown_options": True, "allow_extra_args": True}
+    return click.Command(
+        name, callback=refuse, short_help=f"Cannot be loaded: {error}", add_help_option=False, context_settings=free
+    )
 
 
 def _out_of_time(seconds: float) -> None:

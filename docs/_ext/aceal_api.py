@@ -15,14 +15,28 @@ PACKAGES = {
     "aiida_aceal.exploration": "Exploration",
     "aiida_aceal.fitting": "Fits",
     "aiida_aceal.properties": "Properties",
+    "aiida_aceal.common.settings": "Declared settings",
+    "aiida_aceal.jobs": "Jobs of the worker",
 }
+
+
+class _Dots:
+    """Stands for a default that Python cannot spell, such as a function."""
+
+    def __repr__(self) -> str:
+        return "..."
 
 
 def _signature(name: str, thing: Any) -> str:
     try:
-        return f"{name}{inspect.signature(thing)}"
+        signature = inspect.signature(thing)
     except (TypeError, ValueError):
         return name
+    parameters = [
+        one.replace(default=_Dots()) if repr(one.default).startswith("<") and one.default is not one.empty else one
+        for one in signature.parameters.values()
+    ]
+    return f"{name}{signature.replace(parameters=parameters)}"
 
 
 def _members(kind: type) -> list[tuple[str, str]]:

@@ -196,10 +196,23 @@ def settings_table(model: type[Settings]) -> str:
     return table(("key", "type", "unit", "default", "bounds", "meaning"), rows)
 
 
+def settings_of_jobs() -> list[tuple[str, str, str]]:
+    """Settings of our jobs that are not in `SETTINGS`: module, class, heading."""
+    from aiida_aceal.jobs import find_job, own_names
+
+    listed = {name for _, name, _ in SETTINGS}
+    models = {}
+    for job in (one for name in own_names() for one in find_job(name).variants()):
+        model = job.node_model
+        if model.model_fields and model.__name__ not in listed:
+            models[model.__name__] = (model.__module__, model.__name__, model.heading or f"Job `{job.name}`")
+    return list(models.values())
+
+
 def settings_page() -> str:
-    """Keys of settings, from the dataclasses that read them."""
+    """Keys of settings, from the classes that read them."""
     parts = ["# Settings\n", "Read from the classes that check them. Unknown keys are errors everywhere.\n"]
-    for module, name, heading in SETTINGS:
+    for module, name, heading in (*SETTINGS, *settings_of_jobs()):
         try:
             kind = getattr(importlib.import_module(module), name)
         except (ModuleNotFoundError, AttributeError):
