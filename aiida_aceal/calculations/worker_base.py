@@ -35,6 +35,7 @@ def common_exit_codes(spec: CalcJobProcessSpec, who: str = "worker") -> None:
         (305, "ERROR_NOT_FINITE", "The result holds numbers that are not finite: {message}"),
         (306, "ERROR_OUT_OF_WALLTIME", "Wall time exceeded: {message}"),
         (307, "ERROR_OUT_OF_MEMORY", "Out of memory: {message}"),
+        (309, "ERROR_JOB_ENDED", "The job was ended from outside: {message}"),
     ):
         spec.exit_code(status, label, message=message, invalidates_cache=True)
 

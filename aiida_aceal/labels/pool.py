@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import re
 import resource
 import shutil
 import signal
@@ -17,21 +18,35 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from aiida_aceal.ace.errors import AceError
 from aiida_aceal.labels.calculators import CalculatorSpec, compute_labels
+from aiida_aceal.labels.limits import TimeLimits
+from aiida_aceal.labels.signals import Stop
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 #: processes that end before they are ready, after which the whole batch is given up
 _MAX_FALSE_STARTS = 3
+#: exit codes of a calculator's process that somebody else ended: the kernel for want of memory, a user, the scheduler
+_KILLED = tuple(-number for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGXCPU, signal.SIGHUP))
+#: words of failures that may pass
+_PASSING = re.compile(
+    r"licen[cs]e|cannot allocate memory|no space left|stale file|resource temporarily|connection (reset|refused)", re.I
+)
 
 
 @dataclass
 class Outcome:
-    """What became of one configuration: ``labels`` or the ``reason`` why there are none; its cost in seconds."""
+    """What became of one configuration: ``labels`` or the ``reason`` why there are none; its cost in seconds.
+
+    ``state``: ``failed`` says that the calculator cannot, ``lost`` that it was prevented for a reason that may pass
+    (time, memory, a licence, a kill). ``interrupted`` was under way when the batch ended, ``waiting`` never begun;
+    neither is a failure.
+    """
 
     index: int
+    state: Literal["labelled", "failed", "lost", "interrupted", "waiting"] = "labelled"
     labels: dict[str, Any] | None = None
     reason: str | None = None
     wall_seconds: float = 0.0
@@ -47,28 +62,40 @@ class _Process:
     index: int | None = None
     started: float = field(default_factory=time.monotonic)
 
+    @property
+    def seconds(self) -> float:
+        """How long it has been at it."""
+        return time.monotonic() - self.started
+
 
 def label_batch(
     configurations: Sequence[Any],
     spec: CalculatorSpec,
     workers: int = 1,
     threads: int = 1,
-    timeout: float | None = None,
+    limits: TimeLimits | None = None,
     budget: float | None = None,
     progress: Callable[[Outcome], None] | None = None,
+    started: Callable[[int], None] | None = None,
+    stop: Stop | None = None,
     **options: Any,
 ) -> list[Outcome]:
     """Label all configurations; outcomes come in their order.
 
     :param workers: processes that work side by side; each gets ``threads`` threads.
-    :param timeout: seconds after which one configuration is given up.
-    :param budget: seconds after which all that is not done is given up (what is done is kept).
+    :param limits: when one configuration is given up, or put off so that others have their turn.
+    :param budget: seconds after which the batch ends with what is done.
+    :param progress: called with each outcome of a configuration that was tried, as soon as it is there.
+    :param started: called with the index of a configuration that is begun.
+    :param stop: ends the batch as the budget does.
     :param options: of :func:`aiida_aceal.labels.calculators.compute_labels`.
     :raises AceError: the processes do not start.
     """
     deadline = None if budget is None else time.monotonic() + budget
+    limits = limits or TimeLimits()
     outcomes: dict[int, Outcome] = {}
     waiting = deque(range(len(configurations)))
+    put_off: set[int] = set()
     folder = Path(tempfile.mkdtemp(prefix="label-", dir=os.getcwd()))
     context = multiprocessing.get_context("spawn")
     pool: list[_Process] = []
@@ -86,33 +113,69 @@ def label_batch(
 
     def finish(outcome: Outcome) -> None:
         outcomes[outcome.index] = outcome
-        if progress is not None:
+        if progress is not None and outcome.state not in ("interrupted", "waiting"):
             progress(outcome)
 
-    def give_up(one: _Process, reason: str) -> None:
-        wall = time.monotonic() - one.started
+    def end(one: _Process, state: Any, reason: str) -> None:
+        wall = one.seconds
         pool.remove(one)
         _kill(one)
         if one.index is not None:
             # the CPU time of a process that is gone is not known: it worked all the while
-            finish(Outcome(one.index, None, reason, wall, wall))
+            finish(Outcome(one.index, state, None, reason, wall, wall))
+
+    def end_all(reason: str) -> None:
+        for one in list(pool):
+            end(one, "interrupted", f"{reason}: under way")
+        for index in waiting:
+            begun = index in put_off
+            words = "under way" if begun else "not started"
+            finish(Outcome(index, "interrupted" if begun else "waiting", None, f"{reason}: {words}"))
+        waiting.clear()
+
+    def others_wait() -> bool:
+        return any(index not in put_off for index in waiting)
+
+    def limit_of(one: _Process) -> float:
+        return limits.limit(len(configurations[one.index]), others_wait())
+
+    def give_up_late() -> None:
+        for one in [one for one in pool if one.index is not None]:
+            limit = limit_of(one)
+            if one.seconds <= limit:
+                continue
+            index = one.index
+            if limits.is_provisional(others_wait()) and index not in put_off:
+                put_off.add(index)
+                limits.put_off()
+                waiting.append(index)
+                one.index = None
+            end(one, "lost", limits.reason(limit))
+
+    def pause() -> float | None:
+        """Seconds until the next limit is reached, ``None`` if there is none."""
+        times = [] if deadline is None else [deadline]
+        times += [one.started + limit_of(one) for one in pool if one.index is not None]
+        return max(0.0, min(times) - time.monotonic()) + 0.01 if times else None
 
     try:
         while waiting or any(one.index is not None for one in pool):
-            now = time.monotonic()
-            if deadline is not None and now > deadline:
-                for one in list(pool):
-                    give_up(one, "out of time: the batch as a whole took too long")
-                while waiting:
-                    finish(Outcome(waiting.popleft(), None, "out of time: not started"))
+            if deadline is not None and time.monotonic() > deadline:
+                end_all("out of time")
                 break
-            for one in list(pool):
-                if one.index is not None and timeout is not None and now - one.started > timeout:
-                    give_up(one, f"no result after {timeout:g} s")
+            if stop is not None and stop.signal:
+                end_all(f"ended by {stop.signal}")
+                break
+            give_up_late()
             busy = sum(one.index is not None for one in pool)
+            if not (busy or waiting):
+                break
             while len(pool) < min(workers, busy + len(waiting)):
                 start()
-            for pipe in wait([one.pipe for one in pool], timeout=_pause(pool, timeout, deadline)):
+            ready = wait([*([stop.pipe] if stop else []), *(one.pipe for one in pool)], timeout=pause())
+            if stop is not None and stop.signal:
+                continue  # what ended together with us is no failure
+            for pipe in ready:
                 one = next(o for o in pool if o.pipe is pipe)
                 try:
                     message = pipe.recv()
@@ -123,28 +186,25 @@ def label_batch(
                         false_starts += 1
                         if false_starts >= _MAX_FALSE_STARTS:
                             raise AceError(f"the labelling processes do not start: {_how(code)}{_tail(one)}") from None
-                    give_up(one, f"the calculator's process ended: {_how(code)}{_tail(one)}")
+                    state = "lost" if code in _KILLED else "failed"
+                    end(one, state, f"the calculator's process ended: {_how(code)}{_tail(one)}")
                     continue
                 one.ready = True
                 if isinstance(message, Outcome):
                     one.index = None
+                    if message.labels is not None:
+                        limits.learn(len(configurations[message.index]), message.wall_seconds)
                     finish(message)
                 if waiting and one.index is None:
                     one.index, one.started = waiting.popleft(), time.monotonic()
+                    if started is not None and one.index not in put_off:
+                        started(one.index)
                     pipe.send((one.index, _bare(configurations[one.index])))
     finally:
         for one in pool:
             _kill(one)
         shutil.rmtree(folder, ignore_errors=True)
     return [outcomes[index] for index in range(len(configurations))]
-
-
-def _pause(pool: list[_Process], timeout: float | None, deadline: float | None) -> float | None:
-    """Seconds until the next limit is reached, ``None`` if there is none."""
-    limits = [] if deadline is None else [deadline]
-    if timeout is not None:
-        limits += [one.started + timeout for one in pool if one.index is not None]
-    return max(0.0, min(limits) - time.monotonic()) + 0.01 if limits else None
 
 
 def _bare(atoms: Any) -> Any:
@@ -201,6 +261,7 @@ def _tail(one: _Process, limit: int = 300) -> str:
 def _serve(pipe: Connection, folder: str, spec: CalculatorSpec, options: dict[str, Any]) -> None:
     """Label what comes through the pipe until it is closed."""
     os.setpgid(0, 0)  # so that a program started by the calculator can be ended with it
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # who is asked to end is our parent, and it ends us
     threading.Thread(target=_follow_parent, daemon=True).start()
     os.chdir(folder)
     # what calculators print must not be taken for words of the worker
@@ -233,10 +294,12 @@ def label_one(index: int, atoms: Any, spec: CalculatorSpec, options: dict[str, A
     except AceError as error:
         outcome.reason = str(error)
     except MemoryError:
-        outcome.reason = "out of memory"
+        outcome.reason, outcome.state = "out of memory", "lost"
     except Exception as error:
         first = " ".join(str(error).split())[:300]
         outcome.reason = f"{type(error).__name__}: {first}" if first else type(error).__name__
+    if outcome.reason is not None and outcome.state != "lost":
+        outcome.state = "lost" if _PASSING.search(outcome.reason) else "failed"
     outcome.wall_seconds, outcome.cpu_seconds = time.perf_counter() - wall, _cpu_seconds() - cpu
     return outcome
 

@@ -27,7 +27,9 @@ class AseLabelSettings(LabelSettings):
     calculator: str = setting(help="ASE calculator: a short name (emt, tblite, gpaw, ...) or package.module:Class.")
     kwargs: dict[str, Any] | None = setting(None, "Arguments of the calculator.")
     workers: int | None = setting(None, "Number of parallel processes; by default as many as there are cores.", ge=1)
-    timeout: float | None = setting(None, "Time limit for one configuration.", unit="s", gt=0)
+    timeout: float | None = setting(
+        None, "Time limit for one configuration; default: from its size and the times of the others.", unit="s", gt=0
+    )
 
     @model_validator(mode="after")
     def _named(self) -> AseLabelSettings:

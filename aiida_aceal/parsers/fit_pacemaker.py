@@ -78,7 +78,10 @@ class AceFitPacemakerParser(AceWorkerParser):
         if "Traceback (most recent call last)" in errors:
             bad = any(last.startswith(word) for word in _INPUT_ERRORS)
             return self.exit("ERROR_BAD_INPUT" if bad else "ERROR_PACEMAKER_FAILED", last)
-        for word in ("Killed", "Segmentation fault", "Aborted", "command not found", "No such file or directory"):
+        ended = self.find_end(both)
+        if ended:
+            return self.exit("ERROR_JOB_ENDED", ended)
+        for word in ("Segmentation fault", "Aborted", "command not found", "No such file or directory"):
             if word in both:
                 return self.exit("ERROR_PACEMAKER_FAILED", next(x for x in both.splitlines() if word in x).strip())
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,14 @@ from aiida_aceal.data.dataset import ConfigurationsData
 
 _MEMORY_WORDS = ("MemoryError", "oom-kill", "Out of memory", "out of memory", "Cannot allocate memory", "bad_alloc")
 _TIME_WORDS = (TIME_LIMIT, "DUE TO TIME LIMIT", "exceeded limit", "CPU time limit exceeded", "TERM_RUNLIMIT")
+#: states by which Slurm accounts jobs that did not end by themselves
+_END_STATES = ("CANCELLED", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "REVOKED")
+#: lines of shells (alone, or `script: line 9: 123 Killed  command`) and of schedulers (slurmstepd, PBS, LSF)
+_END_LINE = re.compile(
+    r"(^|\d\s+)(Killed|Terminated|Hangup)(\s|$)|CANCELLED AT|NODE FAILURE|NODE_FAIL|due to preemption|TERM_OWNER|"
+    r"Job deleted|received signal (9|15)|signal SIG(TERM|KILL)",
+    re.IGNORECASE | re.MULTILINE,
+)
 
 
 class AceWorkerParser(Parser):
@@ -73,10 +82,23 @@ class AceWorkerParser(Parser):
                 return self.exit("ERROR_BAD_INPUT", errors[errors.index("Error: ") + 7 :].strip())
         if "Traceback (most recent call last)" in errors:
             return self.exit("ERROR_RUN_FAILED", last)
-        for word in ("Killed", "Segmentation fault", "Aborted", "command not found", "No such file or directory"):
+        ended = self.find_end(both)
+        if ended:
+            return self.exit("ERROR_JOB_ENDED", ended)
+        for word in ("Segmentation fault", "Aborted", "command not found", "No such file or directory"):
             if word in both:
                 return self.exit("ERROR_RUN_FAILED", next(x for x in both.splitlines() if word in x).strip())
         return None
+
+    def find_end(self, text: str) -> str | None:
+        """What says that the job was cancelled, killed or lost with its node, in the words of shell or scheduler."""
+        if self.node.exit_status == 140:
+            return "the scheduler lost the node"
+        states = accounted_states(self.node.get_detailed_job_info())
+        for state in states:
+            if state.startswith(_END_STATES):
+                return f"state {state} by the accounting of the scheduler"
+        return next((line.strip() for line in text.splitlines() if _END_LINE.search(line)), None)
 
     def exit(self, label: str, message: str) -> ExitCode:
         """Exit code of the process with its message filled in."""
@@ -123,6 +145,17 @@ class AceWorkerParser(Parser):
         """Exit code for an output that cannot be read; the message calls it by its name in the work folder."""
         label = "ERROR_NOT_FINITE" if isinstance(error, NotFiniteError) else "ERROR_OUTPUT_TRUNCATED"
         return self.exit(label, str(error).replace(str(path), name))
+
+
+def accounted_states(info: Mapping[str, Any] | None) -> list[str]:
+    """States of a job and its steps by ``sacct``, as AiiDA keeps them; empty if there is no accounting."""
+    lines = str((info or {}).get("stdout") or "").splitlines()
+    header = lines[0].split("|") if lines else []
+    if "State" not in header:
+        return []
+    column = header.index("State")
+    rows = [line.split("|") for line in lines[1:]]
+    return [row[column].strip() for row in rows if len(row) > column and row[column].strip()]
 
 
 def last_error_line(text: str) -> str:

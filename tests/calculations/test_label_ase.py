@@ -96,19 +96,58 @@ def test_refused_at_submission(run_label, settings, message):
         run_label(settings=settings)
 
 
-def test_out_of_time_keeps_what_is_done(run_label, cu_atoms, job_metadata):
-    """The budget ends the batch before the wall time does: labels made so far are an output."""
-    faulty = Path(__file__).parents[1] / "worker"
-    metadata = job_metadata(prepend_text=f"export PYTHONPATH='{faulty}'")
-    metadata["options"]["max_wallclock_seconds"] = 10
+@pytest.fixture
+def run_hanging(run_label, cu_atoms, job_metadata):
+    """Four structures, of which the last two hang, with the given options of the job."""
     frames = cu_atoms(4, labelled=False, rattle=0.01)
     for atoms in frames[2:]:
         atoms.positions[:, 0] += 1.0
-    results, node = run_label(
-        configurations=ConfigurationsData.from_atoms(frames),
-        settings={"calculator": "faulty:Faulty", "kwargs": {"fault": "hang"}},
-        metadata=metadata,
-    )
-    assert node.is_finished_ok, node.exit_message
+    node = ConfigurationsData.from_atoms(frames).store()
+
+    def run(inputs=None, settings=None, lines="", **options):
+        faulty = Path(__file__).parents[1] / "worker"
+        metadata = job_metadata(prepend_text=f"export PYTHONPATH='{faulty}'\n{lines}")
+        metadata["options"].update(options)
+        settings = {"calculator": "faulty:Faulty", "kwargs": {"fault": "hang"}, **(settings or {})}
+        return run_label(configurations=node, settings=settings, metadata=metadata, **(inputs or {}))
+
+    return run
+
+
+def test_out_of_time_keeps_what_is_done(run_hanging):
+    """The budget ends the batch before the wall time does: labels made so far are an output, the next job has them."""
+    results, node = run_hanging(max_wallclock_seconds=30)
+    assert node.exit_status == 311, node.exit_message
+    assert "2 configurations not tried, the first: out of time: under way" in node.exit_message
+    assert not node.base.caching.is_valid_cache
     assert results["labelled"].hashes == node.inputs.configurations.hashes[:2]
-    assert results["report"]["failures"][-1]["reason"] == "out of time: not started"
+    report = results["report"]
+    assert (report["n_failed"], report["n_not_tried"]) == (0, 2)
+    assert "labels.jsonl" not in results["retrieved"].list_object_names()
+    results, node = run_hanging({"progress": results["progress"]}, settings={"timeout": 1})
+    assert node.exit_status == 311
+    assert "2 configurations failed for a reason that may pass, the first: no result after 1 s" in node.exit_message
+    assert results["report"]["n_taken"] == 2
+    assert results["labelled"].hashes == node.inputs.configurations.hashes[:2]
+
+
+def test_killed_by_the_scheduler_keeps_what_is_done(run_hanging):
+    """A job of core.direct of which all processes are killed without a warning: no report, but two labels."""
+    lines = (
+        '( n=0; while [ ${n:-0} -lt 2 ]; do sleep 0.2; n=$(grep -c \'"state": "labelled"\' labels.jsonl); done; '
+        "pkill -KILL -P $$ -f aceal-worker ) &"
+    )
+    results, node = run_hanging(lines=lines)
+    assert node.exit_status == 311, node.exit_message
+    assert "2 of 4 configurations labelled when the job ended" in node.exit_message
+    assert "Killed" in node.exit_message
+    assert not node.base.caching.is_valid_cache
+    assert results["labelled"].hashes == node.inputs.configurations.hashes[:2]
+    assert "report" not in results
+    assert results["labelled"].source == "label.ase faulty:Faulty"
+    for inputs in ({"progress": results["progress"]}, {"parent_folder": results["remote_folder"]}):
+        results, node = run_hanging(inputs, settings={"timeout": 1})
+        assert results["report"]["n_taken"] == 2, node.exit_message
+        assert len(results["labelled"]) == 2
+    with pytest.raises(ValueError, match="give either `progress` or `parent_folder`, not both"):
+        run_hanging({"progress": results["progress"], "parent_folder": results["remote_folder"]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 
@@ -29,6 +30,8 @@ class Faulty(EMT):
         elif self.fault == "crash":
             print("the last words", flush=True)
             os.abort()
+        elif self.fault == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
         elif self.fault == "nan":
             self.results["forces"] = np.full((len(atoms), 3), np.nan)
         elif self.fault == "unconverged":

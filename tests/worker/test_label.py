@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,8 @@ from ase.constraints import FixAtoms
 
 from aiida_aceal.common.configurations import configuration_hash, get_labels, read_configurations, write_configurations
 from aiida_aceal.labels.calculators import AceError, calculator_spec, known_names
+from aiida_aceal.labels.limits import TimeLimits
+from aiida_aceal.labels.pool import label_batch
 
 HERE = Path(__file__).parent
 
@@ -28,6 +32,7 @@ def label(tmp_path):
         write_configurations(tmp_path / "in.extxyz", frames)
         output, report_file = tmp_path / "out.extxyz", tmp_path / "report.json"
         output.unlink(missing_ok=True)
+        report_file.unlink(missing_ok=True)
         environment = {**os.environ, "OMP_NUM_THREADS": str(cores), "PYTHONPATH": str(HERE)}
         command = [Path(sys.executable).parent / "aceal-worker", "label", "in.extxyz", "-o", output.name, *words]
         command += ["--report", report_file.name] if report else []
@@ -74,7 +79,8 @@ def test_emt_in_order(label, cu_atoms, tmp_path):
     assert report["workers"] == 2
     assert report["core_seconds"] == pytest.approx(sum(c["core_seconds"] for c in report["costs"]))
     assert 0 < report["core_seconds"] < 60
-    assert {p.name for p in tmp_path.iterdir()} == {"in.extxyz", "out.extxyz", "report.json"}, "nothing is left behind"
+    names = {p.name for p in tmp_path.iterdir()}
+    assert names == {"in.extxyz", "out.extxyz", "out.extxyz.labels", "report.json"}, "nothing else is left behind"
 
 
 def test_unsupported_element_costs_its_configuration(label, cu_atoms):
@@ -123,16 +129,155 @@ def _running(words: str) -> bool:
 
 
 def test_budget_keeps_what_is_done(label, cu_atoms):
+    """What was not tried is no failure; run again, the same command goes on from there."""
     frames = marked(cu_atoms, 3, 4, 5)
-    words = ("--calculator", "faulty:Faulty", "--settings", '{"fault": "hang"}', "--budget", "8", "--workers", "1")
+    words = ("--calculator", "faulty:Faulty", "--settings", '{"fault": "hang"}', "--budget", "15", "--workers", "1")
+    process, labelled, report = label(frames, *words)
+    assert process.returncode == 5, process.stderr
+    assert [configuration_hash(a) for a in labelled] == [configuration_hash(a) for a in frames[:3]]
+    assert (report["n_failed"], report["failures"]) == (0, [])
+    assert [(r["index"], r["reason"]) for r in report["not_tried"]] == [
+        (3, "out of time: under way"),
+        (4, "out of time: not started"),
+        (5, "out of time: not started"),
+    ]
+    first = costs_of(report, 0)
+    process, labelled, report = label(frames[:3], *words)
+    assert process.returncode == 0, process.stderr
+    assert "3 of 3 configurations are in out.extxyz.labels already" in process.stderr
+    assert [configuration_hash(a) for a in labelled] == [configuration_hash(a) for a in frames[:3]]
+    assert costs_of(report, 0) == first, "the label of the first run"
+
+
+def costs_of(report, index):
+    return next(row["wall_seconds"] for row in report["costs"] if row["index"] == index)
+
+
+def start_worker(folder, frames, *words, cores=2):
+    """The same command as `label`, left running."""
+    write_configurations(folder / "in.extxyz", frames)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(cores), "PYTHONPATH": str(HERE)}
+    command = [Path(sys.executable).parent / "aceal-worker", "label", "in.extxyz", "-o", "out.extxyz", *words]
+    return subprocess.Popen(
+        [*command, "--report", "report.json"], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+    )
+
+
+def lines_of(folder, state):
+    path = folder / "out.extxyz.labels"
+    rows = [json.loads(row) for row in path.read_text().splitlines() if row.endswith("}")] if path.is_file() else []
+    return [row["key"] for row in rows if row["state"] == state]
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_kill_loses_what_is_under_way_only(label, cu_atoms, tmp_path, number):
+    """Killed while number 3 hangs: 0 to 2 are on the disk, and not computed again."""
+    frames = marked(cu_atoms, 3)
+    words = ("--calculator", "faulty:Faulty", "--settings", '{"fault": "hang"}', "--timeout", "5", "--workers", "1")
+    process = start_worker(tmp_path, frames, *words)
+    key = configuration_hash(frames[3])
+    wait_for(lambda: key in lines_of(tmp_path, "started"))
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert lines_of(tmp_path, "labelled") == [configuration_hash(a) for a in frames[:3]]
+    if number == signal.SIGKILL:
+        assert not (tmp_path / "out.extxyz").exists()
+    else:
+        assert process.returncode == 5, errors
+        report = json.loads((tmp_path / "report.json").read_text())
+        assert (report["n_labelled"], report["n_failed"], report["n_not_tried"]) == (3, 0, 3)
+        assert report["not_tried"][0]["reason"] == f"ended by {number.name}: under way"
+        assert len(read_configurations(tmp_path / "out.extxyz")) == 3
+    with open(tmp_path / "out.extxyz.labels", "a") as handle:
+        handle.write('{"method": "cut off by the ki')
     process, labelled, report = label(frames, *words)
     assert process.returncode == 0, process.stderr
-    assert [configuration_hash(a) for a in labelled] == [configuration_hash(a) for a in frames[:3]]
-    assert [f["reason"] for f in report["failures"]] == [
-        "out of time: the batch as a whole took too long",
-        "out of time: not started",
-        "out of time: not started",
-    ]
+    assert "1 damaged lines are left out" in process.stderr
+    assert (report["n_taken"], report["n_labelled"], report["n_failed"], report["n_transient"]) == (3, 5, 1, 1)
+    assert lines_of(tmp_path, "started").count(configuration_hash(frames[0])) == 1, "nothing is computed twice"
+    assert lines_of(tmp_path, "started")[-1] == key, "what was begun in vain comes last"
+    assert "no result after 5 s" in report["failures"][0]["reason"]
+    for atoms in labelled:
+        work = atoms.copy()
+        work.calc = EMT()
+        assert get_labels(atoms)[0] == work.get_potential_energy(), "to the last digit, from the file as well"
+
+
+def test_three_tries(label, cu_atoms):
+    """What takes its job down again and again is a failure in the end."""
+    frames = marked(cu_atoms, 0, count=2)
+    words = ("--calculator", "faulty:Faulty", "--settings", '{"fault": "killed"}', "--workers", "1")
+    for _ in range(3):
+        _, _, report = label(frames, *words)
+        assert report["failures"][0]["transient"] is True
+        assert "killed by SIGKILL" in report["failures"][0]["reason"]
+    _, labelled, report = label(frames, *words)
+    assert "transient" not in report["failures"][0]
+    assert "killed by SIGKILL" in report["failures"][0]["reason"]
+    assert report["failures"][0]["reason"].endswith("(tried 3 times)")
+    assert len(labelled) == 1
+
+
+def test_progress_of_another_method_does_not_count(label, cu_atoms):
+    frames = cu_atoms(2, labelled=False)
+    label(frames, "--calculator", "emt")
+    process, _, report = label(frames, "--calculator", "emt", "--no-stress")
+    assert "2 labels by another method or with other settings do not count" in process.stderr
+    assert (report["n_taken"], report["n_stress"]) == (0, 0)
+    frames[0].set_initial_magnetic_moments([1.0] * len(frames[0]))
+    _, _, report = label(frames, "--calculator", "emt", "--no-stress")
+    assert report["n_taken"] == 1, "other moments are another calculation"
+
+
+def test_two_at_once_are_refused(label, cu_atoms, tmp_path):
+    frames = marked(cu_atoms, 0)
+    words = ("--calculator", "faulty:Faulty", "--settings", '{"fault": "hang"}')
+    process = start_worker(tmp_path, frames, *words)
+    try:
+        wait_for(lambda: lines_of(tmp_path, "started"))
+        second, _, _ = label(frames, *words)
+        assert second.returncode == 2
+        assert "another process is labelling with this file" in second.stderr
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_time_limits_by_size_and_the_others():
+    limits = TimeLimits()
+    assert limits.is_provisional(others_wait=True)
+    assert limits.limit(10, others_wait=True) == 3600.0
+    limits.put_off()
+    assert limits.limit(10, others_wait=True) == 7200.0
+    assert limits.limit(10, others_wait=False) == 86400.0
+    for seconds in (10.0, 12.0, 100.0):
+        limits.learn(10, seconds)
+    assert limits.limit(10, True) == 300.0, "3 times the longest"
+    limits.learn(10, 20.0)
+    assert limits.limit(10, True) == 320.0, "20 times the median"
+    assert limits.limit(20, True) == 8 * 320.0, "third power of the size"
+    assert limits.limit(5, True) == 320.0, "small cells get no less"
+    assert TimeLimits.within(None, 800.0).limit(10, True) == 100.0
+    assert TimeLimits.within(7.0, 800.0).limit(10, True) == 7.0
+
+
+def test_one_hanging_structure_costs_only_itself(cu_atoms, tmp_path, monkeypatch):
+    """Without any limit by the user, one worker, the first structure hangs: the others have their turn."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.syspath_prepend(str(HERE))
+    frames = marked(cu_atoms, 0)
+    limits = TimeLimits(least=2.0, first=2.0)
+    outcomes = label_batch(frames, calculator_spec("faulty:Faulty", {"fault": "hang"}), limits=limits)
+    assert [outcome.state for outcome in outcomes] == ["lost", *["labelled"] * 5]
+    assert "no result after 2 s (default limit: 20 times the median" in outcomes[0].reason
 
 
 def test_nothing_labelled(label):
