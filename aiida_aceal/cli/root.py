@@ -14,6 +14,7 @@ COMMANDS = {
     "run": "run",
     "status": "status",
     "report": "report",
+    "validate": "validate",
     "check": "check",
     "compare": "compare",
 }

@@ -204,7 +204,7 @@ def _builder(prepared: Prepared, find_code: Callable[[str | None, str | None, st
         builder.dataset = {
             key: ConfigurationsData.from_atoms(atoms, source="file") for key, atoms in prepared.datasets.items()
         }
-    builder.labeller = _step(campaign.label, campaign.label.settings, worker, options, find_code, "label")
+    builder.labeller = labeller_step(campaign.label, worker, options, find_code)
     builder.fitter = _step(campaign.fit, prepared.sections["fit"], worker, options, find_code, "fit")
     for role, sampler in SAMPLERS.items():
         if isinstance(getattr(campaign, role), ReferenceMD):
@@ -266,6 +266,11 @@ def _step(
     if problem:
         raise AceError(problem)
     return {**inputs, "code": default if step.code is None and local else find_code(step.code, None, f"{where}.code")}
+
+
+def labeller_step(step: Step, worker: Any, options: Mapping[str, Any], find_code: Any) -> dict[str, Any]:
+    """Inputs of the namespace ``labeller``. Raises `AceError`."""
+    return _step(step, step.settings, worker, options, find_code, "label")
 
 
 def _sampling(campaign: Campaign, role: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 def run(task: Task) -> dict[str, Any]:
     """Structures, labels, numbers; or one of the outer steps alone."""
     from aiida_aceal.properties import Relaxer, compute_properties, property_numbers, property_structures
+    from aiida_aceal.properties.validation import mark_relaxed
 
     settings = task.settings
     reference = read_numbers(task.path("reference")) if task.given("reference") else None
@@ -38,6 +39,8 @@ def run(task: Task) -> dict[str, Any]:
         if settings.structures_only:
             frames, errors = property_structures(settings, given, relaxer, task.say)
             numbers = {name: {"error": reason} for name, reason in errors.items()}
+            if not settings.relax_start:
+                mark_relaxed(settings, given, frames)
         else:
             grade = _grader(task) if task.active_set is not None else None
             numbers, frames = compute_properties(settings, given, engine, relaxer, grade, task.say)

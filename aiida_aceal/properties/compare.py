@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 #: keys that say how numbers were had, not what they are
 _NOT_COMPARED = ("gamma_max", "curves", "error", "note")
+#: numbers whose relative difference means something, and a few more
+_PRINCIPAL = re.compile(
+    r"(^|\.)(volume_A3_per_atom|bulk_modulus_GPa|energy_above_lowest_eV_per_atom|C\d\d|shear_modulus_hill_GPa|"
+    r"bulk_modulus_hill_GPa|born_stable|max_frequency_THz|mean_frequency_THz|imaginary|bands_rms_difference_THz|"
+    r"entropy_kB_per_atom|volumetric_expansion_per_MK|formation_energy_eV|barrier_eV|energy_J_per_m2|"
+    r"intrinsic_mJ_per_m2|unstable_mJ_per_m2|not_trusted_below_A|hole_below_A|minimum_A|rdf_mean_difference|"
+    r"mean_square_displacement_A2|drift_meV_per_atom_per_ps)$"
+)
+#: of the principal ones those that may be zero, or hang on chance
+_NO_RATIO = re.compile(r"(energy_above_lowest_eV_per_atom|drift_meV_per_atom_per_ps|mean_square_displacement_A2|"
+                       r"below_A|dimer\.minimum_A)$")  # fmt: skip
 
 
 def compare_properties(reference: Mapping[str, Any], potential: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -71,6 +83,28 @@ def _reason(data: Any, quantity: str) -> str:
         if isinstance(data, Mapping) and "error" in data:
             found = str(data["error"])
     return found
+
+
+def numbers_in(data: Any) -> dict[str, Any]:
+    """Numbers of a property by quantity (``fcc.bulk_modulus_GPa``), without grades and curves."""
+    return {key: value for key, (value, _) in _leaves(data).items()}
+
+
+def is_principal(row: Mapping[str, Any]) -> bool:
+    """Whether a row is what people ask for, and not a residue, a count or a detail of a fit."""
+    if row.get("error") and not row["quantity"]:
+        return True
+    return bool(_PRINCIPAL.search(row["quantity"]))
+
+
+def worst_row(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The principal row of largest relative difference, None if there is none."""
+    found = [
+        row
+        for row in rows
+        if row["relative_percent"] is not None and is_principal(row) and not _NO_RATIO.search(row["quantity"])
+    ]
+    return dict(max(found, key=lambda row: abs(row["relative_percent"]))) if found else None
 
 
 def _leaves(data: Any) -> dict[str, tuple[Any, float | None]]:

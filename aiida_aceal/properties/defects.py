@@ -97,7 +97,11 @@ def formation(frames: Sequence[Atoms], prefix: str = "defect/") -> dict[str, Any
                 "structure"
             }
             continue
-        value = energy(atoms) - energy(host) - sum(n * potentials[symbol] for symbol, n in added.items() if n)
+        try:
+            value = energy(atoms) - energy(host) - sum(n * potentials[symbol] for symbol, n in added.items() if n)
+        except AceError as error:
+            result[case] = {"error": str(error)}
+            continue
         result[case] = {
             "formation_energy_eV": float(value),
             "max_force_eV_per_A": largest_force([atoms]),

@@ -63,7 +63,7 @@ def analyse(settings: EosSettings, frames: Sequence[Atoms]) -> dict[str, Any]:
         same = [other["energy_eV_per_atom"] for other in good if other["formula"] == numbers["formula"]]
         numbers["energy_above_lowest_eV_per_atom"] = numbers["energy_eV_per_atom"] - min(same)
     if not good:
-        raise AceError("; ".join(f"{name}: {numbers['error']}" for name, numbers in result.items()))
+        raise AceError("; ".join(str(numbers["error"]) for numbers in result.values()))
     if len(compositions) == 1:
         for numbers in good:
             del numbers["formula"]

@@ -21,6 +21,8 @@ _CELL = 7.0
 _BOX = 20.0
 #: a fall of the energy below it (eV) is noise, not a hole
 _NOISE = 1e-4
+#: points of which a curve is made
+_FEWEST = 5
 #: in units of the sum of covalent radii
 _SHORTEST_BOND = 0.75
 
@@ -71,7 +73,16 @@ def analyse(settings: PairSettings, frames: Sequence[Atoms]) -> dict[str, Any]:
         for kind in ("dimer", "crystal"):
             if any(str(f.info["case"]).startswith(f"{pair}/{kind}/") for f in frames):
                 found = cases(frames, f"{pair}/{kind}/")
-                result[pair][kind] = _curve(settings, [found[key] for key in sorted(found, key=int)], kind)
+                images = [found[key] for key in sorted(found, key=int)]
+                # atoms this close are more than some methods can do: what they cannot is missing from the curve
+                known = [f for f in images if "unlabelled" not in f.info]
+                if len(known) < _FEWEST:
+                    why = next(str(f.info["unlabelled"]) for f in images if "unlabelled" in f.info)
+                    result[pair][kind] = {"error": f"{len(known)} of {len(images)} points have labels: {why}"}
+                    continue
+                result[pair][kind] = _curve(settings, known, kind)
+                if len(known) < len(images):
+                    result[pair][kind]["points_without_label"] = len(images) - len(known)
     return result
 
 

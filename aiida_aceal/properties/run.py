@@ -11,9 +11,9 @@ from ase import Atoms
 
 from aiida_aceal.common.errors import AceError
 
-from .engine import Engine, Relaxer
+from .engine import Engine, Fixed, Relaxer
 from .names import property_names
-from .settings import PropertiesSettings
+from .settings import PropertiesSettings, PropertySections
 from .start import Start, prepare
 
 #: property -> module of this package, section of the settings
@@ -31,14 +31,14 @@ MODULES = {
 Say = Callable[[str], None]
 
 
-def part_of(name: str, settings: PropertiesSettings) -> tuple[ModuleType, Any]:
+def part_of(name: str, settings: PropertySections) -> tuple[ModuleType, Any]:
     """The module of a property, with functions ``structures`` and ``analyse``, and its settings."""
     module, section = MODULES[name]
     return import_module(f"{__package__}.{module}"), getattr(settings, section)
 
 
 def property_structures(
-    settings: PropertiesSettings, given: Sequence[Atoms], relaxer: Relaxer, say: Say = lambda text: None
+    settings: PropertySections, given: Sequence[Atoms], relaxer: Relaxer, say: Say = lambda text: None
 ) -> tuple[list[Atoms], dict[str, str]]:
     """First step: the structures to be computed, each with ``info["property"]`` and ``info["case"]``.
 
@@ -47,7 +47,8 @@ def property_structures(
     :raises AceError: nothing can be computed at all
     """
     names = property_names(settings.properties)
-    start = prepare(given, relaxer, settings.eos.phases if "eos" in names else (), settings.symprec, say)
+    first = relaxer if getattr(settings, "relax_start", True) else Fixed()
+    start = prepare(given, first, settings.eos.phases if "eos" in names else (), settings.symprec, say)
     frames: list[Atoms] = []
     errors: dict[str, str] = {}
     for name in names:
@@ -58,13 +59,13 @@ def property_structures(
     return frames, errors
 
 
-def _structures(name: str, settings: PropertiesSettings, start: Start, relaxer: Relaxer) -> list[Atoms]:
+def _structures(name: str, settings: PropertySections, start: Start, relaxer: Relaxer) -> list[Atoms]:
     module, section = part_of(name, settings)
     return module.structures(section, start, relaxer)
 
 
 def property_numbers(
-    settings: PropertiesSettings,
+    settings: PropertySections,
     frames: Sequence[Atoms],
     errors: Mapping[str, str] | None = None,
     say: Say = lambda text: None,

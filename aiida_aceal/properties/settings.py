@@ -94,21 +94,13 @@ class MdSettings(Settings):
     seed: int = setting(0, "All randomness comes from it.", ge=0)
 
 
-class PropertiesSettings(Settings):
-    """Which properties, and how."""
+class PropertySections(Settings):
+    """Which properties, and how each is computed."""
 
     properties: str | tuple[str, ...] = setting(
         ",".join(DEFAULT), f"Names, by commas or as a list: {', '.join(ALL)}.", parse=property_names,
         allowed=f"names among {', '.join(ALL)}",
     )  # fmt: skip
-    calculator: str | None = setting(
-        None, "ASE calculator that computes in place of the potential, such as emt or package.module:Class."
-    )
-    calculator_kwargs: dict[str, Any] = setting({}, "Its arguments.")
-    relax_with: Literal["calculator", "potential"] = setting(
-        "calculator", "With a calculator: who relaxes; the other choice leaves it single points of relaxed structures."
-    )
-    structures_only: bool = setting(False, "Stop before anything is labelled: only the structures are made.")
     symprec: float = setting(1e-3, "Tolerance of the search for symmetry.", unit="A", gt=0)
     relaxation: RelaxationSettings = section(RelaxationSettings, "Relaxations.")
     eos: EosSettings = section(EosSettings, "Equation of state.")
@@ -117,4 +109,53 @@ class PropertiesSettings(Settings):
     defects: DefectSettings = section(DefectSettings, "Vacancies, interstitials, antisites.")
     surface: SurfaceSettings = section(SurfaceSettings, "Surfaces and stacking faults.")
     pairs: PairSettings = section(PairSettings, "Short distances.")
+    md: MdSettings = section(MdSettings, "Molecular dynamics.")
+
+
+class PropertiesSettings(PropertySections):
+    """Which properties, how each is computed, and who computes."""
+
+    calculator: str | None = setting(
+        None, "ASE calculator that computes in place of the potential, such as emt or package.module:Class."
+    )
+    calculator_kwargs: dict[str, Any] = setting({}, "Its arguments.")
+    relax_with: Literal["calculator", "potential"] = setting(
+        "calculator", "With a calculator: who relaxes; the other choice leaves it single points of relaxed structures."
+    )
+    relax_start: bool = setting(
+        True, "Whether the given structures are relaxed first; if not, their cells are taken as they are."
+    )
+    structures_only: bool = setting(False, "Stop before anything is labelled: only the structures are made.")
+
+
+class ValidateSettings(PropertySections):
+    """Properties of a potential beside those of the reference."""
+
+    heading = "Validation: `settings` of `aceal.validate`"
+
+    lattice: Literal["reference", "given"] = setting(
+        "reference", "Cells in which all but the equations of state is computed: the given ones, scaled to the volume "
+        "at which the energy of the reference is lowest; or as given."
+    )  # fmt: skip
+
+
+class NumbersSettings(PropertySections):
+    """Numbers of properties from labelled structures."""
+
+    heading = "Numbers of properties: `settings` of `aceal.property_numbers`"
+
+    errors: dict[str, str] = setting({}, "Why there are no structures, by property.")
+    reference_errors: dict[str, str] = setting({}, "Why the reference has no numbers, by property.")
+    potential_errors: dict[str, str] = setting({}, "Why the potential has no numbers, by property.")
+    unlabelled: dict[str, str] = setting({}, "Why a structure has no label of the reference, by content hash.")
+
+
+class ReferenceMdSettings(Settings):
+    """The runs of the property `md` by an ASE calculator."""
+
+    heading = "Dynamics of the reference: `settings` of `aceal.reference_md`"
+
+    calculator: str = setting(help="ASE calculator: a short name (emt, tblite, gpaw, ...) or package.module:Class.")
+    kwargs: dict[str, Any] | None = setting(None, "Arguments of the calculator.")
+    symprec: float = setting(1e-3, "Tolerance of the search for symmetry.", unit="A", gt=0)
     md: MdSettings = section(MdSettings, "Molecular dynamics.")

@@ -69,7 +69,7 @@ def prepare(
         start.given[one.name] = one
         try:
             start.phases[one.name] = crystal(relaxer.crystal(one.primitive, one.name), one.name, symprec)
-            say(f"{one.name}: relaxed, {start.phases[one.name].symbol}")
+            say(f"{one.name}: {start.phases[one.name].symbol}")
         except AceError as error:
             start.errors[one.name] = str(error)
             say(f"{one.name}: {error}")

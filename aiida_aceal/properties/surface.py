@@ -125,8 +125,13 @@ def analyse(settings: SurfaceSettings, frames: Sequence[Atoms]) -> dict[str, Any
             result[case[5:]] = {"error": str(atoms.info["error"])}
             continue
         area = float(np.linalg.norm(np.cross(atoms.cell[0], atoms.cell[1])))
+        try:
+            excess = energy(atoms) - len(atoms) * per_atom
+        except AceError as error:
+            result[case[5:]] = {"error": str(error)}
+            continue
         result[case[5:]] = {
-            "energy_J_per_m2": float((energy(atoms) - len(atoms) * per_atom) / (2 * area) / _J_PER_M2),
+            "energy_J_per_m2": float(excess / (2 * area) / _J_PER_M2),
             "atoms": len(atoms),
             "max_force_eV_per_A": largest_force([atoms]),
             "gamma_max": gamma_max([atoms]),
@@ -145,7 +150,11 @@ def _fault_energies(found: dict[str, Atoms]) -> dict[str, Any]:
     if failed:
         return {"error": failed}
     area = float(np.linalg.norm(np.cross(images[0].cell[0], images[0].cell[1])))
-    curve = np.array([energy(f) - energy(images[0]) for f in images]) / area / _J_PER_M2 * 1e3
+    try:
+        energies = [energy(f) for f in images]
+    except AceError as error:
+        return {"error": str(error)}
+    curve = (np.array(energies) - energies[0]) / area / _J_PER_M2 * 1e3
     return {
         "intrinsic_mJ_per_m2": float(curve[-1]),
         "unstable_mJ_per_m2": float(curve.max()),

@@ -112,3 +112,16 @@ td:first-child, th:first-child {{ text-align: left; }}</style></head>
 {drawn}</div>
 {more}</body></html>
 """
+
+
+def plain_page(title: str, facts: Mapping[str, Any], content: str) -> str:
+    """One HTML file: a title, facts, and HTML that follows them."""
+    listed = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>\n" for name, value in facts.items())
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title><style>{_STYLE}</style></head>
+<body>
+<h1>{_text(title)}</h1>
+<dl>
+{listed}</dl>
+{content}</body></html>
+"""

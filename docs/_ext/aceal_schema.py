@@ -42,6 +42,17 @@ SETTINGS = (
     ("aiida_aceal.exploration.pool", "PoolSettings", "Pool"),
     ("aiida_aceal.exploration.extract", "ExtractSettings", "Local environments"),
     ("aiida_aceal.properties.settings", "PropertiesSettings", "Properties: `settings` of `aceal.properties`"),
+    ("aiida_aceal.properties.settings", "ValidateSettings", "Validation: `settings` of `aceal.validate`"),
+    (
+        "aiida_aceal.properties.settings",
+        "NumbersSettings",
+        "Numbers of properties: `settings` of `aceal.property_numbers`",
+    ),
+    (
+        "aiida_aceal.properties.settings",
+        "ReferenceMdSettings",
+        "Dynamics of the reference: `settings` of `aceal.reference_md`",
+    ),
 )
 
 

@@ -22,7 +22,12 @@ from aiida_aceal.jobs.declaration import Job
 from aiida_aceal.worker.main import main
 
 #: settings without which a job cannot start
-NEEDED = {"label": {"calculator": "emt"}, "sample": {"calculator": "emt"}, "select": {"count": 3}}
+NEEDED = {
+    "label": {"calculator": "emt"},
+    "reference-md": {"calculator": "emt"},
+    "sample": {"calculator": "emt"},
+    "select": {"count": 3},
+}
 #: CalcJobs that are classes of their own
 SPECIAL = {
     "active-set": "active_set:AceActiveSetCalculation",

@@ -1,0 +1,152 @@
+"""From the input of ``aiida-aceal validate`` to a builder of ``aceal.validate``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+from pydantic import Field
+
+from aiida_aceal.ace import AceError
+from aiida_aceal.common.configurations import read_configurations
+from aiida_aceal.common.settings import build
+from aiida_aceal.common.yaml import load_yaml
+from aiida_aceal.exploration.initial import base_structures
+from aiida_aceal.inputs.properties import AsksForProperties
+from aiida_aceal.inputs.schema import Codes, Labeller, Section
+from aiida_aceal.workflows.protocol import merged
+
+
+class Validation(AsksForProperties, Section):
+    """A validation; what is not given comes from the campaign, if it is one's potential that is validated."""
+
+    title: str = Field("", description="Shown in tables and reports.")
+    label: Labeller | None = Field(None, description="Who labels, as in a campaign [default: the campaign's].")
+    active_set: str | None = Field(None, description="File of the active set (.asi) [default: the campaign's].")
+    ensemble: str | None = Field(None, description="File of an ensemble (.zip) [default: the campaign's].")
+    labelled: list[str] = Field(
+        default_factory=list, description="Files with labels of the same method, which are not made again."
+    )
+    codes: Codes = Field(default_factory=Codes)
+    options: dict[str, Any] = Field(default_factory=dict, description="AiiDA's metadata.options for all jobs.")
+    threads: int | None = Field(None, gt=0, description="Number of cores for each job [default: all of this machine].")
+
+
+@dataclass
+class Subject:
+    """What is validated: nodes, and the labeller of the campaign they come from."""
+
+    potential: Any
+    active_set: Any = None
+    ensemble: Any = None
+    labeller: Mapping[str, Any] | None = None
+    whose: str = ""
+    labelled: dict[str, Any] = field(default_factory=dict)
+
+
+def read_validation(path: str | Path | None, overrides: Mapping[str, Any] | None = None) -> tuple[Validation, Path]:
+    """Read and check an input file; ``overrides`` (from the command line) are laid over it.
+
+    :raises AceError: no such file, no YAML, unknown keys (the nearest known one is named), wrong types
+    """
+    data = load_yaml(Path(path)) if path is not None else {}
+    if not isinstance(data, Mapping):
+        raise AceError(f"{path}: a mapping is expected (`validate: ...`, `label: ...`), found {type(data).__name__}")
+    folder = Path(path).resolve().parent if path is not None else Path()
+    return build(Validation, merged(dict(data), dict(overrides or {})), path or "options"), folder
+
+
+def crystals(structure: Sequence[Mapping[str, Any]], elements: Sequence[str], folder: Path) -> list[Atoms]:
+    """The crystal and further phases of section `validate`.
+
+    :raises AceError: none is given for a compound, files that cannot be read
+    """
+    if not structure:
+        if len(elements) > 1:
+            raise AceError(
+                f"validate.structure: name the crystal of {', '.join(elements)} whose properties are wanted, such as "
+                "[{file: crystal.cif}]"
+            )
+        structure = [{"bulk": elements[0]}]
+    found = []
+    for number, given in enumerate(structure):
+        entry = dict(given)
+        name = entry.pop("name", None)
+        try:
+            made = base_structures(entry, folder)
+        except AceError as error:
+            raise AceError(f"validate.structure, entry {number}: {error}") from error
+        for atoms in made:
+            if name is not None:
+                atoms.info["name"] = str(name)
+        found += made
+    return found
+
+
+def make_validation_builder(
+    validation: Validation,
+    folder: Path,
+    subject: Subject,
+    find_code: Callable[[str | None, str | None, str], Any],
+    store: bool,
+) -> Any:
+    """Builder of the validation; with ``store`` false it is checked against all ports of the WorkChain.
+
+    :raises AceError: what the ports refuse
+    """
+    from aiida import orm
+
+    from aiida_aceal.data.active_set import ActiveSetData
+    from aiida_aceal.data.dataset import ConfigurationsData
+    from aiida_aceal.data.ensemble import EnsembleData
+    from aiida_aceal.inputs.campaign import labeller_step
+    from aiida_aceal.workflows.validate.workchain import ValidateWorkChain
+
+    threads = validation.threads or len(os.sched_getaffinity(0))
+    resources = {"num_machines": 1, "num_mpiprocs_per_machine": 1, "num_cores_per_mpiproc": threads}
+    options = merged({"resources": resources, "withmpi": False}, validation.options)
+    builder = ValidateWorkChain.get_builder()
+    builder.metadata.label = (validation.title or f"Properties of {subject.whose}")[:255]
+    try:
+        worker = find_code(validation.codes.worker, "aceal-worker", "codes.worker")
+        builder.potential = subject.potential
+        active_set, ensemble = subject.active_set, subject.ensemble
+        if validation.active_set is not None:
+            active_set = ActiveSetData(file=folder / validation.active_set)
+        if validation.ensemble is not None:
+            ensemble = EnsembleData(file=folder / validation.ensemble)
+        if active_set is not None:
+            builder.active_set = active_set
+        if ensemble is not None:
+            builder.ensemble = ensemble
+        atoms = crystals(validation.validate.structure, subject.potential.elements, folder)
+        builder.structure = ConfigurationsData.from_atoms(atoms, source="validate")
+        builder.settings = orm.Dict(validation.validate.settings())
+        builder.worker = {"code": worker, "options": orm.Dict(options)}
+        if validation.label is not None:
+            builder.labeller = labeller_step(validation.label, worker, options, find_code)
+        elif subject.labeller is not None:
+            builder.labeller = dict(subject.labeller)
+        else:
+            raise AceError("label: say who labels, such as {settings: {calculator: emt}}; there is no campaign to ask")
+        sets = {
+            f"file_{k:02d}": ConfigurationsData.from_atoms(
+                read_configurations(folder / name, require=("energy", "forces")), source="file"
+            )
+            for k, name in enumerate(validation.labelled)
+        }
+        if sets or subject.labelled:
+            builder.labelled = {**subject.labelled, **sets}
+    except ValueError as error:
+        if isinstance(error, AceError):
+            raise
+        raise AceError(str(error).removeprefix("invalid attribute value ")) from error
+    if not store:
+        problem = ValidateWorkChain.spec().inputs.validate(dict(builder._inputs(prune=True)))
+        if problem:
+            raise AceError(str(getattr(problem, "message", problem)).strip())
+    return builder

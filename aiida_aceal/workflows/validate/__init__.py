@@ -1,0 +1,1 @@
+"""Properties of a potential against its reference."""

@@ -1,0 +1,87 @@
+"""``aiida-aceal validate``: from a file and from a campaign, table, report, bad input, reuse of labels."""
+
+import numpy as np
+import pytest
+import yaml
+from ase.build import bulk
+from ase.calculators.emt import EMT
+
+VALIDATE = {"properties": "eos,elastic", "structure": [{"bulk": "Cu", "a": 3.59}], "eos": {"points": 5}}
+
+
+@pytest.fixture(scope="module")
+def potential_file(tmp_path_factory):
+    from aiida_aceal.ace import build_potential
+    from aiida_aceal.fitting import fit_linear
+    from aiida_aceal.properties import Engine
+
+    rng = np.random.default_rng(0)
+    frames = []
+    for _ in range(12):
+        atoms = bulk("Cu", cubic=True, a=3.6)
+        atoms.set_cell(atoms.cell @ (np.eye(3) + rng.normal(0, 0.02, (3, 3))), scale_atoms=True)
+        atoms.positions += rng.normal(0, 0.05, atoms.positions.shape)
+        frames.append(atoms)
+    description = {"elements": ["Cu"], "cutoff": 5.0, "nradmax_by_orders": [6, 2], "lmax_by_orders": [0, 2]}
+    path = tmp_path_factory.mktemp("potential") / "pot.yaml"
+    fit_linear(build_potential(description), Engine(EMT).label(frames)).potential.write(path)
+    return path
+
+
+@pytest.fixture
+def input_file(tmp_path):
+    def write(**changes):
+        path = tmp_path / "input.yaml"
+        data = {"validate": VALIDATE, "label": {"settings": {"calculator": "emt"}}, "threads": 1, **changes}
+        path.write_text(yaml.safe_dump(data))
+        return path
+
+    return write
+
+
+def test_table_report_and_reuse(cli, potential_file, input_file, tmp_path, aiida_profile):
+    profile = ["--profile", aiida_profile.name]
+    text = cli("validate", potential_file, input_file(), "-o", tmp_path / "first.html", *profile)
+    assert "independent_GPa.C44" in text
+    assert "fcc.bulk_modulus_GPa" in text
+    assert "Worst: " in text
+    assert "labelling 5 structures: equations of state" in text
+    page = (tmp_path / "first.html").read_text()
+    assert "http" not in page.replace("http-equiv", "")
+    assert page.count("<img") == 1
+    assert 'class="good"' in page
+    # a second time with other properties: what is known is not labelled again
+    again = cli("validate", potential_file, input_file(validate={**VALIDATE, "properties": "elastic"}), *profile, "-o",
+                tmp_path / "out")  # fmt: skip
+    assert "labelling" not in again
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"validate": {"propertis": "eos"}}, ["validate.propertis", "did you mean 'properties'"]),
+        ({"validate": {"structure": [{"bulk": "Au"}]}}, ["Au"]),
+        ({"validate": {"structure": [{"bulkk": "Cu"}]}}, ["validate.structure, entry 0", "bulk"]),
+        ({"label": None}, ["label: say who labels"]),
+        ({"label": {"settings": {"calculatr": "emt"}}}, ["calculatr", "calculator"]),
+        ({"active_set": "no.asi"}, ["no.asi"]),
+    ],
+)
+def test_bad_input_is_one_line(cli, potential_file, input_file, changes, words, aiida_profile):
+    text = cli("validate", potential_file, input_file(**changes), "--profile", aiida_profile.name, code=2)
+    assert len(text.strip().splitlines()) == 1
+    assert all(word in text for word in words), text
+
+
+def test_dry_run_and_nodes_that_are_no_potentials(cli, potential_file, input_file, aiida_profile):
+    from aiida import orm
+
+    profile = ["--profile", aiida_profile.name]
+    before = orm.QueryBuilder().append(orm.Node).count()
+    text = cli("validate", potential_file, input_file(), "--dry-run", *profile)
+    assert "aceal.label.ase" in text
+    assert orm.QueryBuilder().append(orm.Node).count() == before
+    node = orm.Int(3).store()
+    assert "name a potential or a campaign" in cli("validate", node.pk, input_file(), *profile, code=1)
+    assert "neither a file" in cli("validate", 987654, input_file(), *profile, code=1)

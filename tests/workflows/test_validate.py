@@ -1,0 +1,196 @@
+"""``aceal.validate`` with the real worker and EMT as the reference: numbers, reuse of labels, failures, provenance."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from aiida import orm
+from aiida.engine import run_get_node
+from aiida.plugins import WorkflowFactory
+from ase.build import bulk
+from ase.calculators.emt import EMT
+
+from aiida_aceal.data.active_set import ActiveSetData
+from aiida_aceal.data.dataset import ConfigurationsData
+from aiida_aceal.data.potential import AcePotentialData
+from aiida_aceal.properties import Engine, PropertiesSettings, compute_properties
+from aiida_aceal.workflows.validate.curves import curves_of
+
+SMALL = {
+    "eos": {"points": 5, "phases": ["hcp"]},
+    "phonon": {"supercell_length": 6.0, "mesh_length": 15.0, "band_points": 5},
+    "defects": {"cell_length": 7.0},
+}
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """Two EMT copper potentials, the active set of the first, an ensemble."""
+    from aiida_aceal.ace import AceModel, build_potential
+    from aiida_aceal.fitting import fit_linear
+    from aiida_aceal.uncertainty import build_active_set
+
+    rng = np.random.default_rng(0)
+    frames = []
+    for k in range(24):
+        atoms = bulk("Cu", cubic=True, a=3.6) * ((2, 2, 2) if k % 2 else (1, 1, 1))
+        atoms.set_cell(atoms.cell @ (np.eye(3) + rng.normal(0, 0.02, (3, 3))), scale_atoms=True)
+        atoms.positions += rng.normal(0, 0.05, atoms.positions.shape)
+        frames.append(atoms)
+    frames = Engine(EMT).label(frames)
+    basis = build_potential({"elements": ["Cu"], "cutoff": 5.0, "nradmax_by_orders": [6, 3], "lmax_by_orders": [0, 2]})
+    potentials = [fit_linear(basis, part).potential for part in (frames, frames[:16], frames[8:])]
+    return potentials, build_active_set(AceModel(potentials[0]), frames)
+
+
+@pytest.fixture
+def inputs(aceal_worker_code, job_metadata, fitted):
+    options = job_metadata()["options"]
+    return {
+        "potential": AcePotentialData(potential=fitted[0][0]),
+        "structure": ConfigurationsData.from_atoms([bulk("Cu", a=3.62)], source="test"),
+        "settings": {**SMALL, "properties": "eos,elastic,vacancy"},
+        "worker": {"code": aceal_worker_code, "options": options},
+        "labeller": {
+            "entry_point": orm.Str("aceal.label.ase"),
+            "code": aceal_worker_code,
+            "settings": orm.Dict({"calculator": "emt"}),
+            "options": orm.Dict(options),
+        },
+    }
+
+
+def validate(inputs, **changes):
+    return run_get_node(WorkflowFactory("aceal.validate"), **{**inputs, **changes})[1]
+
+
+def test_numbers_labels_and_where_they_come_from(inputs, fitted, tmp_path):
+    from aiida_aceal.data.ensemble import EnsembleData
+    from aiida_aceal.fitting.ensemble import Ensemble
+
+    fitted[1].save(tmp_path / "set.asi")
+    more = {
+        "active_set": ActiveSetData(file=tmp_path / "set.asi"),
+        "ensemble": EnsembleData(ensemble=Ensemble(tuple(fitted[0]))),
+    }
+    node = validate(inputs, **more)
+    assert node.is_finished_ok, node.exit_message
+    out = node.outputs
+    assert set(out.numbers) == {"eos", "elastic", "vacancy"}
+
+    # the reference's numbers are those of EMT itself
+    settings = PropertiesSettings(properties="eos,elastic", eos=SMALL["eos"])
+    direct, _ = compute_properties(settings, [bulk("Cu", a=3.62)], Engine(EMT))
+    eos = out.numbers["eos"].get_dict()
+    bulk_moduli = [data["fcc"]["bulk_modulus_GPa"] for data in (eos["reference"], direct["eos"])]
+    assert bulk_moduli[0] == pytest.approx(bulk_moduli[1], rel=0.01)
+    elastic = out.numbers["elastic"].get_dict()
+    for name, value in direct["elastic"]["independent_GPa"].items():
+        assert elastic["reference"]["independent_GPa"][name] == pytest.approx(value, rel=5e-3)
+    assert abs(elastic["reference"]["residual_pressure_GPa"]) < 0.05  # at its own lattice
+
+    row = next(row for row in elastic["rows"] if row["quantity"] == "independent_GPa.C44")
+    assert row["difference"] == pytest.approx(row["potential"] - row["reference"])
+    assert row["gamma_max"] > 0
+    assert len(row["members"]) == 3
+    assert row["standard_deviation"] > 0
+    vacancy = out.numbers["vacancy"].get_dict()
+    assert vacancy["residual_force_eV_per_A"] == pytest.approx(vacancy["reference"]["Cu"]["max_force_eV_per_A"])
+    assert vacancy["residual_force_eV_per_A"] > 0.005 > vacancy["potential"]["Cu"]["max_force_eV_per_A"] * 0.99
+
+    curves = curves_of(out.curves["eos"])
+    assert curves["reference"]["fcc"]["energy_eV_per_atom"].shape == (5,)
+    assert np.array_equal(
+        curves["reference"]["hcp"]["volume_A3_per_atom"], curves["potential"]["hcp"]["volume_A3_per_atom"]
+    )
+
+    # what was labelled can be trained on
+    structures = out.structures
+    assert structures.has_labels("energy", "forces", "stress")
+    assert any("vacancy:defect/Cu" in atoms.info["cases"] for atoms in structures.iter_atoms())
+    assert set(vacancy["structures"]) <= set(structures.hashes)
+    summary = out.summary.get_dict()
+    # 3.62 is far from EMT's lattice, so that the volumes were searched twice
+    assert summary["n_labelled"] == summary["n_structures"] + 10
+    assert summary["n_structures"] == len(structures)
+    assert summary["n_reused"] == 0
+    assert summary["worst"]["relative_percent"]
+    assert not summary["failed"]
+
+    # a number leads to its jobs
+    query = orm.QueryBuilder().append(orm.Dict, filters={"id": out.numbers["elastic"].pk}, tag="number")
+    query.append(orm.CalcJobNode, with_descendants="number", project="attributes.process_label")
+    jobs = {f"Ace{name}Calculation" for name in ("LabelAse", "Evaluate", "Properties", "PropertyNumbers")}
+    assert set(query.all(flat=True)) == jobs
+
+
+def test_no_label_is_paid_twice(inputs, fitted):
+    """Another potential needs labels for what it relaxed itself, and for nothing else; no cache is on."""
+    inputs["structure"] = ConfigurationsData.from_atoms([bulk("Cu", a=3.59)], source="test")
+    first = validate(inputs)
+    other = AcePotentialData(potential=fitted[0][1])
+    again = validate(inputs, potential=other, labelled={"first": first.outputs.structures})
+    assert again.is_finished_ok, again.exit_message
+    labelled = [node.inputs.configurations for node in again.called if node.process_label == "AceLabelAseCalculation"]
+    assert [len(node) for node in labelled] == [1]
+    moved = labelled[0].hashes
+    cases = {atoms.info["aceal_hash"]: atoms.info["cases"] for atoms in again.outputs.structures.iter_atoms()}
+    assert [cases[digest] for digest in moved] == ["vacancy:defect/Cu"]
+    summary = again.outputs.summary.get_dict()
+    assert summary["n_labelled"] == 1
+    assert summary["n_reused"] == summary["n_structures"] - 1
+    for name in ("eos", "elastic"):
+        before, after = (n.outputs.numbers[name].get_dict() for n in (first, again))
+        assert before["reference"] == after["reference"]
+        assert before["potential"] != after["potential"]
+    # the same potential again: nothing at all
+    third = validate(inputs, labelled={"first": first.outputs.structures})
+    assert not [node for node in third.called if node.process_label == "AceLabelAseCalculation"]
+    assert third.outputs.numbers["vacancy"].get_dict()["rows"] == first.outputs.numbers["vacancy"].get_dict()["rows"]
+
+
+def test_what_cannot_be_had_has_a_reason(inputs):
+    """Copper has no antisites; the others go on. MD of both sides and phonons."""
+    md = {"cell_length": 5.0, "steps": 40, "equilibration": 10, "interval": 5, "timestep_ps": 0.002}
+    node = validate(inputs, settings={**SMALL, "properties": "antisite,phonon,md", "md": md})
+    assert node.is_finished_ok, node.exit_message
+    summary = node.outputs.summary.get_dict()
+    assert summary["failed"] == ["antisite"]
+    assert "needs two elements" in summary["properties"]["antisite"]["reference_error"].replace("they need", "needs")
+    found = node.outputs.numbers["md"].get_dict()
+    assert found["reference"]["npt"]["volume_A3_per_atom"] > 0
+    assert any(row["quantity"] == "rdf_mean_difference" for row in found["rows"])
+    assert "bands" in curves_of(node.outputs.curves["phonon"])["reference"]
+
+
+def test_a_reference_that_fails(inputs):
+    labeller = {**inputs["labeller"], "settings": orm.Dict({"calculator": "emt", "max_force": 1e-30, "stress": False})}
+    node = validate(inputs, labeller=labeller, settings={**SMALL, "properties": "elastic", "lattice": "given"})
+    # forces of fcc under strain vanish but for rounding: some have labels, but no stress
+    assert node.exit_status in (401, 410)
+    assert node.exit_message
+    gold = ConfigurationsData.from_atoms([bulk("Cu", a=3.62)], source="test")
+    labeller["settings"] = orm.Dict({"calculator": "ase.calculators.lj:LennardJones", "kwargs": {"rc": -1.0, "foo": 3}})
+    node = validate(inputs, labeller=labeller, structure=gold)
+    assert node.exit_status == 401
+    assert "AceLabelAseCalculation" in node.exit_message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"settings": {"properties": "eos,elastc"}}, "did you mean 'elastic'|names among"),
+        ({"settings": {"elastc": {}}}, "did you mean 'elastic'"),
+        ({"settings": {"eos": {"phases": ["fccc"]}}}, "unknown phase 'fccc'"),
+        ({"structure": [bulk("Au")]}, "Au"),
+        ({"structure": [bulk("Cu"), bulk("Cu", a=3.7)]}, "two structures are called 'fcc'"),
+        ({"labeller": {"entry_point": "aceal.label.asee"}}, "aceal.label.ase"),
+    ],
+)
+def test_refused_at_submission(inputs, change, message):
+    if "structure" in change:
+        change = {"structure": ConfigurationsData.from_atoms(change["structure"], source="test")}
+    if "labeller" in change:
+        change = {"labeller": {**inputs["labeller"], "entry_point": orm.Str("aceal.label.asee")}}
+    with pytest.raises(ValueError, match=message):
+        validate(inputs, **change)
