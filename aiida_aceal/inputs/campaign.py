@@ -18,6 +18,7 @@ from ase import Atoms
 from aiida_aceal.ace import AceError, AcePotential, build_potential
 from aiida_aceal.exploration.initial import generate, read_files
 from aiida_aceal.fitting.split import split_roles
+from aiida_aceal.inputs.properties import crystals
 from aiida_aceal.inputs.schema import Campaign, ReferenceMD, Step
 from aiida_aceal.workflows.protocol import SECTIONS, merged, protocol_inputs
 from aiida_aceal.workflows.sections import check_section
@@ -217,6 +218,12 @@ def _builder(prepared: Prepared, find_code: Callable[[str | None, str | None, st
             }
         elif role in prepared.structures:
             builder[role] = node(role)
+    if campaign.validate is not None:
+        atoms = crystals(campaign.validate.structure, prepared.potential.elements, prepared.folder)
+        builder.properties.structure = ConfigurationsData.from_atoms(atoms, source="validate")
+        builder.properties.settings = orm.Dict(campaign.validate.settings())
+        if campaign.validate.every is not None:
+            builder.properties.every = orm.Int(campaign.validate.every)
     explorers = {}
     for name in sorted(campaign.explore):
         step = campaign.explore[name]

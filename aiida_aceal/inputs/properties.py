@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.common.settings import Settings, setting
 from aiida_aceal.properties.settings import ValidateSettings
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 
 class ValidateSection(ValidateSettings):
@@ -20,6 +26,10 @@ class ValidateSection(ValidateSettings):
         (), "The crystal, then further phases: {bulk: Cu, crystal: fcc, a: 3.6} or {file: FILE}, with a `name` if you "
         "like [default: the crystal that ASE knows of the element]."
     )  # fmt: skip
+
+    every: int | None = setting(
+        None, "In a campaign: also after every so many generations [default: at the end only].", ge=1
+    )
 
     def settings(self) -> dict[str, Any]:
         """What of it is `settings` of ``aceal.validate``."""
@@ -34,6 +44,35 @@ with warnings.catch_warnings():
     class AsksForProperties(Settings):
         """An input that has a section `validate`."""
 
-        validate: ValidateSection = Field(
-            default_factory=ValidateSection, description="The properties, and how each is computed."
+        validate: ValidateSection | None = Field(
+            None, description="Properties that are compared with the reference [default: in a campaign, none]."
         )
+
+
+def crystals(structure: Sequence[Mapping[str, Any]], elements: Sequence[str], folder: Path) -> list[Atoms]:
+    """The crystal and further phases of section `validate`.
+
+    :raises AceError: none is given for a compound, files that cannot be read
+    """
+    from aiida_aceal.exploration.initial import base_structures
+
+    if not structure:
+        if len(elements) > 1:
+            raise AceError(
+                f"validate.structure: name the crystal of {', '.join(elements)} whose properties are wanted, such as "
+                "[{file: crystal.cif}]"
+            )
+        structure = [{"bulk": elements[0]}]
+    found = []
+    for number, given in enumerate(structure):
+        entry = dict(given)
+        name = entry.pop("name", None)
+        try:
+            made = base_structures(entry, folder)
+        except AceError as error:
+            raise AceError(f"validate.structure, entry {number}: {error}") from error
+        for atoms in made:
+            if name is not None:
+                atoms.info["name"] = str(name)
+        found += made
+    return found

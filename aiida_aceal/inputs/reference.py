@@ -28,6 +28,7 @@ PARTS = (
     ("gate", "when a new potential is refused", "aiida_aceal.workflows.sections:GateSection"),
     ("limits", "what is tolerated", "aiida_aceal.workflows.sections:LimitsSection"),
     ("ensemble", "an ensemble beside the potential", "aiida_aceal.workflows.ensemble_settings:EnsembleSection"),
+    ("validate", "properties that are compared with the reference", "aiida_aceal.inputs.properties:ValidateSection"),
     ("loop", "when to stop at the latest", "aiida_aceal.workflows.sections:LoopSection"),
 )
 

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, model_validator
 from aiida_aceal.ace.errors import AceError
 from aiida_aceal.common.settings import Settings, build
 from aiida_aceal.common.yaml import load_yaml
+from aiida_aceal.inputs.properties import AsksForProperties
 
 
 class Section(Settings):
@@ -81,7 +82,7 @@ class ReferenceMD(Section):
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Campaign(Section):
+class Campaign(AsksForProperties, Section):
     """A whole campaign. Sections that come from the protocol may be given in part."""
 
     title: str = Field("", description="Shown in tables and reports.")

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ase import Atoms
 from pydantic import Field
 
 from aiida_aceal.ace import AceError
 from aiida_aceal.common.configurations import read_configurations
 from aiida_aceal.common.settings import build
 from aiida_aceal.common.yaml import load_yaml
-from aiida_aceal.exploration.initial import base_structures
-from aiida_aceal.inputs.properties import AsksForProperties
+from aiida_aceal.inputs.properties import AsksForProperties, crystals
 from aiida_aceal.inputs.schema import Codes, Labeller, Section
 from aiida_aceal.workflows.protocol import merged
 
@@ -57,34 +55,11 @@ def read_validation(path: str | Path | None, overrides: Mapping[str, Any] | None
     if not isinstance(data, Mapping):
         raise AceError(f"{path}: a mapping is expected (`validate: ...`, `label: ...`), found {type(data).__name__}")
     folder = Path(path).resolve().parent if path is not None else Path()
-    return build(Validation, merged(dict(data), dict(overrides or {})), path or "options"), folder
-
-
-def crystals(structure: Sequence[Mapping[str, Any]], elements: Sequence[str], folder: Path) -> list[Atoms]:
-    """The crystal and further phases of section `validate`.
-
-    :raises AceError: none is given for a compound, files that cannot be read
-    """
-    if not structure:
-        if len(elements) > 1:
-            raise AceError(
-                f"validate.structure: name the crystal of {', '.join(elements)} whose properties are wanted, such as "
-                "[{file: crystal.cif}]"
-            )
-        structure = [{"bulk": elements[0]}]
-    found = []
-    for number, given in enumerate(structure):
-        entry = dict(given)
-        name = entry.pop("name", None)
-        try:
-            made = base_structures(entry, folder)
-        except AceError as error:
-            raise AceError(f"validate.structure, entry {number}: {error}") from error
-        for atoms in made:
-            if name is not None:
-                atoms.info["name"] = str(name)
-        found += made
-    return found
+    checked = build(Validation, merged({"validate": {}}, merged(dict(data), dict(overrides or {}))), path or "options")
+    if checked.validate is None or checked.validate.every is not None:
+        what = "validate.every is for campaigns" if checked.validate else "validate: a mapping is expected, found null"
+        raise AceError(f"{path or 'options'}: {what}")
+    return checked, folder
 
 
 def make_validation_builder(

@@ -85,6 +85,7 @@ def result_lines(node: ProcessNode, rows: list[dict[str, Any]]) -> list[str]:
             f"Validation force RMSE (gate, choice, calibration): {1000 * first:.1f} -> {1000 * value:.1f} meV/A, "
             f"{first / value:.1f} times smaller"
         )
+    lines += property_lines(node)
     if not node.is_terminated:
         return lines
     summary = output(node, "summary")
@@ -97,6 +98,21 @@ def result_lines(node: ProcessNode, rows: list[dict[str, Any]]) -> list[str]:
     elif best:
         lines.append("Test set: none; errors on the validation set, by which the potential was chosen, flatter it")
     return lines
+
+
+def property_lines(node: ProcessNode) -> list[str]:
+    """The worst property of the last validation."""
+    from aiida_aceal.report.properties import last_validation, worst_text
+    from aiida_aceal.workflows.base import output
+
+    child = last_validation(node)
+    if child is None:
+        return []
+    summary = output(child, "summary").get_dict()
+    failed = f"; without numbers: {', '.join(summary['failed'])}" if summary["failed"] else ""
+    if not summary["worst"]:
+        return [f"Worst property: none was compared{failed}"]
+    return [f"Worst property: {worst_text(summary['worst'])}, validation <{child.pk}>{failed}"]
 
 
 def write_report(node: ProcessNode, target: Path) -> Path:
@@ -113,10 +129,19 @@ def write_report(node: ProcessNode, target: Path) -> Path:
         [cells(row) for row in rows],
         facts(node, rows),
         decisions(node),
+        _properties(node),
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     write_text(target, text)
     return target
+
+
+def _properties(node: ProcessNode) -> str:
+    """Part of the page on the properties of the potential, empty if there are none."""
+    from aiida_aceal.report.properties import last_validation, load, section
+
+    child = last_validation(node)
+    return section(load(child)) if child is not None else ""
 
 
 def write_files(node: ProcessNode, folder: Path) -> list[Path]:

@@ -33,6 +33,7 @@ def page(
     cells: Sequence[Sequence[str]],
     facts: Mapping[str, Any],
     decisions: Sequence[str] = (),
+    more: str = "",
 ) -> str:
     """The whole page.
 
@@ -41,6 +42,7 @@ def page(
     :param cells: of the table, one list per generation
     :param facts: name -> value, shown at the top
     :param decisions: what the campaign reported, line by line
+    :param more: HTML that follows the figures
     """
     head = "".join(f"<th>{_text(name).replace(chr(10), '<br>')}</th>" for name in headings)
     body = "".join(
@@ -69,6 +71,7 @@ calibration. The test set decides nothing: errors on it, if there is one, stand 
 <h2>Figures</h2>
 <div class="figures">
 {figures}</div>
+{more}
 {f"<h2>Failed labels</h2><ul>{failed}</ul>" if failed else ""}
 <h2>Decisions</h2>
 <pre>{_text(chr(10).join(decisions)) or "none recorded"}</pre>

@@ -88,6 +88,14 @@ def load(node: Any) -> dict[str, Any]:
     return found
 
 
+def last_validation(node: Any) -> Any:
+    """The last validation of a campaign that has numbers, ``None`` if there is none."""
+    from aiida_aceal.workflows.base import output
+
+    found = [child for child in node.called if child.process_label == "ValidateWorkChain"]
+    return max((child for child in found if output(child, "summary")), key=lambda child: child.pk, default=None)
+
+
 # --- HTML ------------------------------------------------------------------------------------------------------------
 
 _STYLE = """<style>

@@ -14,12 +14,13 @@ from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.ensemble import EnsembleData
 from aiida_aceal.data.potential import AcePotentialData
 from aiida_aceal.workflows import functions, ports, sets
-from aiida_aceal.workflows.base import AceWorkChain, clean_scratch, output, why
+from aiida_aceal.workflows.base import clean_scratch, output, why
 from aiida_aceal.workflows.generation.workchain import GenerationWorkChain
 from aiida_aceal.workflows.protocol import ProtocolMixin
 from aiida_aceal.workflows.sections import filled
 from aiida_aceal.workflows.steps import derived_seed, step_class, step_inputs
 from aiida_aceal.workflows.summary import error_numbers
+from aiida_aceal.workflows.validate.steps import ValidationSteps, check_properties, properties_ports
 from aiida_aceal.workflows.windows import policies
 
 _PASSED = ("explorers", "labeller", "fitter", "worker", "selection", "activeset", "gate", "limits", "ensemble")
@@ -27,7 +28,7 @@ _PASSED = ("explorers", "labeller", "fitter", "worker", "selection", "activeset"
 _BELONGS = ("potential", "active_set", "ensemble", "validation_report")
 
 
-class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
+class ActiveLearningWorkChain(ProtocolMixin, ValidationSteps):
     """A campaign: generation 0 labels, fits and grades; the next ones explore, select, label and refit."""
 
     @classmethod
@@ -89,12 +90,18 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
             help="Empty the work folders of finished jobs after each generation; those of failed jobs are kept.",
         )
         ports.plain_dict(spec, "loop", "When to stop at the latest.")
+        properties_ports(spec)
         spec.inputs.validator = cls.validate_inputs
         spec.outline(
             cls.prepare,
             if_(cls.has_sets_to_make)(cls.make_sets, cls.inspect_sets),
-            while_(cls.has_to_go_on)(cls.run_generation, cls.inspect_generation),
+            while_(cls.has_to_go_on)(
+                cls.run_generation,
+                cls.inspect_generation,
+                if_(cls.is_due)(cls.validate_potential, cls.inspect_validation),
+            ),
             if_(cls.has_to_test)(cls.test_potential, cls.inspect_test),
+            if_(cls.has_to_validate)(cls.validate_potential, cls.inspect_validation),
             cls.conclude,
         )
         spec.output("potential", valid_type=AcePotentialData, help="The one of smallest validation error: the best.")
@@ -147,7 +154,9 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
             problem = active_set.check_potential(potential)
             if problem:
                 return f"active_set: {problem}"
-        return ports.check_steps(inputs, explorers_required=True) or sets.check_apart(inputs)
+        return (
+            ports.check_steps(inputs, explorers_required=True) or sets.check_apart(inputs) or check_properties(inputs)
+        )
 
     # --- steps -------------------------------------------------------------------------------------------------
 
@@ -164,7 +173,7 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
         self.ctx.best, self.ctx.best_generation = {}, None
         self.ctx.datasets = {key: node.uuid for key, node in (self.inputs.get("dataset") or {}).items()}
         self.ctx.reports = {}
-        self.ctx.quarantine = []
+        self.ctx.quarantine, self.ctx.validated = [], []
         self.ctx.refusals = self.ctx.empty = 0
         self.ctx.status = "running"
         functions_of = self.inputs.potential.n_functions
@@ -353,6 +362,9 @@ class ActiveLearningWorkChain(ProtocolMixin, AceWorkChain):
         tested = output(self.ctx.get("test_evaluation"), "report")
         if tested is not None:
             self.out("test_report", tested)
+        properties = self.last_properties()
+        if properties is not None:
+            self.out("properties", properties)
         if self.ctx.best and self.ctx.best["potential"] != self.ctx.potential:
             latest = {name: orm.load_node(self.ctx[name]) for name in _BELONGS if self.ctx[name] is not None}
             self.out("latest", latest)

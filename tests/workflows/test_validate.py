@@ -164,14 +164,9 @@ def test_what_cannot_be_had_has_a_reason(inputs):
 
 
 def test_a_reference_that_fails(inputs):
-    labeller = {**inputs["labeller"], "settings": orm.Dict({"calculator": "emt", "max_force": 1e-30, "stress": False})}
-    node = validate(inputs, labeller=labeller, settings={**SMALL, "properties": "elastic", "lattice": "given"})
-    # forces of fcc under strain vanish but for rounding: some have labels, but no stress
-    assert node.exit_status in (401, 410)
-    assert node.exit_message
-    gold = ConfigurationsData.from_atoms([bulk("Cu", a=3.62)], source="test")
-    labeller["settings"] = orm.Dict({"calculator": "ase.calculators.lj:LennardJones", "kwargs": {"rc": -1.0, "foo": 3}})
-    node = validate(inputs, labeller=labeller, structure=gold)
+    """Every label ends with an error of the calculator."""
+    method = {"calculator": "ase.calculators.lj:LennardJones", "kwargs": {"sigma": "wide"}}
+    node = validate(inputs, labeller={**inputs["labeller"], "settings": orm.Dict(method)})
     assert node.exit_status == 401
     assert "AceLabelAseCalculation" in node.exit_message
 
@@ -194,3 +189,39 @@ def test_refused_at_submission(inputs, change, message):
         change = {"labeller": {**inputs["labeller"], "entry_point": orm.Str("aceal.label.asee")}}
     with pytest.raises(ValueError, match=message):
         validate(inputs, **change)
+
+
+def test_a_campaign_ends_with_properties(codes, tmp_path):
+    """After generation 0 alone: the summary is an output, `status` and the report show it."""
+    from small_campaign import builder_for, small
+
+    from aiida_aceal.report.campaign import result_lines, write_report
+    from aiida_aceal.report.rows import rows_of
+
+    wanted = {"properties": "elastic", "lattice": "given", "structure": [{"bulk": "Cu", "a": 3.6}], "every": 5}
+    data = small(validate=wanted, loop={"max_generations": 0}, validation={"steps": 50})
+    del data["test"]
+    _, node = run_get_node(builder_for(data, codes))
+    assert node.exit_status == 410, node.exit_message
+    summary = node.outputs.properties.get_dict()
+    assert summary["worst"]["property"] == "elastic"
+    (child,) = (child for child in node.called if child.process_label == "ValidateWorkChain")
+    assert child.inputs.potential.uuid == node.outputs.potential.uuid
+    assert child.inputs.active_set.uuid == node.outputs.active_set.uuid
+    line = next(line for line in result_lines(node, rows_of(node)) if line.startswith("Worst property: elastic "))
+    assert f"validation <{child.pk}>" in line
+    text = write_report(node, tmp_path / "report.html").read_text()
+    assert "independent_GPa.C44" in text
+    assert "<h2>Properties</h2>" in text
+
+
+def test_campaigns_refuse_bad_properties_before_they_start(codes):
+    from small_campaign import builder_for, small
+
+    for change, message in (
+        ({"structure": [{"bulk": "Au"}]}, "Au"),
+        ({"eos": {"phases": ["fccc"]}}, "unknown phase"),
+        ({"every": 0}, "validate.every"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            builder_for(small(validate={"properties": "eos", **change}), codes)

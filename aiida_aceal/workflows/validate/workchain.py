@@ -107,24 +107,10 @@ class ValidateWorkChain(AceWorkChain):
     @classmethod
     def validate_inputs(cls, inputs: Mapping[str, Any]) -> str | None:
         """First thing that is wrong with the inputs, or ``None``."""
-        given = inputs["settings"].get_dict() if inputs.get("settings") is not None else {}
-        message = (
-            check(ValidateSettings, given, "settings")
-            or check_step(inputs.get("labeller"), "labeller")
-            or check_elements(inputs, ("structure",))
-            or check_active_set(inputs)
-        )
+        message = check_step(inputs.get("labeller"), "labeller") or check_active_set(inputs)
         if not message and inputs.get("ensemble") is not None:
             message = check_ensemble("ensemble", inputs)
-        if message or inputs.get("structure") is None:
-            return message
-        from aiida_aceal.properties import eos_structures
-
-        try:
-            eos_structures(ValidateSettings.read(given), inputs["structure"].to_atoms())
-        except AceError as error:
-            return f"structure: {error}"
-        return None
+        return message or check_wanted(inputs)
 
     # --- what all steps use ------------------------------------------------------------------------------------
 
@@ -202,6 +188,8 @@ class ValidateWorkChain(AceWorkChain):
             f"volumes_{number}", functions.equations_of_state, structure=lattice, settings=self.inputs.settings
         )
         self.ctx.frames = {"eos": frames.uuid}
+        if number == 0:
+            self.ctx.first = frames.uuid
         parts = self.call_once(
             f"sort_volumes_{number}", functions.sort_structures, frames_eos=frames, **self._nodes("labelled"),
             **self._past(),
@@ -230,7 +218,7 @@ class ValidateWorkChain(AceWorkChain):
             self.report("equations of state again, around the volumes of lowest energy")
         elif report["guesses"]:
             self.ctx.left_as_given = report["guesses"]
-            self.ctx.lattice = self.inputs.structure.uuid
+            self.ctx.lattice, self.ctx.frames = self.inputs.structure.uuid, {"eos": self.ctx.first}
             for name, reason in report["guesses"].items():
                 self.report(f"the cells are used as given: {name} has no volume of lowest energy: {reason}")
         else:
@@ -242,7 +230,7 @@ class ValidateWorkChain(AceWorkChain):
         return self.names != ("eos",)
 
     def make_structures(self) -> None:
-        """Start the job that makes structures, and dynamics, of which both sides make their own."""
+        """Start the job that makes structures, and dynamics, of which both sides make their own (no step waits yet)."""
         lattice = orm.load_node(self.ctx.lattice)
         own = [name for name in self.names if name not in _APART]
         shared = {"potential": self.inputs.potential, "structure": lattice}
@@ -254,7 +242,7 @@ class ValidateWorkChain(AceWorkChain):
             return
         settings = {**self._given("md"), "properties": ["md"], "relax_start": False}
         self._worker(
-            "md_potential", "aceal.properties", "dynamics of the potential", settings=orm.Dict(settings),
+            "md_potential", "aceal.properties", "dynamics of the potential", wait=False, settings=orm.Dict(settings),
             active_set=self.inputs.get("active_set"), **shared,
         )  # fmt: skip
         labeller = self.inputs.labeller
@@ -264,7 +252,7 @@ class ValidateWorkChain(AceWorkChain):
             key: value for key, value in labeller["settings"].get_dict().items() if key in ("calculator", "kwargs")
         }
         self._worker(
-            "md_reference", "aceal.reference_md", "dynamics of the reference", structure=lattice,
+            "md_reference", "aceal.reference_md", "dynamics of the reference", wait=False, structure=lattice,
             settings=orm.Dict({**method, **self._given("md")}),
         )  # fmt: skip
 
@@ -281,7 +269,10 @@ class ValidateWorkChain(AceWorkChain):
             self.report(f"{name}: {reason}")
 
     def label(self) -> None:
-        """Label what has no labels, evaluate everything."""
+        """Label what has no labels, evaluate everything; wait for that, and for the dynamics under way."""
+        for label in ("md_potential", "md_reference"):
+            if self.child(label) is not None:
+                self.to_context(**{label: self.child(label)})
         if not self.ctx.frames:
             return
         done = {"done_eos": orm.load_node(self.ctx.frames["eos"])} if "eos" in self.ctx.frames else {}
@@ -410,3 +401,18 @@ def _reasons(entry: Mapping[str, Any]) -> str:
     if found["reference"] == found["potential"]:
         return str(found["reference"])
     return "; ".join(f"{side}: {reason}" for side, reason in found.items() if reason)
+
+
+def check_wanted(inputs: Mapping[str, Any]) -> str | None:
+    """What is wrong with ``settings`` and ``structure``, or ``None``; ``potential`` has to know the elements."""
+    given = inputs["settings"].get_dict() if inputs.get("settings") is not None else {}
+    message = check(ValidateSettings, given, "settings") or check_elements(inputs, ("structure",))
+    if message or inputs.get("structure") is None:
+        return message
+    from aiida_aceal.properties import eos_structures
+
+    try:
+        eos_structures(ValidateSettings.read(given), inputs["structure"].to_atoms())
+    except AceError as error:
+        return f"structure: {error}"
+    return None
