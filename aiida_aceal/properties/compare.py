@@ -45,7 +45,8 @@ def compare_properties(reference: Mapping[str, Any], potential: Mapping[str, Any
                 row["relative_percent"] = 100 * (right[0] - left[0]) / abs(left[0]) if left[0] else None
             elif not (left and right):
                 side, data = ("potential", potential) if left else ("reference", reference)
-                row["error"] = f"{side}: {_reason(data.get(name), quantity)}"
+                if not _is_null(data.get(name), quantity):
+                    row["error"] = f"{side}: {_reason(data.get(name), quantity)}"
             rows.append(row)
         rows += _curves(name, reference.get(name), potential.get(name))
         if not ours and not theirs:
@@ -75,6 +76,15 @@ def _curves(name: str, reference: Any, potential: Any) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def _is_null(data: Any, quantity: str) -> bool:
+    """Whether a side says that there is no such thing (a curve without holes)."""
+    for word in quantity.split("."):
+        if not isinstance(data, Mapping) or word not in data:
+            return False
+        data = data[word]
+    return data is None
+
+
 def _reason(data: Any, quantity: str) -> str:
     """The nearest ``error`` on the way to a quantity."""
     found = "not computed"
@@ -97,13 +107,14 @@ def is_principal(row: Mapping[str, Any]) -> bool:
     return bool(_PRINCIPAL.search(row["quantity"]))
 
 
+def has_ratio(row: Mapping[str, Any]) -> bool:
+    """Whether the relative difference says anything: not of what may be zero, or hangs on chance."""
+    return row["relative_percent"] is not None and not _NO_RATIO.search(row["quantity"])
+
+
 def worst_row(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
     """The principal row of largest relative difference, None if there is none."""
-    found = [
-        row
-        for row in rows
-        if row["relative_percent"] is not None and is_principal(row) and not _NO_RATIO.search(row["quantity"])
-    ]
+    found = [row for row in rows if has_ratio(row) and is_principal(row)]
     return dict(max(found, key=lambda row: abs(row["relative_percent"]))) if found else None
 
 

@@ -98,8 +98,11 @@ def validation_numbers(
     gamma = {configuration_hash(a): float(a.info["gamma_max"]) for a in evaluated if "gamma_max" in a.info}
     runs = runs or {}
     sides = {}
-    for side, labelled, reasons in (("reference", reference, settings.unlabelled), ("potential", evaluated, {})):
-        own = [*with_labels(frames, labelled, reasons, gamma), *runs.get(side, ())]
+    # grades are the potential's: with them the reference would not be trusted at short distances
+    for side, labelled, reasons, grades in (
+        ("reference", reference, settings.unlabelled, None), ("potential", evaluated, {}, gamma)
+    ):  # fmt: skip
+        own = [*with_labels(frames, labelled, reasons, grades), *runs.get(side, ())]
         errors = {**settings.errors, **getattr(settings, f"{side}_errors")}
         sides[side] = property_numbers(settings, own, errors, say)
         say(f"{side}: {sum('error' not in data for data in sides[side].values())} of {len(sides[side])} properties")

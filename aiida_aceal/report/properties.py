@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from aiida_aceal.properties.compare import is_principal
+from aiida_aceal.properties.compare import has_ratio, is_principal
 from aiida_aceal.report.selection import figure
 
 HEADINGS = ("property", "quantity", "reference", "potential", "difference", "%", "γ max")
@@ -34,7 +34,7 @@ def has_members(rows: Sequence[Mapping[str, Any]]) -> bool:
 
 def cells(row: Mapping[str, Any], members: bool = False) -> list[str]:
     """Cells of one row, in the order of :data:`HEADINGS`."""
-    percent = row["relative_percent"]
+    percent = row["relative_percent"] if has_ratio(row) else None
     line = [
         row["property"], row["quantity"], number(row["reference"]), number(row["potential"]),
         row.get("error") or number(row["difference"]), "" if percent is None else f"{percent:+.1f}",
@@ -49,7 +49,7 @@ def grade(row: Mapping[str, Any]) -> str:
     """``good``, ``fair``, ``poor`` by the relative difference, ``failed`` without numbers, else nothing."""
     if row.get("error"):
         return "failed"
-    if row["relative_percent"] is None:
+    if not has_ratio(row):
         return ""
     size = abs(row["relative_percent"])
     return "good" if size <= LIMITS[0] else "fair" if size <= LIMITS[1] else "poor"
@@ -299,7 +299,7 @@ def _symbol(name: str) -> str:
 def _pairs(curves: Mapping[str, Any], kind: str) -> Callable[[Any], None]:
     def draw(axes: Any) -> None:
         styles = ("-", "--", ":", "-.")
-        top = 1.0
+        top = 10.0 / 3
         for side, pairs, look in _each(curves):
             for k, (pair, kinds) in enumerate(pairs.items()):
                 if kind in kinds:
@@ -331,7 +331,7 @@ def _error_bars(rows: Sequence[Mapping[str, Any]]) -> Callable[[Any], None]:
     shown = [row for row in rows if "members" in row and row["reference"] and grade(row) and is_principal(row)]
 
     def draw(axes: Any) -> None:
-        names = [f"{row['property']} {row['quantity'].split('.')[-1]}" for row in shown]
+        names = [f"{row['property']} {'.'.join(row['quantity'].split('.')[-2:])}" for row in shown]
         places = np.arange(len(shown))[::-1]
         scale = np.array([100 / abs(row["reference"]) for row in shown])
         middle = np.array([row["mean"] - row["reference"] for row in shown]) * scale

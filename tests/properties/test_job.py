@@ -69,7 +69,10 @@ def test_comparison_names_what_is_missing():
     reference = {"eos": {"fcc": {"a": 2.0, "gamma_max": None}, "bcc": {"a": 1.0}}, "elastic": {"c": 0.0, "ok": True}}
     potential = {"eos": {"fcc": {"a": 1.0, "gamma_max": 1.5}, "bcc": {"error": "gone"}}, "elastic": {"error": "bad"},
                  "phonon": {"error": "why"}}  # fmt: skip
+    reference["pairs"], potential["pairs"] = {"Cu-Cu": {"hole_A": None}}, {"Cu-Cu": {"hole_A": 1.5}}
     rows = {(r["property"], r["quantity"]): r for r in compare_properties(reference, potential)}
+    assert rows["pairs", "Cu-Cu.hole_A"]["potential"] == 1.5  # the reference says that it has none: no failure
+    assert "error" not in rows["pairs", "Cu-Cu.hole_A"]
     assert rows["eos", "fcc.a"]["difference"] == -1.0
     assert rows["eos", "fcc.a"]["relative_percent"] == -50.0
     assert rows["eos", "fcc.a"]["gamma_max"] == 1.5
