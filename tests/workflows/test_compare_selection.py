@@ -69,6 +69,19 @@ def test_adding_a_strategy_recomputes_nothing_else(inputs):
     assert starts["_0"] != starts["_1"]
 
 
+def test_a_failed_strategy_is_left_out(inputs):
+    """Viability needs more than the one structure of the start for a spread; random selection does not."""
+    changes = {
+        "strategies": {"random": {"strategy": "random"}, "viability": {"strategy": "viability"}},
+        "settings": {**SETTINGS, "sizes": [1, 4]},
+    }
+    _, node = run_get_node(WorkflowFactory("aceal.compare.selection"), **{**inputs, **changes})
+    assert node.exit_status == 401
+    assert "2 of 4 curves failed" in node.exit_message
+    assert set(node.outputs.curves) == {"random_seed_0", "random_seed_1"}
+    assert set(node.outputs.summary["strategies"]) == {"random"}
+
+
 def test_options_that_a_strategy_would_refuse_are_found_at_submission(inputs):
     strategies = {
         "random": {"strategy": "random"},
