@@ -57,7 +57,8 @@ def run(
     """
     os.environ.setdefault("MPLBACKEND", "Agg")
     from aiida_aceal.cli import profile as own
-    from aiida_aceal.cli.live import quiet_logging, run_watched
+    from aiida_aceal.cli.embedded import run_watched
+    from aiida_aceal.cli.live import quiet_logging
 
     own.configuration()
     loaded = own.load(profile, create=True)

@@ -1,25 +1,17 @@
-"""Runs a campaign in this process and shows what it does: the present step while it works, a row per generation.
-
-Everything happens in one thread: a coroutine beside the process on the runner's own event loop reads the graph, so no
-data base session is shared between threads. (rich draws its spinner in a thread of its own, from text only.)
-"""
+"""Shows what a campaign does: the present step while it works, a row per generation."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from aiida_aceal.report.table import rich_table, text_lines
 
 if TYPE_CHECKING:
     from aiida.orm import ProcessNode
-
-POLL_SECONDS = 0.3
 
 
 class Display:
@@ -63,6 +55,10 @@ class Display:
         self.step = message
         if self.verbose:
             self.console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim] {message}", highlight=False, soft_wrap=True)
+
+    def notice(self, message: str) -> None:
+        """Something the user should see in any case."""
+        self.console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     def _lines(self, rows: list[dict[str, Any]], heading: bool) -> None:
         for line in text_lines(rows, heading):
@@ -112,44 +108,6 @@ def quiet_logging(display: Display) -> Iterator[None]:
         logger.removeHandler(ours)
         for handler in handlers:
             logger.addHandler(handler)
-
-
-def run_watched(builder: Any, look: Callable[[ProcessNode], str | None]) -> ProcessNode:
-    """Run a process in this interpreter, calling ``look`` with its node a few times per second.
-
-    Ctrl-C kills it. If ``look`` returns a text, the process is killed with that reason.
-    """
-    from aiida.engine.utils import loop_scope
-    from aiida.manage import get_manager
-
-    runner = get_manager().get_runner()
-    with loop_scope(runner.loop):
-        process = runner.instantiate_process(builder)
-
-        def interrupt(*_: Any) -> None:
-            if not process.is_killing:
-                process.kill(msg_text="interrupted by the user")
-
-        async def watch() -> None:
-            while not process.has_terminated():
-                reason = look(process.node)
-                if reason and not process.is_killing:
-                    process.kill(msg_text=reason)
-                await asyncio.sleep(POLL_SECONDS)
-
-        task = runner.loop.create_task(watch())
-        before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            with contextlib.suppress(Exception):  # how it ended stands in the node
-                process.execute()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            task.cancel()
-            with contextlib.suppress(BaseException):
-                runner.loop.run_until_complete(task)
-        look(process.node)
-        return process.node
 
 
 class Watcher:

@@ -23,3 +23,5 @@ CACHE = click.option(
 )
 VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Print every decision of the campaign as it is made.")
 PK = click.argument("pk", metavar="PK")
+#: the same for commands that only show something
+PK_OR_LATEST = click.argument("pk", metavar="[PK]", required=False)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import sqlite3
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,11 +28,30 @@ EXECUTABLES = {"aceal-worker": "aceal.evaluate", "aceal-lmp": "aceal.lammps"}
 
 def configuration() -> Any:
     """AiiDA's configuration; the folder is made if there is none yet."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), one_at_a_time():
         warnings.simplefilter("ignore")  # "Creating AiiDA configuration folder"
         from aiida.manage.configuration import get_config
 
         return get_config(create=True)
+
+
+@contextlib.contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """A lock among commands: two first starts at once must not make the same things side by side."""
+    from aiida.manage.configuration.settings import AiiDAConfigDir
+
+    folder = Path(AiiDAConfigDir.get())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / "aceal.lock").open("w")
+    except OSError as error:
+        raise AceError(
+            f"{folder}: AiiDA's configuration cannot be written ({error.strerror or error}); set AIIDA_PATH to "
+            "a folder of your own"
+        ) from error
+    with handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def load(name: str | None, create: bool) -> Profile:
@@ -42,18 +63,18 @@ def load(name: str | None, create: bool) -> Profile:
     from aiida.manage.configuration import load_profile
 
     wanted = name or OWN_PROFILE
+    if wanted == OWN_PROFILE and create:
+        _make_sure_of_own_profile()
+        config = configuration()
     if wanted not in config.profile_names:
         if wanted != OWN_PROFILE:
             known = ", ".join(config.profile_names) or "none yet"
             raise click.ClickException(
                 f"there is no AiiDA profile '{wanted}' (known: {known}); create one with verdi presto"
             )
-        if not create:
-            raise click.ClickException(
-                f"the profile '{OWN_PROFILE}' does not exist yet: run `aiida-aceal demo`, or name another with "
-                "--profile"
-            )
-        _create(config)
+        raise click.ClickException(
+            f"the profile '{OWN_PROFILE}' does not exist yet: run `aiida-aceal demo`, or name another with --profile"
+        )
     try:
         return load_profile(wanted, allow_switch=True)
     except Exception as error:  # AiiDA raises many types for a broken or newer storage
@@ -109,12 +130,41 @@ def without_storing(name: str | None) -> Iterator[Callable[[str | None, str | No
             manager.load_profile(previous, allow_switch=True)
 
 
+def _make_sure_of_own_profile() -> None:
+    """Make the own profile if it is missing, or anew if making it was interrupted."""
+    from aiida.manage.configuration import reset_config
+
+    config = configuration()
+    if _is_whole(config):
+        return
+    with one_at_a_time():
+        reset_config()  # another process may have made it while we waited
+        from aiida.manage.configuration import get_config
+
+        config = get_config()
+        if not _is_whole(config):
+            _create(config)
+
+
+def _is_whole(config: Any) -> bool:
+    """Whether the last step of making the own profile was done: before it, nothing is stored in there."""
+    if OWN_PROFILE not in config.profile_names:
+        return False
+    return config.get_option("transport.task_retry_initial_interval", scope=OWN_PROFILE, default=False) is not None
+
+
 def _create(config: Any) -> None:
     """The own profile: SQLite, no broker, no service; the default profile stays as it is."""
     from aiida.manage.configuration import create_profile
 
     default = config.default_profile_name
     folder = Path(config.dirpath) / "repository" / OWN_PROFILE
+    if OWN_PROFILE in config.profile_names:
+        config.remove_profile(OWN_PROFILE)
+    if folder.exists():  # left by an interrupted start; set aside, not deleted
+        aside = folder.with_name(f"{OWN_PROFILE}.unfinished-{time.time_ns()}")
+        folder.rename(aside)
+        click.echo(f"An interrupted start had left an unfinished profile, which now lies in {aside}.", err=True)
     create_profile(
         config,
         name=OWN_PROFILE,
@@ -122,17 +172,17 @@ def _create(config: Any) -> None:
         storage_backend="core.sqlite_dos",
         storage_config={"filepath": str(folder)},
     )
-    config.set_option("runner.poll.interval", 0, scope=OWN_PROFILE)
-    # a code that does not start shall be an error now, not after five pauses of growing length
-    config.set_option("transport.task_maximum_attempts", 1, scope=OWN_PROFILE)
-    config.set_option("transport.task_retry_initial_interval", 1, scope=OWN_PROFILE)
-    if default is None and config.default_profile_name is not None:
-        config._default_profile = None  # a profile of ours must not become the user's default
-    config.store()
     # a write-ahead journal makes small transactions four times faster on a busy disk
     connection = sqlite3.connect(folder / "database.sqlite")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.close()
+    if default is None and config.default_profile_name is not None:
+        config._default_profile = None  # a profile of ours must not become the user's default
+    config.set_option("runner.poll.interval", 0, scope=OWN_PROFILE)
+    # a code that does not start shall be an error now, not after five pauses of growing length
+    config.set_option("transport.task_maximum_attempts", 1, scope=OWN_PROFILE)
+    config.set_option("transport.task_retry_initial_interval", 1, scope=OWN_PROFILE)
+    config.store()  # all at once: the options say that the profile is whole
 
 
 def local_computer() -> Computer:
@@ -141,9 +191,11 @@ def local_computer() -> Computer:
     from aiida.manage.configuration import get_config, get_profile
     from aiida.orm import Computer, load_computer
 
-    try:
+    with contextlib.suppress(NotExistent):
         return load_computer(COMPUTER)
-    except NotExistent:
+    with one_at_a_time():
+        with contextlib.suppress(NotExistent):  # made by another process meanwhile
+            return load_computer(COMPUTER)
         computer = Computer(
             label=COMPUTER,
             hostname="localhost",
@@ -174,23 +226,24 @@ def local_code(name: str) -> AbstractCode:
     from aiida.orm import Computer, InstalledCode, QueryBuilder
 
     computer, path = local_computer(), executable(name)
-    query = QueryBuilder().append(
-        InstalledCode, filters={"attributes.filepath_executable": str(path)}, tag="code", project="*"
-    )
-    query.append(Computer, with_node="code", filters={"id": computer.pk})
-    for code in query.all(flat=True):
-        if not code.is_hidden:
-            return code
-    taken = QueryBuilder().append(InstalledCode, filters={"label": {"like": f"{name}%"}}).count()
-    code = InstalledCode(
-        label=name if not taken else f"{name}-{taken + 1}",
-        description=f"{name} of aiida-aceal on this machine",
-        computer=computer,
-        filepath_executable=str(path),
-        default_calc_job_plugin=EXECUTABLES[name],
-    )
-    code.with_mpi = False
-    return code.store()
+    with one_at_a_time():
+        query = QueryBuilder().append(
+            InstalledCode, filters={"attributes.filepath_executable": str(path)}, tag="code", project="*"
+        )
+        query.append(Computer, with_node="code", filters={"id": computer.pk})
+        for code in query.all(flat=True):
+            if not code.is_hidden:
+                return code
+        taken = QueryBuilder().append(InstalledCode, filters={"label": {"like": f"{name}%"}}).count()
+        code = InstalledCode(
+            label=name if not taken else f"{name}-{taken + 1}",
+            description=f"{name} of aiida-aceal on this machine",
+            computer=computer,
+            filepath_executable=str(path),
+            default_calc_job_plugin=EXECUTABLES[name],
+        )
+        code.with_mpi = False
+        return code.store()
 
 
 def find_code(label: str | None, default: str | None, where: str) -> AbstractCode:

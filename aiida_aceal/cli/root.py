@@ -12,7 +12,11 @@ from aiida_aceal.common.commands import OneLineErrors
 COMMANDS = {
     "demo": "demo",
     "run": "run",
+    "list": "list_campaigns",
     "status": "status",
+    "stop": "stop",
+    "resume": "resume",
+    "extend": "extend",
     "report": "report",
     "validate": "validate",
     "check": "check",

@@ -1,14 +1,16 @@
-"""What ``demo`` and ``run`` have in common: check everything, then run the campaign and show it."""
+"""What ``demo``, ``run``, ``resume`` and ``extend`` have in common: check everything, run the campaign and show it."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import warnings
 from pathlib import Path
 from typing import Any
 
 import click
 
+from aiida_aceal.common.atomic import require_folder
 from aiida_aceal.inputs.schema import Campaign
 
 
@@ -25,10 +27,7 @@ def run_campaign(
 
     :raises AceError: anything that is wrong with the input; nothing has been stored then.
     """
-    import os
-
-    # one second for a rebuilt font cache or a solver's second pool of threads would be wasted in this process
-    os.environ.setdefault("MPLBACKEND", "Agg")
+    require_output(output)
     from aiida_aceal.cli import profile as own
 
     own.configuration()
@@ -39,10 +38,37 @@ def run_campaign(
     warnings.simplefilter("ignore")
     make_builder(prepared, own.find_code, store=False)
     builder = make_builder(prepared, own.find_code, store=True)
+    return launch(builder, campaign.title, loaded.name, profile, output, cache, verbose, submit)
+
+
+def require_output(output: Path | None) -> None:
+    """Reports go there: make sure now that they can.
+
+    :raises AceError: they cannot
+    """
+    # one second for a rebuilt font cache or a solver's second pool of threads would be wasted in this process
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    require_folder(output or Path.cwd(), "choose another folder with -o")
+
+
+def launch(
+    builder: Any,
+    title: str,
+    name: str,
+    profile: str | None,
+    output: Path | None,
+    cache: bool,
+    verbose: bool,
+    submit: bool,
+) -> int:
+    """Run what was checked, or hand it to the daemon; the exit code of the command.
+
+    :param name: of the profile that is loaded; ``profile``: as the user gave it
+    """
     if submit:
-        return _submit(builder, loaded.name, profile)
-    node, rows = _run(builder, campaign, cache, verbose)
-    return _conclude(node, rows, loaded.name, profile, output)
+        return _submit(builder, name, profile)
+    node, rows = _run(builder, title, name, profile, cache, verbose)
+    return _conclude(node, rows, name, profile, output)
 
 
 def _submit(builder: Any, name: str, profile: str | None) -> int:
@@ -64,17 +90,28 @@ def _submit(builder: Any, name: str, profile: str | None) -> int:
     return 0
 
 
-def _run(builder: Any, campaign: Campaign, cache: bool, verbose: bool) -> tuple[Any, list[dict[str, Any]]]:
+def _run(
+    builder: Any, title: str, name: str, profile: str | None, cache: bool, verbose: bool
+) -> tuple[Any, list[dict[str, Any]]]:
     from aiida.manage.caching import disable_caching, enable_caching
 
-    from aiida_aceal.cli.live import Display, Watcher, quiet_logging, run_watched
+    from aiida_aceal.cli.embedded import run_watched
+    from aiida_aceal.cli.live import Display, Watcher, quiet_logging
 
     mode = enable_caching() if cache else disable_caching()
     with contextlib.ExitStack() as stack:
         stack.enter_context(mode)
-        display = stack.enter_context(Display(campaign.title or "Active learning", verbose))
+        display = stack.enter_context(Display(title or "Active learning", verbose))
         stack.enter_context(quiet_logging(display))
-        node = run_watched(builder, Watcher(display))
+        node = run_watched(
+            builder,
+            Watcher(display),
+            display.notice,
+            lambda node: display.notice(
+                f"Campaign {node.pk} in profile '{name}'; from another terminal: aiida-aceal status {node.pk}"
+                f"{_option(profile)}"
+            ),
+        )
     return node, display.rows
 
 
@@ -98,6 +135,8 @@ def _conclude(node: Any, rows: list[dict[str, Any]], name: str, profile: str | N
     else:
         reason = node.exception or node.process_status or "no reason recorded"
         click.secho(f"Stopped ({node.process_state.value}): {reason}", fg="red", err=True)
+    if not node.is_finished_ok:
+        click.echo(f"To go on without computing anything twice: aiida-aceal resume {node.pk}{_option(profile)}")
     from aiida_aceal.report.campaign import result_lines
 
     for line in result_lines(node, rows):

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import click
 
-from aiida_aceal.cli.params import PK, PROFILE
+from aiida_aceal.cli.params import PK_OR_LATEST, PROFILE
 from aiida_aceal.common.words import counted
 
+WATCH_SECONDS = 5.0
 
-def load_campaign(identifier: str):
-    """The node of a campaign or generation.
+
+def load_campaign(identifier: str | None):
+    """The node of a campaign or generation; without an identifier the latest campaign.
 
     :raises click.ClickException: there is none, or it is something else.
     """
     from aiida.common.exceptions import MultipleObjectsError, NotExistent
     from aiida.manage import get_manager
-    from aiida.orm import QueryBuilder, WorkChainNode, load_node
+    from aiida.orm import load_node
+
+    from aiida_aceal.cli.list_campaigns import campaigns
 
     known = ("ActiveLearningWorkChain", "GenerationWorkChain")
-    query = QueryBuilder().append(
-        WorkChainNode, filters={"attributes.process_label": known[0]}, project="id", tag="campaign"
-    )
-    query.order_by({"campaign": {"id": "desc"}}).limit(5)
-    latest = ", ".join(str(pk) for pk in query.all(flat=True)) or "none"
-    hint = f"campaigns in profile '{get_manager().get_profile().name}': {latest}"
+    latest = campaigns(5)
+    name = get_manager().get_profile().name
+    hint = f"campaigns in profile '{name}': {', '.join(str(node.pk) for node in latest) or 'none'}"
+    if identifier is None:
+        if not latest:
+            raise click.ClickException(f"there is no campaign in profile '{name}' yet")
+        return latest[0]
     try:
         node = load_node(identifier)
     except (NotExistent, MultipleObjectsError, ValueError) as error:
@@ -35,20 +40,35 @@ def load_campaign(identifier: str):
 
 
 @click.command()
-@PK
+@PK_OR_LATEST
 @PROFILE
-def command(pk: str, profile: str | None) -> None:
-    """Show the generations of campaign PK (or its UUID) and what it is doing now."""
-    from rich.console import Console
+@click.option("-w", "--watch", is_flag=True, help="Show it anew every few seconds until it has ended.")
+def command(pk: str | None, profile: str | None, watch: bool) -> None:
+    """Show the generations of campaign PK (its number or UUID; default: the latest) and what it is doing now."""
+    import time
 
     from aiida_aceal.cli.profile import load
-    from aiida_aceal.report.campaign import result_lines
-    from aiida_aceal.report.rows import generations, rows_of
-    from aiida_aceal.report.table import rich_table, text_lines
-    from aiida_aceal.workflows.windows.calibration import proposal_text
 
     load(profile, create=False)
     node = load_campaign(pk)
+    while True:
+        if watch:
+            click.clear()
+        show(node)
+        if not watch or node.is_terminated:
+            return
+        time.sleep(WATCH_SECONDS)
+
+
+def show(node) -> None:
+    """Print the table, the errors and the state."""
+    from rich.console import Console
+
+    from aiida_aceal.report.campaign import result_lines
+    from aiida_aceal.report.rows import rows_of
+    from aiida_aceal.report.table import rich_table, text_lines
+    from aiida_aceal.workflows.windows.calibration import proposal_text
+
     rows = rows_of(node)
     console = Console()
     if console.is_terminal:
@@ -63,14 +83,47 @@ def command(pk: str, profile: str | None) -> None:
     state = node.process_state.value if node.process_state else "unknown"
     if not node.is_terminated:
         click.echo(f"Campaign {node.pk}: {state}, {counted(len(rows), 'generation')} finished.")
-        for child in generations(node):
-            if not child.is_terminated:
-                for job in child.called:
-                    if not job.is_terminated:
-                        what = job.description or job.process_label
-                        click.echo(f"  now: {what} <{job.pk}> {job.process_state.value} {job.process_status or ''}")
+        for line in under_way(node):
+            click.echo(line)
     elif node.is_finished_ok:
         click.echo(f"Campaign {node.pk}: converged.")
     else:
         reason = node.exit_message or node.exception or node.process_status or state
         click.echo(f"Campaign {node.pk}: {state}, exit status {node.exit_status}: {reason}")
+
+
+def under_way(node) -> list[str]:
+    """What runs the campaign, and every process at the end of a branch that has not terminated, with its scheduler."""
+    from aiida.common import timezone
+
+    lines = [f"  {_runner(node)}"]
+    running = [child for child in node.called_descendants if not child.is_terminated]
+    parents = {child.caller.pk for child in running if child.caller is not None}
+    for child in sorted((child for child in running if child.pk not in parents), key=lambda child: child.pk):
+        scheduler = getattr(child, "get_scheduler_state", lambda: None)()
+        how = scheduler.value if scheduler is not None else child.process_state.value
+        seconds = int((timezone.now() - child.ctime).total_seconds())
+        age = f"{seconds // 60}:{seconds % 60:02d} min"
+        lines.append(f"  now: {child.description or child.process_label} <{child.pk}> {how}, begun {age} ago")
+        if child.paused:
+            why = child.process_status or "no reason recorded"
+            lines.append(f"       paused by the engine ({why}): verdi process play {child.pk} tries again")
+    return lines
+
+
+def _runner(node) -> str:
+    """Who runs it, or that nobody does."""
+    from aiida.engine.daemon.client import get_daemon_client
+    from aiida.manage import get_manager
+
+    from aiida_aceal.workflows.stopping import runs_in
+
+    where = runs_in(node)
+    if where is not None:
+        process = f"process {where['pid']} on {where['host']}"
+        if where["alive"] is False:
+            return f"{process}, which ran it, has gone: aiida-aceal resume {node.pk} goes on"
+        return f"run by {process}"
+    if get_manager().get_profile().process_control_backend is None or not get_daemon_client().is_daemon_running:
+        return "no daemon is running: verdi daemon start"
+    return "run by the daemon"

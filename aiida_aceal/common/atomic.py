@@ -19,6 +19,20 @@ from typing import IO, Any
 from .errors import AceError
 
 
+def require_folder(path: str | Path, remedy: str) -> None:
+    """Make a folder, and make sure that files can be written into it, before work begins whose results go there.
+
+    :raises AceError: they cannot; the message ends with ``remedy``
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(prefix=".aceal-", dir=path):
+            pass
+    except OSError as error:
+        raise AceError(f"{path}: nothing can be written there ({error.strerror or error}); {remedy}") from error
+
+
 @contextmanager
 def open_whole(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a file for writing that takes its name when the ``with`` block ends without an error.

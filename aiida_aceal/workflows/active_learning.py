@@ -19,6 +19,7 @@ from aiida_aceal.workflows.generation.workchain import GenerationWorkChain
 from aiida_aceal.workflows.protocol import ProtocolMixin
 from aiida_aceal.workflows.sections import filled
 from aiida_aceal.workflows.steps import derived_seed, step_class, step_inputs
+from aiida_aceal.workflows.stopping import STOP
 from aiida_aceal.workflows.summary import error_numbers
 from aiida_aceal.workflows.validate.steps import ValidationSteps, check_properties, properties_ports
 from aiida_aceal.workflows.windows import policies
@@ -137,6 +138,7 @@ class ActiveLearningWorkChain(ProtocolMixin, ValidationSteps):
             "ERROR_NO_CANDIDATES",
             message="{number} generations in a row neither converged nor found a candidate: widen the window.",
         )
+        spec.exit_code(413, "ERROR_STOPPED", message="Stopped on request after generation {number}; it can be resumed.")
 
     @classmethod
     def validate_inputs(cls, inputs: Any, _: Any) -> str | None:
@@ -295,6 +297,8 @@ class ActiveLearningWorkChain(ProtocolMixin, ValidationSteps):
             self.ctx.status = "refused"
         elif self.ctx.empty >= loop["max_without_candidates"]:
             self.ctx.status = "no_candidates"
+        elif self.node.base.extras.get(STOP, False):
+            self.ctx.status = "stopped"
         self.ctx.number = number + 1
         return None
 
@@ -329,6 +333,8 @@ class ActiveLearningWorkChain(ProtocolMixin, ValidationSteps):
             return self.exit_codes.ERROR_TOO_MANY_REFUSALS.format(number=self.ctx.refusals, reason=last["refused"])
         if self.ctx.status == "no_candidates":
             return self.exit_codes.ERROR_NO_CANDIDATES.format(number=self.ctx.empty)
+        if self.ctx.status == "stopped":
+            return self.exit_codes.ERROR_STOPPED.format(number=self.ctx.number - 1)
         return None
 
     def _attach(self) -> None:

@@ -6,7 +6,8 @@ import pytest
 from aiida import orm
 from small_campaign import builder_for, small
 
-from aiida_aceal.cli.live import Display, Watcher, quiet_logging, run_watched
+from aiida_aceal.cli.embedded import run_watched
+from aiida_aceal.cli.live import Display, Watcher, quiet_logging
 
 
 @pytest.mark.timeout(120)

@@ -66,3 +66,38 @@ def test_every_installation_has_codes_of_its_own(python, tmp_path):
         "codes =", "from pathlib import Path; profile.executable = lambda n: Path('/opt/other/bin') / n\ncodes ="
     )
     assert not set(python(CODE)["codes"]) & set(python(other)["codes"])
+
+
+@pytest.mark.parametrize(
+    "killed_at",
+    [
+        "import aiida.manage.configuration as c; c.create_default_user = lambda *a, **k: os._exit(9)",
+        "from aiida.storage.sqlite_dos.backend import SqliteDosStorage as S; made = S.initialise\n"
+        "S.initialise = classmethod(lambda cls, *a, **k: (made(*a, **k), os._exit(9)))",
+        "profile.sqlite3.connect = lambda *a: os._exit(9)",
+    ],
+    ids=["no user yet", "not in the configuration yet", "without options yet"],
+)
+def test_a_first_start_that_was_killed_does_not_lock_anyone_out(python, tmp_path, killed_at):
+    environment = {**os.environ, "AIIDA_PATH": str(tmp_path)}
+    code = f"import os\nfrom aiida_aceal.cli import profile\n{killed_at}\nprofile.load(None, create=True)"
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 9
+    first = python(CODE)
+    assert first["profile"] == "aceal-demo"
+    assert first == python(CODE)
+    aside = [path.name for path in (tmp_path / ".aiida" / "repository").iterdir() if "unfinished" in path.name]
+    assert len(aside) == 1
+
+
+def test_two_first_starts_at_once(tmp_path):
+    environment = {**os.environ, "AIIDA_PATH": str(tmp_path)}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", CODE], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    found = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], found
+    first, second = (json.loads(out.splitlines()[-1]) for out, _ in found)
+    assert first == second
