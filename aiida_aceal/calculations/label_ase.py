@@ -30,6 +30,8 @@ class AceLabelAseCalculation(AceJobCalculation):
     """
 
     JOB = replace(JOB, node_settings=AseLabelSettings)
+    #: entry point of the WorkChain that campaigns run it under
+    RESTART = "aceal.restart.label"
     _PARSER = "aceal.label.ase"
 
     @classmethod

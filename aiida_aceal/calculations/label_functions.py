@@ -148,7 +148,8 @@ def _collect(
     read: Callable[..., dict[str, Any]],
 ) -> dict[str, orm.Data]:
     """One set of labelled configurations, atoms in their own order again, and the report that all labellers give."""
-    labelled, failures = [], []
+    labelled, failures, not_tried = [], [], []
+    lost = set(outcomes.get("not_tried", ()))
     reasons, processes = outcomes["reasons"], outcomes["processes"]
     for index, atoms in enumerate(configurations.iter_atoms()):
         reason = reasons.get(str(index))
@@ -160,7 +161,8 @@ def _collect(
                 reason = str(error)
         if reason is not None:
             failure = {"index": index, "hash": atoms.info["aceal_hash"], "reason": reason}
-            failures.append({**failure, "process": processes.get(str(index))})
+            rows = not_tried if index in lost else failures
+            rows.append({**failure, "process": processes.get(str(index))})
             continue
         order = element_order(atoms.get_chemical_symbols())
         forces = np.empty((len(atoms), 3))
@@ -175,8 +177,10 @@ def _collect(
         "n_configurations": len(configurations),
         "n_labelled": len(labelled),
         "n_failed": len(failures),
+        "n_not_tried": len(not_tried),
         "n_stress": sum("stress" in atoms.calc.results for atoms in labelled),
         "failures": failures,
+        "not_tried": not_tried,
         "energy": settings["energy"],
         "units": {"energy": "eV", "forces": "eV/A", "stress": "eV/A^3"},
         **outcomes["report"],

@@ -142,7 +142,7 @@ class Display:
         """Looks at the comparison now and then; returns why it cannot go on."""
         from aiida.orm import CalcJobNode
 
-        jobs = [child for child in node.called if isinstance(child, CalcJobNode)]
+        jobs = [child for child in node.called_descendants if isinstance(child, CalcJobNode)]
         done = sum(job.is_terminated for job in jobs)
         if done != self.done:
             self.done = done

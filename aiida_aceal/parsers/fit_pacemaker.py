@@ -15,7 +15,7 @@ from aiida_aceal.calculations.fit_pacemaker import ERRORS_LOG, REFERENCE_FILE, S
 from aiida_aceal.calculations.worker_base import ERROR_FILE
 from aiida_aceal.data.potential import AcePotentialData
 from aiida_aceal.fitting import pacemaker
-from aiida_aceal.parsers.worker_base import AceWorkerParser, clean, last_error_line
+from aiida_aceal.parsers.worker_base import AceWorkerParser, clean, end_of, last_error_line
 
 #: what the last line of a traceback starts with when the input, not the program, is at fault
 _INPUT_ERRORS = ("ValueError", "AssertionError", "KeyError", "FileNotFoundError", "RuntimeError: Couldn't", "TypeError")
@@ -78,7 +78,7 @@ class AceFitPacemakerParser(AceWorkerParser):
         if "Traceback (most recent call last)" in errors:
             bad = any(last.startswith(word) for word in _INPUT_ERRORS)
             return self.exit("ERROR_BAD_INPUT" if bad else "ERROR_PACEMAKER_FAILED", last)
-        ended = self.find_end(both)
+        ended = end_of(self.node, both)
         if ended:
             return self.exit("ERROR_JOB_ENDED", ended)
         for word in ("Segmentation fault", "Aborted", "command not found", "No such file or directory"):

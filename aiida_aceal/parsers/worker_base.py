@@ -82,23 +82,13 @@ class AceWorkerParser(Parser):
                 return self.exit("ERROR_BAD_INPUT", errors[errors.index("Error: ") + 7 :].strip())
         if "Traceback (most recent call last)" in errors:
             return self.exit("ERROR_RUN_FAILED", last)
-        ended = self.find_end(both)
+        ended = end_of(self.node, both)
         if ended:
             return self.exit("ERROR_JOB_ENDED", ended)
         for word in ("Segmentation fault", "Aborted", "command not found", "No such file or directory"):
             if word in both:
                 return self.exit("ERROR_RUN_FAILED", next(x for x in both.splitlines() if word in x).strip())
         return None
-
-    def find_end(self, text: str) -> str | None:
-        """What says that the job was cancelled, killed or lost with its node, in the words of shell or scheduler."""
-        if self.node.exit_status == 140:
-            return "the scheduler lost the node"
-        states = accounted_states(self.node.get_detailed_job_info())
-        for state in states:
-            if state.startswith(_END_STATES):
-                return f"state {state} by the accounting of the scheduler"
-        return next((line.strip() for line in text.splitlines() if _END_LINE.search(line)), None)
 
     def exit(self, label: str, message: str) -> ExitCode:
         """Exit code of the process with its message filled in."""
@@ -145,6 +135,19 @@ class AceWorkerParser(Parser):
         """Exit code for an output that cannot be read; the message calls it by its name in the work folder."""
         label = "ERROR_NOT_FINITE" if isinstance(error, NotFiniteError) else "ERROR_OUTPUT_TRUNCATED"
         return self.exit(label, str(error).replace(str(path), name))
+
+
+def end_of(node: orm.CalcJobNode, text: str) -> str | None:
+    """What says that a job was cancelled, killed or lost with its node, in the words of shell or scheduler.
+
+    :param text: what was written to stderr by the shell and the program
+    """
+    if node.exit_status == 140:
+        return "the scheduler lost the node"
+    for state in accounted_states(node.get_detailed_job_info()):
+        if state.startswith(_END_STATES):
+            return f"state {state} by the accounting of the scheduler"
+    return next((line.strip() for line in text.splitlines() if _END_LINE.search(line)), None)
 
 
 def accounted_states(info: Mapping[str, Any] | None) -> list[str]:

@@ -30,7 +30,13 @@ class AceWorkChain(WorkChain):
         return min(found, key=lambda node: (not node.is_finished_ok, node.pk)) if found else None
 
     def start_child(self, label: str, process_class: Any, inputs: dict[str, Any], description: str = "") -> None:
-        """Submit a process, or wait for the one of this label that exists already; it will stand in ``ctx[label]``."""
+        """Submit a process, or wait for the one of this label that exists already; it will stand in ``ctx[label]``.
+
+        A CalcJob becomes the job of a restart WorkChain, see `aiida_aceal.workflows.restart`.
+        """
+        from aiida_aceal.workflows.restart import under_restart  # a WorkChain of this kind itself
+
+        process_class, inputs = under_restart(process_class, inputs)
         self.to_context(**{label: self.submit_child(label, process_class, inputs, description)})
 
     def submit_child(

@@ -66,6 +66,13 @@ def check_step(step: Mapping[str, Any] | None, where: str) -> str | None:
     for key, value in step.items():
         if key in ("entry_point", "options", "metadata"):
             continue
+        if key == "restart" and issubclass(cls, CalcJob):
+            from aiida_aceal.workflows.restart import check_restart  # it looks for steps here
+
+            message = check_restart(value.get_dict())
+            if message:
+                return f"{where}: {message}"
+            continue
         if key in FILLED:
             return f"{where}: `{key}` is filled by the generation; leave it out"
         if key not in ports and not ports.dynamic:

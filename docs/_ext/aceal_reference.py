@@ -9,6 +9,7 @@ from pathlib import Path
 
 import aceal_api
 import aceal_cli
+import aceal_handlers
 import aceal_processes
 import aceal_schema
 from sphinx.application import Sphinx
@@ -18,6 +19,7 @@ PAGES = {
     "entry_points.md": aceal_processes.entry_points_page,
     "processes.md": aceal_processes.processes_page,
     "exit_codes.md": aceal_processes.exit_codes_page,
+    "handlers.md": aceal_handlers.handlers_page,
     "input_schema.md": aceal_schema.input_schema_page,
     "settings.md": aceal_schema.settings_page,
     "protocols.md": aceal_schema.protocols_page,

@@ -36,6 +36,7 @@ SETTINGS = (
         "QuantumEspressoLabelSettings",
         "Labels: `settings` of `aceal.label.quantumespresso`",
     ),
+    ("aiida_aceal.workflows.restart", "RestartSettings", "Restarts of jobs: `restart` of a step"),
     ("aiida_aceal.labels.settings", "SampleSettings", "Hold-out sets by dynamics: `settings` of `aceal.sample`"),
     ("aiida_aceal.jobs.evaluate", "EvaluateNodeSettings", "Evaluation: `settings` of `aceal.evaluate`"),
     ("aiida_aceal.exploration.active", "ActiveSettings", "Active exploration"),

@@ -19,14 +19,14 @@ from aiida_aceal.data.dataset import ConfigurationsData
 
 @pytest.fixture
 def run_label(fake_vasp_code, fake_potcar_family, job_metadata):
-    def run(frames, **settings):
+    def run(frames, options=None, **settings):
         configurations = ConfigurationsData.from_atoms(frames, source="pool")
         return run_get_node(
             WorkflowFactory("aceal.label.vasp"),
             code=fake_vasp_code,
             configurations=configurations,
             settings={"potential_family": fake_potcar_family, "max_concurrent": 2, **settings},
-            options=job_metadata()["options"],
+            options=options or job_metadata()["options"],
         )
 
     return run
@@ -90,6 +90,23 @@ def test_batch_with_failures(run_label):
     assert costs[0]["core_seconds"] == pytest.approx(1.5)
     assert costs[4]["core_seconds"] == pytest.approx(3.0), "both calculations of the hard one count"
     assert report["core_seconds"] == pytest.approx(sum(c["core_seconds"] for c in costs.values()))
+
+
+def test_a_killed_calculation_is_tried_again(run_label, job_metadata, tmp_path):
+    """The first calculation is killed with all its processes; the structure is labelled all the same."""
+    flag = tmp_path / "done"
+    kill = "( while ! pkill -KILL -P $$ -f vasp; do sleep 0.05; done ) &"
+    options = job_metadata(prepend_text=f"if [ ! -e '{flag}' ]; then touch '{flag}'; {kill} fi")["options"]
+    results, node = run_label([alloy()], options)
+    assert node.is_finished_ok, node.exit_message
+    assert (results["report"]["n_labelled"], results["report"]["n_failed"]) == (1, 0)
+    labels = [link.link_label for link in node.base.links.get_outgoing(link_type=LinkType.CALL_WORK).all()]
+    assert sorted(labels) == ["label_00000", "label_00000_02"]
+    assert results["report"]["costs"][0]["n_calculations"] >= 2
+    options = job_metadata(prepend_text=kill)["options"]
+    results, node = run_label([alloy(1)], options, max_resubmissions=0)
+    assert node.exit_status == 310
+    assert (results["report"]["n_failed"], results["report"]["n_not_tried"]) == (0, 1), "not tried is no failure"
 
 
 def test_provenance_and_throttle(run_label):

@@ -91,11 +91,16 @@ def test_a_generation_stores_only_what_is_new(finished_campaign):
             assert not known & set(labelled.hashes)
             hashes += labelled.hashes
             fit = child.base.links.get_outgoing(link_label_filter="fit").one().node
-            assert len(fit.inputs.dataset) == number + 1
+            assert len(fit.inputs.job.dataset) == number + 1
     final = [
         digest for key in finished_campaign.outputs.dataset for digest in finished_campaign.outputs.dataset[key].hashes
     ]
     assert sorted(final) == sorted(hashes)
+
+
+def _steps(generation):
+    links = generation.base.links.get_outgoing(link_type=LinkType.CALL_WORK)
+    return {link.link_label: link.node for link in links.all()}
 
 
 def test_every_step_is_a_process_of_its_own(finished_campaign):
@@ -105,11 +110,13 @@ def test_every_step_is_a_process_of_its_own(finished_campaign):
         for link in child.base.links.get_outgoing(link_type=(LinkType.CALL_CALC, LinkType.CALL_WORK))
     }
     assert called["explore_md"] == "ExploreMdWorkChain"
-    assert called["select"] == "AceSelectCalculation"
-    assert called["label_label"] == "AceLabelAseCalculation"
-    assert called["fit"] == "AceFitCalculation"
+    assert called["label_label"] == "LabelRestartWorkChain"
     assert called["maxvol"] == "maxvol"
-    assert {called[name] for name in ("before", "after", "holdout")} == {"AceEvaluateCalculation"}
+    assert {called[name] for name in ("select", "fit", "before", "after", "holdout")} == {"RestartWorkChain"}
+    jobs = {name: [job.process_label for job in node.called] for name, node in _steps(child).items()}
+    assert jobs["select"] == ["AceSelectCalculation"]
+    assert jobs["label_label"] == ["AceLabelAseCalculation"]
+    assert jobs["fit"] == ["AceFitCalculation"]
     window = child.outputs.window.get_dict()
     assert (window["gamma_lo"], window["gamma_hi"], window["reason"]) == (1.5, 20.0, "fixed")
 

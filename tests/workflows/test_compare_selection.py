@@ -32,7 +32,7 @@ def inputs(aceal_worker_code, cu_potential, cu_configurations, job_metadata):
 
 
 def from_cache(node) -> dict[str, bool]:
-    jobs = [child for child in node.called if isinstance(child, orm.CalcJobNode)]
+    jobs = [child for child in node.called_descendants if isinstance(child, orm.CalcJobNode)]
     return {job.description: job.base.caching.is_created_from_cache for job in jobs}
 
 

@@ -16,6 +16,7 @@ from aiida_aceal.calculations.worker_base import n_threads
 from aiida_aceal.common.settings import check, setting
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.labels.settings import LabelSettings
+from aiida_aceal.parsers.worker_base import end_of
 from aiida_aceal.workflows.base import AceWorkChain, why
 
 
@@ -27,6 +28,9 @@ class DftLabelSettings(LabelSettings):
         1.0, "Fraction of the labels that may fail; 1: no error as long as one label succeeds.", ge=0, le=1
     )
     max_iterations: int = setting(3, "Largest number of calculations for each configuration.", ge=1)
+    max_resubmissions: int = setting(
+        2, "How often a configuration is tried again whose job was cancelled, killed or lost with its node.", ge=0
+    )
     clean_workdir: bool = setting(True, "Empty the work folders of finished calculations.")
 
 
@@ -34,7 +38,8 @@ class AceLabelWorkChain(AceWorkChain):
     """One WorkChain of a DFT plugin for each configuration.
 
     At most ``max_concurrent`` of them are under way; as soon as the oldest is done, all that are done make room for
-    new ones. A configuration that fails is reported with its reason, the others go on.
+    new ones. A configuration that fails is reported with its reason, the others go on. One whose job was cancelled,
+    killed or lost is tried again; if that happens too often, it is reported as not tried, which is no failure.
     """
 
     #: entry point of the WorkChain that is called, and the plugin its code belongs to
@@ -165,6 +170,8 @@ class AceLabelWorkChain(AceWorkChain):
         ranks = [atoms.cell.rank for atoms in self.inputs.configurations.iter_atoms()]
         self.ctx.queue = [index for index, rank in enumerate(ranks) if rank == 3]
         self.ctx.flight = []
+        self.ctx.tries = {}
+        self.ctx.batch = 0
         reason = "no cell: this method needs three cell vectors; put the structure into a box"
         self.ctx.refused = {str(index): reason for index, rank in enumerate(ranks) if rank < 3}
 
@@ -173,16 +180,35 @@ class AceLabelWorkChain(AceWorkChain):
         return bool(self.ctx.queue or self.ctx.flight)
 
     @staticmethod
-    def label_of(index: int) -> str:
-        """Label of the CALL link to the calculation of one configuration."""
-        return f"label_{index:05d}"
+    def label_of(index: int, number: int = 1) -> str:
+        """Label of the CALL link to the calculation of one configuration: the first, or a repetition."""
+        return f"label_{index:05d}" if number == 1 else f"label_{index:05d}_{number:02d}"
+
+    def label_in_force(self, index: int) -> str:
+        """Label of the last calculation of a configuration."""
+        return self.label_of(index, self.ctx.tries.get(str(index), 1))
+
+    def repeat_lost(self) -> list[int]:
+        """Configurations under way whose job has ended from outside and may be tried again; they leave the flight."""
+        again = []
+        for index in self.ctx.flight:
+            child, number = self.child(self.label_in_force(index)), self.ctx.tries.get(str(index), 1)
+            reason = lost(child) if child.is_terminated else None
+            if reason and number <= self.settings["max_resubmissions"]:
+                self.report(f"configuration {index}: {why(child)} ({reason}): tried again")
+                again.append(index)
+        self.ctx.tries = {**self.ctx.tries, **{str(index): self.ctx.tries.get(str(index), 1) + 1 for index in again}}
+        return again
 
     def advance(self) -> None:
         """Start as many as there is room for, then wait for the oldest."""
         limit = self.settings["max_concurrent"]
-        flight = [i for i in self.ctx.flight if not self.child(self.label_of(i)).is_terminated]
+        again = self.repeat_lost()
+        running = (i for i in self.ctx.flight if i not in again)
+        flight = [i for i in running if not self.child(self.label_in_force(i)).is_terminated]
         room = max(0, limit - len(flight))
-        start, queue = self.ctx.queue[:room], self.ctx.queue[room:]
+        waiting = [*self.ctx.queue, *again]
+        start, queue = waiting[:room], waiting[room:]
         refused = dict(self.ctx.refused)
         if start:
             flight += self._start(start, refused)
@@ -190,13 +216,16 @@ class AceLabelWorkChain(AceWorkChain):
         self.report(f"{done} of {len(self.inputs.configurations)} configurations done, {len(flight)} under way")
         self.ctx.queue, self.ctx.flight, self.ctx.refused = queue, flight, refused
         if flight:
-            oldest = self.label_of(flight[0])
+            oldest = self.label_in_force(flight[0])
             self.to_context(**{oldest: self.child(oldest)})
 
     def _start(self, indices: list[int], refused: dict[str, str]) -> list[int]:
         """Start the given configurations; returns those that run, ``refused`` takes the reasons of the others."""
         process_class = WorkflowFactory(self._WORKFLOW)
         name = f"structures_{indices[0]:05d}_{indices[-1]:05d}"
+        self.ctx.batch += 1
+        if any(str(index) in self.ctx.tries for index in indices):
+            name = f"{name}_{self.ctx.batch:05d}"  # some of them were made before, under a name of their own
         structures = self.call_once(
             name, structures_of, configurations=self.inputs.configurations, indices=orm.List(indices)
         )
@@ -204,7 +233,7 @@ class AceLabelWorkChain(AceWorkChain):
         for index, atoms in zip(indices, self.inputs.configurations.iter_atoms(indices)):
             try:
                 inputs = self.own_inputs(atoms, structures[f"structure_{index:05d}"], shared)
-                self.submit_child(self.label_of(index), process_class, inputs)
+                self.submit_child(self.label_in_force(index), process_class, inputs)
             except (ValueError, InputValidationError) as error:
                 refused[str(index)] = f"not started: {' '.join(str(error).split())}"
                 continue
@@ -215,13 +244,16 @@ class AceLabelWorkChain(AceWorkChain):
         """Labels of all that succeeded, reasons of all that did not."""
         configurations, settings = self.inputs.configurations, self.settings
         reasons, processes, costs, changes = dict(self.ctx.refused), {}, [], {}
+        not_tried: list[int] = []
         results: dict[str, orm.Data] = {}
         for index in range(len(configurations)):
-            child = self.child(self.label_of(index))
+            child = self.child(self.label_in_force(index))
             if child is None:
                 continue
             processes[str(index)] = child.uuid
-            costs.append({"index": index, **self._cost(child)})
+            costs.append({"index": index, **self._costs(index)})
+            if not child.is_finished_ok and lost(child):
+                not_tried.append(index)
             if not child.is_finished_ok:
                 reasons[str(index)] = "; ".join([*why_child(child), *self.words_of(last_job(child))])
                 continue
@@ -246,7 +278,7 @@ class AceLabelWorkChain(AceWorkChain):
             self.collector(),
             configurations=configurations,
             settings=orm.Dict({**used, "source": f"{self._WORKFLOW} label"}),
-            outcomes=orm.Dict({"reasons": reasons, "processes": processes, "report": report}),
+            outcomes=orm.Dict({"reasons": reasons, "processes": processes, "not_tried": not_tried, "report": report}),
             **results,
         )
         for name in ("labelled", "report"):
@@ -254,14 +286,22 @@ class AceLabelWorkChain(AceWorkChain):
                 self.out(name, outputs[name])
         facts = outputs["report"].get_dict()
         total, failed, hours = len(configurations), facts["n_failed"], facts["core_seconds"] / 3600
-        self.report(f"{total - failed} of {total} configurations labelled, {hours:.3g} core-hours")
-        first = facts["failures"][0]["reason"] if failed else ""
-        if failed == total:
-            return self.exit_codes.ERROR_NOTHING_LABELLED.format(message=f"{failed} failed, the first with: {first}")
+        self.report(f"{facts['n_labelled']} of {total} configurations labelled, {hours:.3g} core-hours")
+        rows = [*facts["failures"], *facts["not_tried"]]
+        first = rows[0]["reason"] if rows else ""
+        if not facts["n_labelled"]:
+            return self.exit_codes.ERROR_NOTHING_LABELLED.format(message=f"{total} failed, the first with: {first}")
         if failed > settings["max_failed_fraction"] * total:
             message = f"{settings['max_failed_fraction']:g} are tolerated; the first with: {first}"
             return self.exit_codes.ERROR_TOO_MANY_FAILED_LABELS.format(failed=failed, total=total, message=message)
         return None
+
+    def _costs(self, index: int) -> dict[str, Any]:
+        """Costs of all tries of a configuration."""
+        numbers = range(1, self.ctx.tries.get(str(index), 1) + 1)
+        costs = [self._cost(child) for n in numbers if (child := self.child(self.label_of(index, n))) is not None]
+        total = {key: sum(cost[key] for cost in costs) for key in ("wall_seconds", "core_seconds", "n_calculations")}
+        return {**total, "_end": max(cost["_end"] for cost in costs)}
 
     def _cost(self, child: orm.ProcessNode) -> dict[str, Any]:
         """Wall and core seconds of all calculations of a child, restarts included."""
@@ -284,6 +324,21 @@ def n_cores(job: orm.CalcJobNode) -> int:
     if not resources.get("num_mpiprocs_per_machine") and job.computer is not None:
         resources = {**resources, "num_mpiprocs_per_machine": job.computer.get_default_mpiprocs_per_machine()}
     return int(machines) * n_threads({"resources": resources})
+
+
+def lost(child: orm.ProcessNode) -> str | None:
+    """What says that a calculation was cancelled, killed or lost from outside, ``None`` if it was not."""
+    if child.is_finished_ok:
+        return None
+    job = last_job(child)
+    for node in (child, job):
+        if node is not None and (node.is_killed or node.is_excepted):
+            return "killed" if node.is_killed else "stopped with an exception"
+    if job is None:
+        return None
+    if job.exit_status == 100:
+        return "nothing could be retrieved"
+    return end_of(job, job.get_scheduler_stderr() or "")
 
 
 def why_child(child: orm.ProcessNode) -> list[str]:

@@ -1,0 +1,149 @@
+"""Jobs of core.direct that are really killed, run out of time, or fail: what the restart WorkChains do about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from aiida import orm
+from aiida.engine import run_get_node
+from aiida.plugins import CalculationFactory
+
+from aiida_aceal.data.dataset import ConfigurationsData
+from aiida_aceal.workflows.base import output
+from aiida_aceal.workflows.restart import check_restart, under_restart
+
+
+@pytest.fixture
+def run_restarting():
+    """Run a CalcJob as campaigns do; returns the WorkChain and its jobs."""
+
+    def run(entry_point, restart=None, **inputs):
+        if restart is not None:
+            inputs["restart"] = orm.Dict(restart)
+        cls, inputs = under_restart(CalculationFactory(entry_point), inputs)
+        _, node = run_get_node(cls, **inputs)
+        return node, sorted(node.called, key=lambda child: child.pk)
+
+    return run
+
+
+@pytest.fixture
+def evaluation(aceal_worker_code, cu_configurations, cu_potential):
+    return {"code": aceal_worker_code, "configurations": cu_configurations(2), "potential": cu_potential()}
+
+
+def story(node):
+    return "\n".join(log.message for log in orm.Log.collection.get_logs_for(node))
+
+
+def only_once(tmp_path, lines):
+    """Shell lines that the first job runs, but not those after it."""
+    flag = tmp_path / "done"
+    return f"if [ ! -e '{flag}' ]; then touch '{flag}'; {lines}; fi"
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [("kill -KILL $$", 303), ("( while ! pkill -TERM -P $$ -f worker; do sleep 0.05; done ) & true", 309)],
+)
+def test_a_killed_job_is_submitted_again(run_restarting, evaluation, job_metadata, tmp_path, lines, status):
+    metadata = job_metadata(prepend_text=only_once(tmp_path, lines))
+    node, jobs = run_restarting("aceal.evaluate", **evaluation, metadata=metadata)
+    assert node.is_finished_ok, node.exit_message
+    assert [job.exit_status for job in jobs] == [status, 0]
+    assert "submitted again" in story(node)
+    assert output(node, "report").get_dict()["n_structures"] == 2
+    assert [link.link_label for link in node.base.links.get_outgoing(node_class=orm.CalcJobNode).all()] == [
+        "iteration_01",
+        "iteration_02",
+    ]
+
+
+def test_resubmissions_are_bounded(run_restarting, evaluation, job_metadata):
+    metadata = job_metadata(prepend_text="kill -KILL $$")
+    node, jobs = run_restarting("aceal.evaluate", {"max_resubmissions": 1}, **evaluation, metadata=metadata)
+    assert node.exit_status == 303
+    assert node.exit_message.endswith("(the last of 2 jobs)")
+    assert len(jobs) == 2
+    assert output(node, "retrieved") is not None, "what there is, is kept"
+
+
+def test_more_time(run_restarting, evaluation, job_metadata):
+    metadata = job_metadata()
+    metadata["options"]["max_wallclock_seconds"] = 1
+    restart = {"wallclock_factor": 500, "wallclock_bound": 300}
+    node, jobs = run_restarting("aceal.evaluate", restart, **evaluation, metadata=metadata)
+    assert [job.exit_status for job in jobs] == [306, 0], node.exit_message
+    assert [job.get_option("max_wallclock_seconds") for job in jobs] == [1, 300]
+    node, jobs = run_restarting("aceal.evaluate", {"wallclock_bound": 1}, **evaluation, metadata=metadata)
+    assert (node.exit_status, len(jobs)) == (306, 1)
+
+
+def test_less_memory(run_restarting, evaluation, job_metadata):
+    """Out of memory: half as many threads, until there is one."""
+    lines = "echo 'MemoryError: numpy' > aceal.err; cat aceal.err >&2; exit 1"
+    node, jobs = run_restarting("aceal.evaluate", **evaluation, metadata=job_metadata(threads=4, prepend_text=lines))
+    assert [job.exit_status for job in jobs] == [307] * 3, node.exit_message
+    threads = [(job.get_option("environment_variables") or {}).get("OMP_NUM_THREADS") for job in jobs]
+    assert threads == [None, "2", "1"]
+
+
+def test_a_failure_of_its_own_is_not_repeated(run_restarting, evaluation, localhost):
+    code = orm.InstalledCode(label="no", computer=localhost, filepath_executable="/nowhere/aceal-worker").store()
+    node, jobs = run_restarting("aceal.evaluate", **{**evaluation, "code": code})
+    assert (node.exit_status, len(jobs)) == (302, 1)
+    assert "/nowhere/aceal-worker" in node.exit_message
+    node, jobs = run_restarting(
+        "aceal.evaluate", {"on_unhandled_failure": "restart_once"}, **{**evaluation, "code": code}
+    )
+    assert (node.exit_status, len(jobs)) == (302, 2)
+
+
+@pytest.fixture
+def hanging(aceal_worker_code, cu_atoms):
+    """A job of four labels, of which those of the given indices hang."""
+
+    def inputs(*indices, **settings):
+        frames = cu_atoms(4, labelled=False, rattle=0.01)
+        for index in indices:
+            frames[index].positions[:, 0] += 1.0
+        return {
+            "code": aceal_worker_code,
+            "configurations": ConfigurationsData.from_atoms(frames).store(),
+            "settings": orm.Dict(
+                {"calculator": "faulty:Faulty", "kwargs": {"fault": "hang"}, "workers": 1, **settings}
+            ),
+        }
+
+    return inputs
+
+
+FAULTY = f"export PYTHONPATH='{Path(__file__).parents[1] / 'worker'}'\n"
+
+
+def test_labels_of_a_killed_job_are_kept(run_restarting, hanging, job_metadata, tmp_path):
+    """All processes of the first job are killed after two labels; the second job takes them and makes the others."""
+    count = 'n=$(grep -c \'"state": "labelled"\' labels.jsonl)'
+    lines = only_once(
+        tmp_path, f"( n=0; while [ ${{n:-0}} -lt 2 ]; do sleep 0.1; {count}; done; pkill -KILL -P $$ -f worker ) & true"
+    )
+    inputs = hanging(2, timeout=4)
+    node, jobs = run_restarting("aceal.label.ase", **inputs, metadata=job_metadata(prepend_text=FAULTY + lines))
+    assert jobs[0].exit_status == 311, jobs[0].exit_message
+    report = output(node, "report").get_dict()
+    assert output(jobs[1], "report").get_dict()["n_taken"] == 2
+    assert node.is_finished_ok, node.exit_message
+    hashes = inputs["configurations"].hashes
+    assert output(node, "labelled").hashes == [hashes[0], hashes[1], hashes[3]]
+    assert (report["n_labelled"], report["n_failed"], report["n_not_tried"]) == (3, 1, 0)
+    assert "no result after 4 s" in report["failures"][0]["reason"]
+    assert report["failures"][0]["reason"].endswith("(tried 3 times)")
+
+
+def test_settings_of_restarts_are_checked():
+    assert check_restart({"max_iterations": 2, "handler_overrides": {"handle_lost_job": {"enabled": False}}}) is None
+    assert "max_iterations: must be a positive integer, found 0" in check_restart({"max_iterations": 0})
+    assert "no handler 'handle_all'; there are handle_lost_job" in check_restart(
+        {"handler_overrides": {"handle_all": {}}}
+    )
