@@ -190,6 +190,13 @@ class RestartWorkChain(AceWorkChain, BaseRestartWorkChain):
         """Attach the outputs of the last job."""
         self.attach(self.ctx.children[self.ctx.iteration - 1])
 
+    def on_terminated(self) -> None:
+        """As the base, but silent when folders are not to be emptied, which campaigns do themselves."""
+        if self.inputs.clean_workdir.value:
+            super().on_terminated()
+        else:
+            super(BaseRestartWorkChain, self).on_terminated()
+
     def attach(self, node: orm.ProcessNode) -> None:
         """Attach all outputs of a job."""
         for link in node.base.links.get_outgoing(link_type=(LinkType.CREATE, LinkType.RETURN)).all():
