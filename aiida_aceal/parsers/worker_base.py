@@ -25,8 +25,8 @@ _TIME_WORDS = (TIME_LIMIT, "DUE TO TIME LIMIT", "exceeded limit", "CPU time limi
 _END_STATES = ("CANCELLED", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "REVOKED")
 #: lines of shells (alone, or `script: line 9: 123 Killed  command`) and of schedulers (slurmstepd, PBS, LSF)
 _END_LINE = re.compile(
-    r"(^|\d\s+)(Killed|Terminated|Hangup)(\s|$)|CANCELLED AT(?!.*TIME LIMIT)|NODE FAILURE|NODE_FAIL|due to preemption|TERM_OWNER|"
-    r"Job deleted|received signal (9|15)|signal SIG(TERM|KILL)",
+    r"(^|\d\s+)(Killed|Terminated|Hangup)(\s|$)|CANCELLED AT(?!.*TIME LIMIT)|NODE FAILURE|NODE_FAIL|due to preemption|"
+    r"TERM_OWNER|Job deleted|received signal (9|15)|signal SIG(TERM|KILL)",
     re.IGNORECASE | re.MULTILINE,
 )
 

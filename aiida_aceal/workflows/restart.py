@@ -59,14 +59,20 @@ class RestartSettings(Settings):
 _PORTS = ("max_iterations", "on_unhandled_failure", "pause_on_max_iterations", "handler_overrides")
 
 
-def check_restart(settings: Mapping[str, Any]) -> str | None:
-    """What is wrong with the settings of restarts, or ``None``."""
+def restart_class(process_class: type[CalcJob] | None) -> type[BaseRestartWorkChain]:
+    """The WorkChain that a CalcJob runs under: the entry point that it names as ``RESTART``, or ``aceal.restart``."""
+    return WorkflowFactory(getattr(process_class, "RESTART", "aceal.restart"))
+
+
+def check_restart(settings: Mapping[str, Any], process_class: type[CalcJob] | None = None) -> str | None:
+    """What is wrong with the settings of the restarts of a job, or ``None``."""
     message = check(RestartSettings, settings, "restart")
     if message:
         return message
+    workchain = restart_class(process_class)
     for name in settings.get("handler_overrides") or {}:
-        if not RestartWorkChain.is_process_handler(name):
-            known = sorted(handler.__name__ for handler in RestartWorkChain.get_process_handlers())
+        if not workchain.is_process_handler(name):
+            known = sorted(handler.__name__ for handler in workchain.get_process_handlers())
             return f"restart: handler_overrides: no handler '{name}'; there are {', '.join(known)}"
     return None
 
@@ -300,7 +306,7 @@ def under_restart(process_class: Any, inputs: Mapping[str, Any]) -> tuple[Any, d
         bounds = {key: value for key, value in given.items() if key not in _PORTS}
         if bounds:
             wrapped["settings"] = orm.Dict(bounds)
-    return WorkflowFactory(getattr(process_class, "RESTART", "aceal.restart")), wrapped
+    return restart_class(process_class), wrapped
 
 
 def _plain(inputs: Mapping[str, Any]) -> dict[str, Any]:

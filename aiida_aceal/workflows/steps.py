@@ -69,7 +69,7 @@ def check_step(step: Mapping[str, Any] | None, where: str) -> str | None:
         if key == "restart" and issubclass(cls, CalcJob):
             from aiida_aceal.workflows.restart import check_restart  # it looks for steps here
 
-            message = check_restart(value.get_dict())
+            message = check_restart(value.get_dict(), cls)
             if message:
                 return f"{where}: {message}"
             continue

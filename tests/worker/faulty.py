@@ -25,6 +25,8 @@ class Faulty(EMT):
             return
         if self.fault == "hang":
             time.sleep(600)
+        elif self.fault == "slow":
+            time.sleep(3)
         elif self.fault == "program":
             subprocess.run(["sleep", "599"], check=True)
         elif self.fault == "crash":

@@ -122,12 +122,16 @@ def hanging(aceal_worker_code, cu_atoms):
 FAULTY = f"export PYTHONPATH='{Path(__file__).parents[1] / 'worker'}'\n"
 
 
+def kill_after_labels(number):
+    """Shell lines that kill the worker of a job when it has made so many labels."""
+    count = 'n=$(grep -c \'"state": "labelled"\' labels.jsonl)'
+    wait = f"n=0; while [ ${{n:-0}} -lt {number} ]; do sleep 0.05; {count}; done"
+    return f"( {wait}; pkill -KILL -P $$ -f worker ) & true"
+
+
 def test_labels_of_a_killed_job_are_kept(run_restarting, hanging, job_metadata, tmp_path):
     """All processes of the first job are killed after two labels; the second job takes them and makes the others."""
-    count = 'n=$(grep -c \'"state": "labelled"\' labels.jsonl)'
-    lines = only_once(
-        tmp_path, f"( n=0; while [ ${{n:-0}} -lt 2 ]; do sleep 0.1; {count}; done; pkill -KILL -P $$ -f worker ) & true"
-    )
+    lines = only_once(tmp_path, kill_after_labels(2))
     inputs = hanging(2, timeout=4)
     node, jobs = run_restarting("aceal.label.ase", **inputs, metadata=job_metadata(prepend_text=FAULTY + lines))
     assert jobs[0].exit_status == 311, jobs[0].exit_message
@@ -139,6 +143,27 @@ def test_labels_of_a_killed_job_are_kept(run_restarting, hanging, job_metadata, 
     assert (report["n_labelled"], report["n_failed"], report["n_not_tried"]) == (3, 1, 0)
     assert "no result after 4 s" in report["failures"][0]["reason"]
     assert report["failures"][0]["reason"].endswith("(tried 3 times)")
+
+
+def test_an_unfinished_job_is_gone_on_from_with_caching(run_restarting, hanging, job_metadata, tmp_path):
+    """The same input, run again, computes only what is missing; once that is there, nothing."""
+    from aiida.manage.caching import enable_caching
+
+    restart = {"handler_overrides": {"handle_incomplete_labels": {"enabled": False}}}
+    metadata = job_metadata(prepend_text=FAULTY + only_once(tmp_path, kill_after_labels(2)))
+    inputs = {**hanging(2, kwargs={"fault": "slow"}), "metadata": metadata}
+    node, jobs = run_restarting("aceal.label.ase", restart, **inputs)
+    assert (node.exit_status, len(jobs)) == (311, 1)
+    assert len(output(node, "labelled")) == 2
+    with enable_caching(identifier="aiida.calculations:aceal.label.ase"):
+        node, jobs = run_restarting("aceal.label.ase", restart, **inputs)
+        assert node.is_finished_ok, node.exit_message
+        assert "going on from the labels of AceLabelAseCalculation" in story(node)
+        assert output(node, "report").get_dict()["n_taken"] == 2
+        assert len(output(node, "labelled")) == 4
+        node, jobs = run_restarting("aceal.label.ase", restart, **inputs)
+    assert [job.base.caching.is_created_from_cache for job in jobs] == [True]
+    assert len(output(node, "labelled")) == 4
 
 
 def test_settings_of_restarts_are_checked():
