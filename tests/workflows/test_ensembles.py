@@ -13,7 +13,7 @@ from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.report.rows import generations
 from aiida_aceal.workflows.base import output
 from aiida_aceal.workflows.ensemble_settings import check_ensemble
-from aiida_aceal.workflows.generation.ensembles import choose_uncertain
+from aiida_aceal.workflows.generation.score import choose_uncertain
 
 
 def test_campaign_passes_its_ensemble_on(codes):

@@ -9,7 +9,7 @@ from small_campaign import CELL, builder_for, small
 
 from aiida_aceal.report.rows import generations
 from aiida_aceal.workflows.base import output
-from aiida_aceal.workflows.generation.large import join_cuts, split_large
+from aiida_aceal.workflows.generation.cut import join_cuts, split_large
 from aiida_aceal.workflows.sections import check_section
 
 BIG = [{"kind": "supercells", "structure": CELL, "sizes": [[5, 5, 5]]}]

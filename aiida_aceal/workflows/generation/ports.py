@@ -1,7 +1,8 @@
-"""Ports and exit codes of ``aceal.generation``."""
+"""Ports and exit codes of ``aceal.generation``, and the check of all inputs together."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
@@ -12,6 +13,7 @@ from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.ensemble import EnsembleData
 from aiida_aceal.data.potential import AcePotentialData
 from aiida_aceal.workflows import functions, ports
+from aiida_aceal.workflows.sections import filled
 
 
 def best_potential(port: Any, namespace: Any, text: str) -> None:
@@ -101,3 +103,25 @@ def generation_ports(spec: ProcessSpec) -> None:
         409, "ERROR_NO_ENSEMBLE_THRESHOLD", message="`candidates: ensemble` needs a threshold to decide by: {reason}"
     )
     spec.exit_code(408, "ERROR_NO_POTENTIAL", message="The first potential was refused: {reason}")
+
+
+def check_inputs(inputs: Mapping[str, Any]) -> str | None:
+    """First thing that is wrong with the inputs together, or ``None``."""
+    if inputs.get("active_set") is None and not inputs.get("dataset") and inputs.get("initial") is None:
+        return "give `initial` (configurations to label) or `dataset` (labelled ones): there is nothing to fit"
+    if inputs.get("active_set") is not None and inputs.get("potential") is not None:
+        problem = inputs["active_set"].check_potential(inputs["potential"])
+        if problem:
+            return f"active_set: {problem}"
+    selection = filled("selection", inputs["selection"].get_dict() if inputs.get("selection") is not None else {})
+    reference = inputs.get("dataset") or (selection.get("options") or {}).get("reference")
+    if inputs.get("active_set") is not None and selection["strategy"] == "viability" and not reference:
+        return "selection: viability judges candidates by the training set; give `dataset`"
+    ensemble = inputs.get("ensemble_data")
+    if ensemble is not None:
+        problem = ensemble.check_potential(inputs["potential"]) if inputs.get("potential") is not None else None
+        if not problem and not ensemble.thresholds and not ensemble.threshold_notes:
+            problem = "it has no thresholds; make it with aceal.fit, or set them (Ensemble.set_thresholds)"
+        if problem:
+            return f"ensemble_data: {problem}"
+    return ports.check_steps(inputs, explorers_required=inputs.get("active_set") is not None)
