@@ -168,6 +168,13 @@ def test_every_decision_is_reported_with_numbers(finished_campaign):
         assert re.search(pattern, text), pattern
 
 
+def test_lines_name_the_step_they_come_from(finished_campaign):
+    logs = orm.Log.collection.get_logs_for(generations(finished_campaign)[1])
+    named = {re.match(r"\[\d+\|GenerationWorkChain\|(\w+)\]: generation 1: ", log.message)[1] for log in logs}
+    inspected = {f"inspect_{name}" for name in ("exploration", "selection", "labels", "validation")}
+    assert named == {"prepare", "explore", "label", "fit", "conclude", *inspected}
+
+
 def test_context_holds_no_data(finished_campaign, checkpoint_sizes):
     """Checkpoints are written to the data base at every transition: they must stay small."""
     for node in [finished_campaign, *generations(finished_campaign)]:

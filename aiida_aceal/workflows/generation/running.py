@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
+from aiida.common.log import LOG_LEVEL_REPORT
 from aiida.engine import ExitCode
 from aiida.orm import Node, ProcessNode
 
@@ -41,6 +43,15 @@ class StepRunner(AceWorkChain):
     def output_of(self, label: str, name: str) -> Node | None:
         """An output of a child, ``None`` if there is none."""
         return output(self.launched(label), name)
+
+    def report(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        """As AiiDA's, which puts the caller before the line: the step of the outline, not a method of this class."""
+        here = inspect.currentframe()
+        caller = here
+        while caller.f_code.co_filename == here.f_code.co_filename:
+            caller = caller.f_back
+        line = f"[{self.node.pk}|{type(self).__name__}|{caller.f_code.co_name}]: {msg}"
+        self.logger.log(LOG_LEVEL_REPORT, line, *args, **kwargs)
 
     def launch_step(self, started: Started, **found: Any) -> ExitCode | None:
         """Start what a step asks for and wait for it before the next step; for the rest see :meth:`record_outcome`."""
