@@ -12,7 +12,7 @@ from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.workflows.base import output
 
 #: inputs of a labeller on which its labels do not depend
-_FREE = ("options", "metadata")
+_FREE = ("options", "metadata", "restart")
 
 
 def campaign_of(potential: orm.Data) -> orm.WorkChainNode | None:
