@@ -225,6 +225,13 @@ def test_labels_and_their_failures(cu_configurations):
     strict = label.collect(tolerated=0.1, **given).failure
     assert strict.name == "ERROR_TOO_MANY_FAILED_LABELS"
     assert strict.values == {"failed": 1, "total": 6, "tolerated": "10 %"}
+    skipped = {"n_not_tried": 1, "not_tried": [{"hash": "x", "reason": "out of time: not started"}]}
+    children["label"] = ended(311, "left something out", labelled=got, report={**cost, "failures": [], **skipped})
+    found = label.collect(tolerated=0.0, **given)
+    assert found.failure is None, "what nobody tried is no failure"
+    assert (found.quarantine, found.facts["n_failed_labels"]) == ([], 0)
+    assert "1 configuration not tried, not quarantined (out of time: not started)" in found.lines[0]
+    assert found.lines[-1] == "5 of 6 configurations labelled in 8.0 core seconds"
     children["label"] = ended(303, "nothing", report={"failures": [failure]})
     lost = label.collect(tolerated=0.9, **given).failure
     assert lost.name == "ERROR_LABELLING_FAILED"

@@ -75,7 +75,7 @@ def collect(
     :returns: fails with ``ERROR_LABELLING_FAILED`` if a set has no label at all, and with
         ``ERROR_TOO_MANY_FAILED_LABELS``
     """
-    total = failed = 0
+    total = failed = left = 0
     seconds = {"wall_seconds": 0.0, "core_seconds": 0.0}
     made: dict[str, ConfigurationsData] = {}
     facts: dict[str, Any] = {}
@@ -88,7 +88,13 @@ def collect(
             reasons = [str(item.get("reason")) for item in report.get("failures", [])[:1]]
             reason = "; ".join([why(child), *reasons])
             return Labelled(lines=lines, failure=Failure("ERROR_LABELLING_FAILED", {"reason": reason}))
-        total, failed = total + len(node), failed + len(node) - len(labelled)
+        # a job that was ended leaves structures that nobody tried: they are no failures, and may come again
+        skipped = int(report.get("n_not_tried") or 0)
+        if skipped:
+            first = report["not_tried"][0].get("reason")
+            lines.append(f"{counted(skipped, 'configuration')} not tried, not quarantined ({first}): {why(child)}")
+        total, left = total + len(node), left + skipped
+        failed += len(node) - len(labelled) - skipped
         for item in report.get("failures", []):
             quarantine.append({"hash": item.get("hash"), "reason": str(item.get("reason"))[:500]})
             lines.append(f"label failed, quarantined: {quarantine[-1]}")
@@ -97,7 +103,9 @@ def collect(
         role = "validation" if name == "validation" else "labelled"
         made[role], facts[f"n_{role}"] = labelled, len(labelled)
     facts |= {"n_failed_labels": failed, **{f"label_{key}": value for key, value in seconds.items()}}
-    lines.append(f"{total - failed} of {total} configurations labelled in {seconds['core_seconds']:.1f} core seconds")
+    lines.append(
+        f"{total - failed - left} of {total} configurations labelled in {seconds['core_seconds']:.1f} core seconds"
+    )
     failure = None
     if failed > tolerated * total:
         values = {"failed": failed, "total": total, "tolerated": f"{100 * tolerated:g} %"}
