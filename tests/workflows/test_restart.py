@@ -145,6 +145,20 @@ def test_labels_of_a_killed_job_are_kept(run_restarting, hanging, job_metadata, 
     assert report["failures"][0]["reason"].endswith("(tried 3 times)")
 
 
+def test_labels_go_on_with_more_time(run_restarting, hanging, job_metadata):
+    """Four labels of three seconds each are too many for the first job; the next ones get more time."""
+    inputs = hanging(0, 1, 2, 3, kwargs={"fault": "slow"})
+    metadata = job_metadata(prepend_text=FAULTY)
+    metadata["options"]["max_wallclock_seconds"] = 8
+    node, jobs = run_restarting("aceal.label.ase", **inputs, metadata=metadata)
+    assert node.is_finished_ok, node.exit_message
+    assert [job.exit_status for job in jobs] == [*[311] * (len(jobs) - 1), 0]
+    assert [job.get_option("max_wallclock_seconds") for job in jobs][:2] == [8, 16]
+    assert output(node, "labelled").hashes == inputs["configurations"].hashes
+    made = [output(job, "report").get_dict() for job in jobs]
+    assert made[-1]["n_taken"] == made[-2]["n_labelled"], "no label is made twice"
+
+
 def test_an_unfinished_job_is_gone_on_from_with_caching(run_restarting, hanging, job_metadata, tmp_path):
     """The same input, run again, computes only what is missing; once that is there, nothing."""
     from aiida.manage.caching import enable_caching
