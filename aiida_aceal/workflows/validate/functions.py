@@ -122,20 +122,24 @@ def collect_validation(
     failed = [name for name, entry in properties.items() if any(key.endswith("_error") for key in entry)]
     summary = {**facts.get_dict(), "properties": properties, "failed": failed, "worst": worst_row(found["rows"])}
     outputs["summary"] = orm.Dict(summary)
-    labelled = _training(frames)
+    labelled = _training(frames, labels)
     if labelled:
         outputs["structures"] = ConfigurationsData.from_atoms(labelled, source="validation")
     return outputs
 
 
-def _training(frames: Iterable[Atoms]) -> list[Atoms]:
-    """Each labelled structure once, with all that it was computed for."""
+def _training(frames: Iterable[Atoms], labels: Iterable[Atoms]) -> list[Atoms]:
+    """Each labelled structure once, with all that it was computed for; those of earlier volumes too."""
     found: dict[str, Atoms] = {}
     for atoms in frames:
         if atoms.calc is not None:
             case = f"{atoms.info.pop('property')}:{atoms.info.pop('case')}"
             first = found.setdefault(atoms.info["aceal_hash"], atoms)
             first.info["cases"] = " ".join(filter(None, [first.info.get("cases"), case.replace(" ", "_")]))
+    for atoms in labels:
+        if atoms.info["aceal_hash"] not in found:
+            found[atoms.info["aceal_hash"]] = atoms
+            atoms.info.setdefault("cases", "lattice")
     return list(found.values())
 
 
