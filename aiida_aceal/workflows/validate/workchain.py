@@ -137,6 +137,7 @@ class ValidateWorkChain(AceWorkChain):
         cls = step_class(self.inputs.labeller["entry_point"].value)
         inputs = step_inputs(cls, self.inputs.labeller, configurations=configurations)
         self.start_child(label, cls, inputs, f"label {counted(len(configurations), 'structure')}: {what}")
+        self.ctx.asked = {**self.ctx.asked, label: configurations.uuid}
         self.report(f"labelling {counted(len(configurations), 'structure')}: {what}")
 
     def _nodes(self, kind: str) -> dict[str, ConfigurationsData]:
@@ -158,7 +159,7 @@ class ValidateWorkChain(AceWorkChain):
             self.ctx.n_labelled += len(labelled)
         failures = {item["hash"]: item["reason"] for item in report.get("failures", [])}
         if labelled is None and not failures:
-            failures = dict.fromkeys(child.inputs.configurations.hashes, why(child))
+            failures = dict.fromkeys(orm.load_node(self.ctx.asked[label]).hashes, why(child))
         self.ctx.unlabelled = {**self.ctx.unlabelled, **failures}
         self.ctx.core_seconds += report.get("core_seconds", 0.0)
         if not child.is_finished_ok:
@@ -170,7 +171,7 @@ class ValidateWorkChain(AceWorkChain):
         """Start values; the context holds numbers and identifiers only."""
         self.ctx.lattice, self.ctx.round = self.inputs.structure.uuid, 0
         self.ctx.searching = "eos" in self.names or self.settings.lattice == "reference"
-        self.ctx.frames, self.ctx.labelled = {}, {}
+        self.ctx.frames, self.ctx.labelled, self.ctx.asked = {}, {}, {}
         self.ctx.unlabelled, self.ctx.errors, self.ctx.left_as_given = {}, {}, {}
         self.ctx.n_structures = self.ctx.n_labelled = self.ctx.n_reused = 0
         self.ctx.core_seconds = 0.0
