@@ -14,7 +14,8 @@ from itertools import product as cartesian
 
 import numpy as np
 
-from .describe import BondSettings, Description, FunctionSettings, read_description
+from .basis_settings import BondSettings, FunctionSettings
+from .describe import Description, read_description
 from .errors import AceError
 from .independent import angular_functions
 from .limits import check_count, check_radial_size
@@ -105,7 +106,8 @@ def _blocks_of(central: str, elements: tuple[str, ...]) -> Iterator[tuple[str, .
 def _functions(block: tuple[str, ...], settings: FunctionSettings, zero: tuple[float, ...]) -> Iterator[BasisFunction]:
     """Functions of a block, ascending in (rank, mus, ns, ls, lint)."""
     central, members = block[0], sorted(block)
-    for rank, (nmax, lmax, lmin) in enumerate(zip(settings.nradmax, settings.lmax, settings.lmin), start=1):
+    sizes = (settings.nradmax_by_orders, settings.lmax_by_orders, settings.lmin_by_orders)
+    for rank, (nmax, lmax, lmin) in enumerate(zip(*sizes), start=1):
         if rank < len(block) - 1 or nmax == 0:
             continue
         check_count(f"functions of {central}", 1, rank, nmax, lmax, MAX_FUNCTIONS_PER_ELEMENT)
@@ -156,7 +158,7 @@ def _bonds(wanted: Description, by_block: Mapping[tuple[str, ...], list[BasisFun
             r_in=settings.r_in,
             delta_in=settings.delta_in,
             inner_cutoff_type=settings.inner_cutoff_type,
-            cutoff_function=settings.cutoff_function,
+            cutoff_function=settings.NameOfCutoffFunction,
         )
     return bonds
 
@@ -183,7 +185,7 @@ def _randomise(
     by_block: dict[tuple[str, ...], list[BasisFunction]], wanted: Description, rng: np.random.Generator
 ) -> None:
     for block in sorted(by_block):
-        if not wanted.functions[block].random:
+        if wanted.functions[block].coefs_init != "random":
             continue
         values = rng.normal(scale=_RANDOM_SCALE, size=(len(by_block[block]), wanted.species[block[0]].n_density))
         by_block[block] = [

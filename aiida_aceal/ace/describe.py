@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import math
 import re
 import warnings
 from collections.abc import Iterable, Mapping
@@ -13,56 +11,28 @@ from typing import Any
 
 from ase.data import atomic_numbers
 
+from aiida_aceal.common.setting_words import unknown_key
+from aiida_aceal.common.settings import Settings, build
 from aiida_aceal.common.words import counted
 
+from .basis_settings import SECTIONS, BasisSettings, BondSettings, EmbeddingSettings, FunctionSettings
 from .errors import AceError
-from .potential import EMBEDDINGS, INNER_CUTOFFS, RADIAL_TYPES, Species
+from .potential import EMBEDDINGS, Species
 from .presets import SIZES, find_preset
 
 _SIZES = ("UNARY", "BINARY", "TERNARY", "QUATERNARY", "QUINARY", "SENARY")
-_TOP = ("preset", "elements", "embeddings", "bonds", "functions", "deltaSplineBins", "metadata", "cutoff", "embedding")
-_EMBEDDING = ("npot", "fs_parameters", "ndensity", "rho_core_cut", "drho_core_cut")
-_BOND = (
-    "radbase", "radparameters", "rcut", "dcut", "r_in", "delta_in", "core-repulsion", "inner_cutoff_type",
-    "NameOfCutoffFunction", "nradbase", "nradmax", "lmax",
-)  # fmt: skip
-_FUNCTIONS = ("nradmax_by_orders", "lmax_by_orders", "lmin_by_orders", "coefs_init")
 _LIMIT = "number_of_functions_per_element"
 # exponents of the densities that pacemaker's users add one after the other
 _EXPONENTS = (1.0, 0.5, 0.75, 0.25, 0.125, 0.375, 0.875, 2.0)
 
 
 @dataclass(frozen=True)
-class BondSettings:
-    """Radial settings of an unordered pair; lengths in Angstrom; sizes None = as the functions need."""
-
-    rcut: float
-    radbase: str = "SBessel"
-    radparameters: tuple[float, ...] = (5.25,)
-    dcut: float = 0.01
-    r_in: float = 0.0
-    delta_in: float = 0.0
-    core_repulsion: tuple[float, float] = (0.0, 0.0)
-    inner_cutoff_type: str = "distance"
-    cutoff_function: str = "cos"
-    nradbase: int | None = None
-    nradmax: int | None = None
-    lmax: int | None = None
-
-
-@dataclass(frozen=True)
-class FunctionSettings:
-    """Largest n, largest and smallest l of each order (rank 1, 2, ...) of one block."""
-
-    nradmax: tuple[int, ...]
-    lmax: tuple[int, ...]
-    lmin: tuple[int, ...]
-    random: bool = False
-
-
-@dataclass(frozen=True)
 class Description:
-    """A checked description. ``bonds`` keys are sorted pairs, ``functions`` keys (central, *sorted others)."""
+    """A checked description. ``bonds`` keys are sorted pairs, ``functions`` keys (central, *sorted others).
+
+    All settings of bonds and functions are filled in but the sizes of radial functions, where None stands for those
+    that the functions need.
+    """
 
     elements: tuple[str, ...]
     species: dict[str, Species]
@@ -88,36 +58,56 @@ def read_description(description: Mapping[str, Any]) -> Description:
     AceError
         On unknown keys, elements and values.
     """
-    if not isinstance(description, Mapping):
-        raise AceError(f"the description of a potential must be a mapping, found {type(description).__name__}")
-    if "potential" in description:
-        raise AceError("give only the 'potential' section of a pacemaker input, not the whole input")
-    top = _canonical("description", description, (*_TOP, *_EMBEDDING, *_BOND, *_FUNCTIONS, _LIMIT))
-    if "preset" in top:
-        top = _with_preset(top)
+    top, sections = _sections(description)
     elements = _elements(top.get("elements"))
-    sections = {}
-    for name, keys in (("embeddings", _EMBEDDING), ("bonds", _BOND), ("functions", _FUNCTIONS)):
-        flat = {key: top[key] for key in keys if key in top}
-        sections[name] = _section(name, top.get(name), keys, flat)
-    if "embedding" in top:
-        # like `cutoff`, the short form gives way to what pacemaker's form says
-        sections["embeddings"]["ALL"] = {**_named_embedding(top["embedding"]), **sections["embeddings"].get("ALL", {})}
-    if "cutoff" in top:
-        sections["bonds"].setdefault("ALL", {}).setdefault("rcut", top["cutoff"])
     limit = sections["functions"].pop(_LIMIT, top.get(_LIMIT))
-    metadata = top.get("metadata") or {}
-    if not isinstance(metadata, Mapping):
-        raise AceError(f"metadata must be a mapping of texts, found {metadata!r}")
+    whole = build(BasisSettings, {key: top[key] for key in ("deltaSplineBins", "metadata") if key in top}, "")
     return Description(
         elements=elements,
         species=_embeddings(elements, sections["embeddings"]),
         bonds=_bonds(elements, sections["bonds"]),
         functions=_functions(elements, sections["functions"]),
-        function_limit=None if limit is None else _integer(_LIMIT, limit, 1),
-        delta_spline_bins=_number("deltaSplineBins", top.get("deltaSplineBins", 0.001), above=0.0),
-        metadata={str(k): str(v) for k, v in metadata.items()},
+        function_limit=build(BasisSettings, {_LIMIT: limit}, "").number_of_functions_per_element,
+        delta_spline_bins=whole.deltaSplineBins,
+        metadata={str(k): str(v) for k, v in (whole.metadata or {}).items()},
     )
+
+
+def check_description(description: Mapping[str, Any]) -> None:
+    """Check the keys and values of a description that need not be complete: elements may be missing, for instance.
+
+    Raises
+    ------
+    AceError
+        On unknown keys and wrong values, as `read_description`.
+    """
+    _, sections = _sections(description)
+    for name, entries in sections.items():
+        entries.pop(_LIMIT, None)
+        for key, given in entries.items():
+            build(SECTIONS[name], given, f"{name} {key}")
+
+
+def _sections(description: Any) -> tuple[dict[str, Any], dict[str, dict[Any, Any]]]:
+    """The top of a description in known spellings, and its sections with what the top says for all."""
+    if not isinstance(description, Mapping):
+        raise AceError(f"the description of a potential must be a mapping, found {type(description).__name__}")
+    if "potential" in description:
+        raise AceError("give only the 'potential' section of a pacemaker input, not the whole input")
+    top = _canonical("description", description, BasisSettings)
+    build(BasisSettings, top, "")
+    if "preset" in top:
+        top = _with_preset(top)
+    sections = {}
+    for name, model in SECTIONS.items():
+        flat = {key: top[key] for key in model.model_fields if key in top}
+        sections[name] = _section(name, top.get(name), model, flat)
+    if "embedding" in top:
+        # like `cutoff`, the short form gives way to what pacemaker's form says
+        sections["embeddings"]["ALL"] = {**_named_embedding(top["embedding"]), **sections["embeddings"].get("ALL", {})}
+    if "cutoff" in top:
+        sections["bonds"].setdefault("ALL", {}).setdefault("rcut", top["cutoff"])
+    return top, sections
 
 
 def _with_preset(top: dict[str, Any]) -> dict[str, Any]:
@@ -140,43 +130,40 @@ def _plain(key: Any) -> str:
 
 
 def _unknown(where: str, key: Any, known: Iterable[str]) -> AceError:
-    known = list(known)
-    by_plain = {_plain(k): k for k in known}
-    near = difflib.get_close_matches(_plain(key), by_plain, n=1, cutoff=0.0)
-    return AceError(f"{where}: unknown key {key!r}; nearest known: {by_plain[near[0]]!r}; known: {', '.join(known)}")
+    return AceError(unknown_key(where, repr(key), str(key), list(known)))
 
 
-def _canonical(where: str, mapping: Any, known: tuple[str, ...]) -> dict[str, Any]:
-    """Mapping with known spellings of its keys (case, '-' and '_' do not matter)."""
+def _canonical(where: str, mapping: Any, model: type[Settings]) -> dict[str, Any]:
+    """Mapping with the declared spellings of its keys (case, '-' and '_' do not matter)."""
     if not isinstance(mapping, Mapping):
         raise AceError(f"{where} must be a mapping, found {mapping!r}")
-    spelling = {_plain(k): k for k in known}
+    spelling = {_plain(k): k for k in model.model_fields}
     result: dict[str, Any] = {}
     for key, value in mapping.items():
         if _plain(key) not in spelling:
-            raise _unknown(where, key, known)
+            raise _unknown(where, key, model.model_fields)
         if spelling[_plain(key)] in result:
             raise AceError(f"{where}: {key!r} occurs twice")
         result[spelling[_plain(key)]] = value
     return result
 
 
-def _section(name: str, given: Any, keys: tuple[str, ...], flat: dict[str, Any]) -> dict[Any, Any]:
+def _section(name: str, given: Any, model: type[Settings], flat: dict[str, Any]) -> dict[Any, Any]:
     """Section as block key -> settings; settings without a block key, here or at the top, hold for ALL."""
     if given is None:
         given = {}
     if not isinstance(given, Mapping):
         raise AceError(f"{name} must be a mapping such as {{ALL: {{...}}}}, found {given!r}")
     section: dict[Any, Any] = {}
-    plain = {_plain(k) for k in keys}
+    plain = {_plain(k) for k in model.model_fields}
     everywhere = dict(flat)
     for key, value in given.items():
         if name == "functions" and _plain(key) == _LIMIT:
             section[_LIMIT] = value
         elif _plain(key) in plain and not isinstance(value, Mapping):
-            everywhere.update(_canonical(name, {key: value}, keys))
+            everywhere.update(_canonical(name, {key: value}, model))
         else:
-            section[key] = _canonical(f"{name} {key}", value, keys)
+            section[key] = _canonical(f"{name} {key}", value, model)
     if everywhere:
         section["ALL"] = {**everywhere, **section.get("ALL", {})}
     return section
@@ -191,44 +178,9 @@ def _members(where: str, key: Any, elements: tuple[str, ...]) -> tuple[str, ...]
     return members
 
 
-# --- values -----------------------------------------------------------------------------------------------------------
-def _number(where: str, value: Any, above: float | None = None, least: float | None = None) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if isinstance(value, bool) or not math.isfinite(number):
-        raise AceError(f"{where}: expected a finite number, found {value!r}")
-    if (above is not None and number <= above) or (least is not None and number < least):
-        bound = f"larger than {above:g}" if above is not None else f"at least {least:g}"
-        raise AceError(f"{where}: must be {bound}, found {value!r}")
-    return number
-
-
-def _integer(where: str, value: Any, least: int) -> int:
-    number = _number(where, value, least=least)
-    if number != int(number):
-        raise AceError(f"{where}: expected an integer, found {value!r}")
-    return int(number)
-
-
-def _sequence(where: str, value: Any) -> list:
-    if isinstance(value, (str, Mapping)) or not isinstance(value, Iterable):
-        raise AceError(f"{where}: expected a list, found {value!r}")
-    return list(value)
-
-
-def _choice(where: str, value: Any, known: tuple[str, ...]) -> str:
-    if value not in known:
-        near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.0)[0]
-        raise AceError(f"{where}: unknown value {value!r}; nearest known: {near!r}; known: {', '.join(known)}")
-    return value
-
-
 def _elements(given: Any) -> tuple[str, ...]:
-    if isinstance(given, str):
-        given = given.split()
-    elements = tuple(sorted(str(el) for el in _sequence("elements", given or [])))
+    given = build(BasisSettings, {"elements": given}, "").elements or ()
+    elements = tuple(sorted(given.split() if isinstance(given, str) else given))
     if not elements:
         raise AceError("the description names no elements; give elements: [Cu]")
     for el in elements:
@@ -242,7 +194,7 @@ def _elements(given: Any) -> tuple[str, ...]:
 # --- sections ---------------------------------------------------------------------------------------------------------
 def _named_embedding(given: Any) -> dict[str, Any]:
     if isinstance(given, Mapping):
-        return _canonical("embedding", given, _EMBEDDING)
+        return _canonical("embedding", given, EmbeddingSettings)
     densities = {"linear": 1, "sqrt": 2}
     if given in densities:
         return {"ndensity": densities[given]}
@@ -259,21 +211,20 @@ def _embeddings(elements: tuple[str, ...], section: dict[Any, dict]) -> dict[str
     for el in elements:
         where = f"embeddings {el}"
         given = {**section.get("ALL", {}), **section.get("UNARY", {}), **section.get(el, {})}
-        parameters = given.get("fs_parameters")
+        settings = build(EmbeddingSettings, given, where)
+        parameters, count = settings.fs_parameters, settings.ndensity
         if parameters is None:
-            count = _integer(f"{where}: ndensity", given.get("ndensity", 1), 1)
+            count = count or 1
             if count > len(_EXPONENTS):
                 raise AceError(f"{where}: give fs_parameters, {2 * count} numbers, for {count} densities")
-            parameters = [x for exponent in _EXPONENTS[:count] for x in (1.0, exponent)]
-        else:
-            parameters = [_number(f"{where}: fs_parameters", x) for x in _sequence(where, parameters)]
-            count = _integer(f"{where}: ndensity", given.get("ndensity", len(parameters) / 2), 1)
-        limits = {
-            key: _number(f"{where}: {key}", given[key], above=0.0)
-            for key in ("rho_core_cut", "drho_core_cut") if key in given
-        }  # fmt: skip
-        npot = _choice(f"{where}: npot", given.get("npot", "FinnisSinclairShiftedScaled"), EMBEDDINGS)
-        result[el] = Species(el, count, npot, tuple(parameters), **limits)
+            parameters = tuple(x for exponent in _EXPONENTS[:count] for x in (1.0, exponent))
+        elif count is None and len(parameters) % 2:
+            raise AceError(
+                f"{where}: fs_parameters must be two numbers for each density, found {len(parameters)}: "
+                f"{list(parameters)}"
+            )
+        cores = {key: getattr(settings, key) for key in ("rho_core_cut", "drho_core_cut")}
+        result[el] = Species(el, count or len(parameters) // 2, settings.npot, parameters, **cores)
     return result
 
 
@@ -297,30 +248,9 @@ def _bonds(elements: tuple[str, ...], section: dict[Any, dict]) -> dict[tuple[st
 
 
 def _bond(where: str, given: dict[str, Any]) -> BondSettings:
-    if "rcut" not in given:
+    settings = build(BondSettings, given, where)
+    if settings.rcut is None:
         raise AceError(f"{where}: no rcut; give it under bonds or as cutoff: 6.0")
-    rcut = _number(f"{where}: rcut", given["rcut"], above=0.0)
-    dcut = _number(f"{where}: dcut", given.get("dcut", 0.01), least=0.0)
-    if dcut > rcut:
-        raise AceError(f"{where}: dcut={dcut} is larger than rcut={rcut}")
-    radial = _sequence(f"{where}: radparameters", given.get("radparameters", [5.25]))
-    core = _sequence(f"{where}: core-repulsion", given.get("core-repulsion", [0.0, 0.0]))
-    if not radial or len(core) != 2:
-        raise AceError(f"{where}: radparameters needs at least one number, core-repulsion two (prefactor, lambda)")
-    settings = BondSettings(
-        rcut=rcut,
-        radbase=_choice(f"{where}: radbase", given.get("radbase", "SBessel"), RADIAL_TYPES),
-        radparameters=tuple(_number(f"{where}: radparameters", x) for x in radial),
-        dcut=dcut,
-        r_in=_number(f"{where}: r_in", given.get("r_in", 0.0), least=0.0),
-        delta_in=_number(f"{where}: delta_in", given.get("delta_in", 0.0), least=0.0),
-        core_repulsion=tuple(_number(f"{where}: core-repulsion", x) for x in core),
-        inner_cutoff_type=_choice(
-            f"{where}: inner_cutoff_type", given.get("inner_cutoff_type", "distance"), INNER_CUTOFFS
-        ),
-        cutoff_function=str(given.get("NameOfCutoffFunction", "cos")),
-        **{key: _integer(f"{where}: {key}", given[key], 0) for key in ("nradbase", "nradmax", "lmax") if key in given},
-    )
     if settings.inner_cutoff_type == "distance" and settings.r_in == 0.0 and settings.core_repulsion[0] != 0.0:
         warnings.warn(
             f"{where}: core-repulsion has no effect with inner_cutoff_type distance and r_in = 0; set r_in, delta_in",
@@ -351,15 +281,14 @@ def _functions(elements: tuple[str, ...], section: dict[Any, dict]) -> dict[tupl
 
 
 def _orders(where: str, given: dict[str, Any]) -> FunctionSettings:
-    lists = {}
+    settings = build(FunctionSettings, given, where)
     for key in ("nradmax_by_orders", "lmax_by_orders"):
-        if key not in given:
-            raise AceError(f"{where}: no {key}; give a list with one entry for each order, e.g. [8, 4, 2]")
-    for key in ("nradmax_by_orders", "lmax_by_orders", "lmin_by_orders"):
-        values = _sequence(f"{where}: {key}", given.get(key, [0] * len(lists.get("nradmax_by_orders", ()))))
-        lists[key] = tuple(_integer(f"{where}: {key}", value, 0) for value in values)
-    if len({len(values) for values in lists.values()}) != 1:
-        detail = ", ".join(f"{key}={list(values)}" for key, values in lists.items() if key in given)
+        if getattr(settings, key) is None:
+            raise AceError(f"{where}: no {key}; give a list with one entry for each order, such as [8, 4, 2]")
+    if settings.lmin_by_orders is None:
+        settings = settings.replace(lmin_by_orders=(0,) * len(settings.nradmax_by_orders))
+    keys = ("nradmax_by_orders", "lmax_by_orders", "lmin_by_orders")
+    if len({len(getattr(settings, key)) for key in keys}) != 1:
+        detail = ", ".join(f"{key}={list(getattr(settings, key))}" for key in keys if given.get(key) is not None)
         raise AceError(f"{where}: the lists must be equally long: {detail}")
-    start = _choice(f"{where}: coefs_init", given.get("coefs_init", "zero"), ("zero", "random"))
-    return FunctionSettings(*lists.values(), random=start == "random")
+    return settings

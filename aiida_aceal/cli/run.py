@@ -47,11 +47,11 @@ def _show_keys(context: click.Context, wanted: bool) -> None:
     if not wanted:
         return
     from aiida_aceal.common.settings import describe
-    from aiida_aceal.inputs.reference import PARTS, load
+    from aiida_aceal.inputs.reference import parts
 
-    for place, heading, where in PARTS:
+    for place, heading, model in parts():
         click.secho(f"{place}:  # {heading}" if place else f"# {heading}", bold=True)
-        for row in describe(load(where)):
+        for row in describe(model):
             click.echo(f"{'  ' if place else ''}{row.key}: {row.default_text}  # {row.text}")
         click.echo()
     context.exit()

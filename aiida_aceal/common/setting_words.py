@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 
 from .setting_values import LISTS, extra_of, is_mapping, number_of_items, sections_in
+from .words import counted
 
 #: longest text of a value in a message
 _LONGEST = 80
@@ -38,7 +39,7 @@ def bounds_text(extra: Mapping[str, Any]) -> str:
              if key in extra]  # fmt: skip
     if "items" in extra:
         low, high = number_of_items(extra["items"])
-        parts.append(f"{low} items" if low == high else f"at least {low} items" if high is None
+        parts.append(counted(low, "item") if low == high else f"at least {counted(low, 'item')}" if high is None
                      else f"{low} to {high} items")  # fmt: skip
     return ", ".join(parts)
 
@@ -113,6 +114,8 @@ def _words(hint: Any, extra: Mapping[str, Any], plural: bool) -> list[str]:
 
 def type_text(hint: Any, extra: Mapping[str, Any]) -> str:
     """The type for tables, without bounds and unit."""
+    if "choices" in extra and hint is str:
+        return ", ".join(sorted(extra["choices"]()))
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
         return type_text(arguments[0], extra)

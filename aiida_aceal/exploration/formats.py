@@ -1,11 +1,17 @@
-"""What may be read as a source of structures, and what is refused."""
+"""Files as a source of structures: what may be read, and what is refused."""
 
 from __future__ import annotations
 
 import gzip
 from pathlib import Path
 
-from aiida_aceal.ace.errors import AceError
+from ase import Atoms
+from ase.io import iread
+from ase.io.formats import string2index
+
+from aiida_aceal.common.configurations import check_configuration
+from aiida_aceal.common.errors import AceError
+from aiida_aceal.common.extxyz import iter_extxyz
 
 _PICKLE_SUFFIXES = (".pckl", ".pkl", ".pickle", ".pckl.gzip", ".pkl.gz", ".pckl.gz", ".pkl.gzip", ".p")
 
@@ -31,3 +37,33 @@ def refuse_pickle(path: str | Path) -> None:
             "Write the structures once as extended XYZ where you trust the file: "
             "ase.io.write('data.extxyz', list(frame['ase_atoms']))"
         )
+
+
+def read_files(path: str | Path, index: str | int = ":", base_directory: str | Path | None = None) -> list[Atoms]:
+    """Structures of a user's file (any format ASE reads), with ``info["source"]`` = file name and frame.
+
+    Labels in the file stay with the structures. Pickled files are refused: reading one can run any program.
+
+    :raises AceError: file absent, empty, pickled, not readable, or with numbers that are not finite
+    """
+    full = Path(base_directory or ".") / path
+    if not full.is_file():
+        raise AceError(f"{path}: no such file")
+    refuse_pickle(full)
+    try:
+        if full.suffix in (".xyz", ".extxyz"):
+            frames = list(iter_extxyz(full))
+            chosen = string2index(index) if isinstance(index, str) else index
+            found = frames[chosen] if isinstance(chosen, slice) else [frames[chosen]]
+        else:
+            found = list(iread(full, index=index, do_not_split_by_at_sign=True))
+    except AceError:
+        raise
+    except Exception as error:  # readers of ASE raise many types
+        raise AceError(f"{path}: cannot be read as structures ({type(error).__name__}: {error})") from error
+    if not found:
+        raise AceError(f"{path}: holds no structures")
+    for number, atoms in enumerate(found):
+        check_configuration(atoms, f"{path}, structure {number}")
+        atoms.info.setdefault("source", f"{Path(path).name}#{number}")
+    return found

@@ -25,6 +25,8 @@ MinimumDistance = Annotated[
 ]
 Count = Annotated[int, setting(help="Number of structures of each base.", ge=0)]
 Rattle = Annotated[float, setting(help="Standard deviation of displacements of all atoms.", unit="A", ge=0)]
+Box = Annotated[float | None, setting(help="Edge of a periodic cubic cell; null: no cell.", unit="A", ge=0)]
+Composition = Annotated[Mapping[str, int], setting(help="Number of atoms of each element, such as {Li: 4}.", ge=0)]
 #: how often one structure is drawn before the request is called impossible
 ATTEMPTS = 200
 #: atoms of one generated structure, and structures of one entry: more is a slip of the pen
@@ -80,7 +82,11 @@ def _periodic(what: str, atoms: Atoms) -> None:
 
 
 def supercells(
-    rng: np.random.Generator, structure: Atoms, sizes: tuple[Any, ...] = ((1, 1, 1), (2, 2, 2))
+    rng: np.random.Generator,
+    structure: Atoms,
+    sizes: Annotated[
+        tuple[Any, ...], setting(help="Repetitions, each a number, three numbers, or a matrix of 3x3 integers.")
+    ] = ((1, 1, 1), (2, 2, 2)),
 ) -> list[Atoms]:
     """The structure itself, repeated by each of ``sizes`` (three numbers, or a 3x3 integer matrix)."""
     cells = []
@@ -103,7 +109,10 @@ def rattled(
     rng: np.random.Generator,
     structure: Atoms,
     count: Count = 10,
-    amplitude: float | Sequence[float] = 0.1,
+    amplitude: Annotated[
+        float | Sequence[float],
+        setting(help="Standard deviation of displacements, or [smallest, largest].", unit="A", ge=0),
+    ] = 0.1,
     minimum_distance: MinimumDistance = None,
 ) -> list[Atoms]:
     """Normal displacements of all atoms; ``amplitude`` (A, standard deviation) or [smallest, largest], drawn evenly."""
@@ -119,7 +128,7 @@ def strained(
     rng: np.random.Generator,
     structure: Atoms,
     count: Count = 10,
-    strain: float = 0.05,
+    strain: Annotated[float, setting(help="Largest component of the strains.", ge=0)] = 0.05,
     rattle: Rattle = 0.0,
     minimum_distance: MinimumDistance = None,
 ) -> list[Atoms]:
@@ -140,7 +149,9 @@ def volume_scan(
     rng: np.random.Generator,
     structure: Atoms,
     count: Count = 11,
-    volume: Sequence[float] = (0.8, 1.2),
+    volume: Annotated[
+        Sequence[float], setting(help="First and last volume, in units of that of the structure.", ge=0)
+    ] = (0.8, 1.2),
     rattle: Rattle = 0.0,
     minimum_distance: MinimumDistance = None,
 ) -> list[Atoms]:
@@ -164,8 +175,8 @@ def vacancy(
     rng: np.random.Generator,
     structure: Atoms,
     count: Count = 5,
-    vacancies: int = 1,
-    elements: Sequence[str] | None = None,
+    vacancies: Annotated[int, setting(help="Number of atoms that are removed.", ge=0)] = 1,
+    elements: Annotated[Sequence[str] | None, setting(help="Elements of these atoms; null: all.")] = None,
     rattle: Rattle = 0.05,
     minimum_distance: MinimumDistance = None,
 ) -> list[Atoms]:
@@ -186,11 +197,13 @@ def vacancy(
 def surface(
     rng: np.random.Generator,
     structure: Atoms,
-    miller: Sequence[int] | Sequence[Sequence[int]] = ((1, 0, 0), (1, 1, 0), (1, 1, 1)),
+    miller: Annotated[
+        Sequence[int] | Sequence[Sequence[int]], setting(help="Miller index of the surface, or a list of them.")
+    ] = ((1, 0, 0), (1, 1, 0), (1, 1, 1)),
     count: Count = 1,
-    layers: int = 4,
-    vacuum: float = 8.0,
-    repeat: Sequence[int] = (1, 1),
+    layers: Annotated[int, setting(help="Number of layers, in conventional cells.", ge=1)] = 4,
+    vacuum: Annotated[float, setting(help="Empty space on each side.", unit="A", ge=0)] = 8.0,
+    repeat: Annotated[Sequence[int], setting(help="Repetitions along the surface.", ge=1, items=2)] = (1, 1),
     rattle: Rattle = 0.0,
     minimum_distance: MinimumDistance = None,
 ) -> list[Atoms]:
@@ -212,7 +225,7 @@ def surface(
 def substituted(
     rng: np.random.Generator,
     structure: Atoms,
-    fractions: Mapping[str, float],
+    fractions: Annotated[Mapping[str, float], setting(help="Fraction of each element.", ge=0)],
     count: Count = 10,
     rattle: Rattle = 0.0,
     minimum_distance: MinimumDistance = None,
@@ -237,10 +250,10 @@ def substituted(
 
 def dimers(
     rng: np.random.Generator,
-    pairs: Sequence[str],
+    pairs: Annotated[Sequence[str], setting(help="Pairs of elements, such as Cu-I.")],
     count: Count = 20,
-    distance: Sequence[float] = (1.5, 6.0),
-    box: float | None = None,
+    distance: Annotated[Sequence[float], setting(help="Shortest and longest distance.", unit="A", ge=0)] = (1.5, 6.0),
+    box: Box = None,
 ) -> list[Atoms]:
     """Two atoms at ``count`` distances, even in ``distance`` (A), of each pair ("Cu-I"), free or in a ``box``."""
     low, high = _span("dimers distance", distance)
@@ -255,12 +268,17 @@ def dimers(
 
 def clusters(
     rng: np.random.Generator,
-    composition: Mapping[str, int],
+    composition: Composition,
     count: Count = 10,
-    radius: float | None = None,
+    radius: Annotated[
+        float | None,
+        setting(help="Radius of the ball that atoms are drawn in; null: room enough for all.", unit="A", gt=0),
+    ] = None,
     minimum_distance: MinimumDistance = None,
-    bond: float = 1.6,
-    box: float | None = None,
+    bond: Annotated[
+        float, setting(help="Longest distance of bonded atoms, in units of the sum of covalent radii.", ge=0)
+    ] = 1.6,
+    box: Box = None,
 ) -> list[Atoms]:
     """Random free clusters, connected by distances below ``bond`` times the sum of the covalent radii.
 
@@ -292,9 +310,12 @@ def clusters(
 
 def random_packed(
     rng: np.random.Generator,
-    composition: Mapping[str, int],
+    composition: Composition,
     count: Count = 10,
-    volume_per_atom: float | Sequence[float] | None = None,
+    volume_per_atom: Annotated[
+        float | Sequence[float] | None,
+        setting(help="Volume of an atom, or [smallest, largest]; null: that of a liquid.", unit="A^3", gt=0),
+    ] = None,
     minimum_distance: MinimumDistance = None,
 ) -> list[Atoms]:
     """Periodic cubic boxes of randomly placed atoms, one after the other, none nearer than ``minimum_distance``.

@@ -7,7 +7,6 @@ structures and basis with their provenance (``store=True``).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +14,12 @@ from typing import Any
 
 from ase import Atoms
 
-from aiida_aceal.ace import AceError, AcePotential, build_potential
+from aiida_aceal.ace import AcePotential
+from aiida_aceal.ace.describe import check_description
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.exploration.initial import generate, read_files
 from aiida_aceal.fitting.split import split_roles
+from aiida_aceal.inputs.prepare import basis_node, basis_of, check_builder, elements_in, refusals_of_ports
 from aiida_aceal.inputs.properties import crystals
 from aiida_aceal.inputs.schema import Campaign, ReferenceMD, Step
 from aiida_aceal.workflows.protocol import SECTIONS, merged, protocol_inputs
@@ -64,6 +66,10 @@ def sections_of(campaign: Campaign) -> dict[str, Any]:
         problem = check_section(name, sections[name])
         if problem:
             raise AceError(problem)
+    try:
+        check_description(sections["basis"])
+    except AceError as error:
+        raise AceError(f"basis: {error}") from error
     return sections
 
 
@@ -105,18 +111,8 @@ def prepare(campaign: Campaign, folder: str | Path = ".") -> Prepared:
     _split_off(fractions, campaign.seed, structures, datasets)
     everything = [atoms for _, _, found in structures.values() for atoms in found]
     everything += [atoms for found in datasets.values() for atoms in found]
-    elements = sorted(campaign.elements or {symbol for atoms in everything for symbol in atoms.get_chemical_symbols()})
-    if campaign.potential is not None:
-        path = folder / campaign.potential
-        if not path.is_file():
-            raise AceError(f"potential: {campaign.potential}: no such file in {folder}")
-        return Prepared(campaign, folder, sections, AcePotential.read(path), None, structures, datasets, fractions)
-    basis = {"elements": elements, **sections["basis"]}
-    try:
-        potential = build_potential(basis, seed=campaign.seed)
-        potential.require_functions()
-    except AceError as error:
-        raise AceError(f"basis: {error}") from error
+    elements = sorted(campaign.elements or elements_in(everything))
+    basis, potential = basis_of(campaign.potential, sections["basis"], elements, folder, campaign.seed)
     return Prepared(campaign, folder, sections, potential, basis, structures, datasets, fractions)
 
 
@@ -155,19 +151,14 @@ def make_builder(prepared: Prepared, find_code: Callable[[str | None, str | None
     :param store: whether structures and basis are stored with their provenance, or unstored nodes are made
     :raises AceError: what the ports of the campaign refuse
     """
-    try:
+    with refusals_of_ports():
         return _builder(prepared, find_code, store)
-    except ValueError as error:  # a port of the builder refuses its value
-        if isinstance(error, AceError):
-            raise
-        raise AceError(str(error).removeprefix("invalid attribute value ")) from error
 
 
 def _builder(prepared: Prepared, find_code: Callable[[str | None, str | None, str], Any], store: bool) -> Any:
     from aiida import orm
 
     from aiida_aceal.data.dataset import ConfigurationsData
-    from aiida_aceal.data.potential import AcePotentialData
     from aiida_aceal.workflows import functions
     from aiida_aceal.workflows.active_learning import ActiveLearningWorkChain
 
@@ -193,11 +184,8 @@ def _builder(prepared: Prepared, find_code: Callable[[str | None, str | None, st
 
     builder = ActiveLearningWorkChain.get_builder()
     builder.metadata.label = campaign.title[:255]
-    if prepared.basis is not None and store:
-        builder.potential = functions.build_basis(orm.Dict(prepared.basis), orm.Int(campaign.seed))
-    else:
-        builder.potential = AcePotentialData(potential=prepared.potential)
-    options = job_options(campaign)
+    builder.potential = basis_node(prepared.basis, prepared.potential, campaign.seed, store)
+    options = campaign.job_options()
     builder.worker = {"code": worker, "options": orm.Dict(options)}
     if "initial" in prepared.structures:
         builder.initial = node("initial")
@@ -244,17 +232,8 @@ def _builder(prepared: Prepared, find_code: Callable[[str | None, str | None, st
     builder.seed = orm.Int(campaign.seed)
     builder.clean_workdir = orm.Bool(campaign.clean_workdir)
     if not store:
-        error = ActiveLearningWorkChain.spec().inputs.validate(dict(builder._inputs(prune=True)))
-        if error:
-            raise AceError(str(error.message).strip() if hasattr(error, "message") else str(error))
+        check_builder(builder)
     return builder
-
-
-def job_options(campaign: Campaign) -> dict[str, Any]:
-    """``metadata.options`` of all jobs: one process with all cores, unless the input says otherwise."""
-    threads = campaign.threads or len(os.sched_getaffinity(0))
-    resources = {"num_machines": 1, "num_mpiprocs_per_machine": 1, "num_cores_per_mpiproc": threads}
-    return merged({"resources": resources, "withmpi": False}, campaign.options)
 
 
 def _step(

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
 from aiida_aceal.common.errors import AceError
 from aiida_aceal.common.settings import Settings, setting
 from aiida_aceal.properties.settings import ValidateSettings
@@ -44,8 +42,8 @@ with warnings.catch_warnings():
     class AsksForProperties(Settings):
         """An input that has a section `validate`."""
 
-        validate: ValidateSection | None = Field(
-            None, description="Properties that are compared with the reference [default: in a campaign, none]."
+        validate: ValidateSection | None = setting(
+            None, "Properties that are compared with the reference [default: in a campaign, none]."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import import_module
 
 from aiida_aceal.common.settings import Settings
@@ -9,6 +10,17 @@ from aiida_aceal.common.settings import Settings
 #: (place in the input, heading, module:model)
 PARTS = (
     ("", "Top level", "aiida_aceal.inputs.schema:Campaign"),
+    ("basis", "of all elements", "aiida_aceal.ace.basis_settings:BasisSettings"),
+    ("basis.embeddings.<name>", "by element, or ALL", "aiida_aceal.ace.basis_settings:EmbeddingSettings"),
+    ("basis.bonds.<name>", "by pair, or ALL, UNARY, BINARY", "aiida_aceal.ace.basis_settings:BondSettings"),
+    ("basis.functions.<name>", "by block, or ALL, UNARY, ...", "aiida_aceal.ace.basis_settings:FunctionSettings"),
+    ("initial[]", "every entry of a list of structures", "aiida_aceal.exploration.initial:EntrySettings"),
+    ("initial[]", "entries that change a structure", "aiida_aceal.exploration.initial:BaseSettings"),
+    ("initial[]", "kind: files", "aiida_aceal.exploration.initial:FilesEntry"),
+    ("initial[].structure", "a crystal by name", "aiida_aceal.exploration.bases:BulkStructure"),
+    ("initial[].structure", "a molecule by name", "aiida_aceal.exploration.bases:MoleculeStructure"),
+    ("initial[].structure", "of a file", "aiida_aceal.exploration.bases:FileStructure"),
+    ("initial[].structure", "atoms written out", "aiida_aceal.exploration.bases:AtomsStructure"),
     ("label.settings", "of aceal.label.ase", "aiida_aceal.labels.settings:AseLabelSettings"),
     ("label.settings", "of aceal.label.vasp", "aiida_aceal.workflows.labellers.vasp:VaspLabelSettings"),
     (
@@ -31,6 +43,18 @@ PARTS = (
     ("validate", "properties that are compared with the reference", "aiida_aceal.inputs.properties:ValidateSection"),
     ("loop", "when to stop at the latest", "aiida_aceal.workflows.sections:LoopSection"),
 )
+
+
+def parts() -> Iterator[tuple[str, str, type[Settings]]]:
+    """(place in the input, heading, model) of all declarations, those of kinds of structures included."""
+    from aiida_aceal.exploration.generators import GENERATORS
+    from aiida_aceal.exploration.initial import arguments_of
+
+    for place, heading, where in PARTS:
+        yield place, heading, load(where)
+        if where.endswith(":FilesEntry"):
+            for kind in GENERATORS:
+                yield "initial[]", f"kind: {kind}", arguments_of(kind)
 
 
 def load(where: str) -> type[Settings]:

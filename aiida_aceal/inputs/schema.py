@@ -2,133 +2,144 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from aiida_aceal.ace.errors import AceError
-from aiida_aceal.common.settings import Settings, build
+from aiida_aceal.common.errors import AceError
+from aiida_aceal.common.settings import Settings, build, section, setting
 from aiida_aceal.common.yaml import load_yaml
 from aiida_aceal.inputs.properties import AsksForProperties
+from aiida_aceal.workflows.protocol import merged
 
 
-class Section(Settings):
-    """A mapping whose keys are known."""
-
-    model_config = ConfigDict(frozen=False)
-
-
-class Codes(Section):
+class Codes(Settings):
     """AiiDA codes by label, such as `lmp@cluster`; what is not named runs on this machine."""
 
-    worker: str | None = Field(None, description="Code of `aceal-worker` [default: the one of this installation].")
-    lammps: str | None = Field(None, description="LAMMPS with ML-PACE, or `aceal-lmp` [default: `aceal-lmp` here].")
+    worker: str | None = setting(None, "Code of `aceal-worker` [default: the one of this installation].")
+    lammps: str | None = setting(None, "LAMMPS with ML-PACE, or `aceal-lmp` [default: `aceal-lmp` here].")
 
 
-class Step(Section):
+class Jobs(Settings):
+    """Codes and options of the jobs of a campaign or comparison."""
+
+    codes: Codes = section(Codes, "AiiDA codes by label.")
+    options: dict[str, Any] = setting({}, "AiiDA's metadata.options for all jobs (resources, queue_name, ...).")
+    threads: int | None = setting(None, "Number of cores for each job [default: all of this machine].", gt=0)
+
+    def job_options(self) -> dict[str, Any]:
+        """``metadata.options`` of all jobs: one process with all cores, unless the input says otherwise."""
+        threads = self.threads or len(os.sched_getaffinity(0))
+        resources = {"num_machines": 1, "num_mpiprocs_per_machine": 1, "num_cores_per_mpiproc": threads}
+        return merged({"resources": resources, "withmpi": False}, self.options)
+
+
+class Comparison(Jobs):
+    """What the inputs of comparisons share."""
+
+    title: str = setting("", "Shown in tables and reports.")
+    energy_key: str | None = setting(None, "Info entry with the energies [default: ASE's usual place].")
+    forces_key: str | None = setting(None, "Array with the forces [default: ASE's usual place].")
+    protocol: str = setting("fast", "Where the defaults of `basis` and `fit` come from.")
+    basis: dict[str, Any] = setting({}, "Overrides the protocol's basis: see Basis.")
+    potential: str | None = setting(None, "File of a potential (.yaml) whose basis is used instead.")
+    fit: dict[str, Any] = setting({}, "Settings of every fit; they override the protocol's.")
+
+    @model_validator(mode="after")
+    def _one_basis(self) -> Comparison:
+        if self.potential is not None and self.basis:
+            raise ValueError("give `potential` or `basis`, not both")
+        return self
+
+
+class Step(Settings):
     """A step that is done by a process chosen by entry point name."""
 
-    entry_point: str
-    code: str | None = Field(None, description="Label of the AiiDA code [default: that of `codes`].")
-    settings: dict[str, Any] = Field(default_factory=dict, description="Passed on as its input `settings`.")
-    inputs: dict[str, Any] = Field(
-        default_factory=dict, description="Further inputs of the process: numbers, texts, lists and mappings."
-    )
-    options: dict[str, Any] = Field(
-        default_factory=dict, description="AiiDA's metadata.options; they override those at the top level."
-    )
+    entry_point: str = setting(help="Entry point of the process.")
+    code: str | None = setting(None, "Label of the AiiDA code [default: that of `codes`].")
+    settings: dict[str, Any] = setting({}, "Passed on as its input `settings`.")
+    inputs: dict[str, Any] = setting({}, "Further inputs of the process: numbers, texts, lists and mappings.")
+    options: dict[str, Any] = setting({}, "AiiDA's metadata.options; they override those at the top level.")
 
 
 class Labeller(Step):
     """The process that labels."""
 
-    entry_point: str = "aceal.label.ase"
+    entry_point: str = setting("aceal.label.ase", "Entry point of the process that labels.")
 
 
 class Fitter(Step):
     """The process that fits."""
 
-    entry_point: str = "aceal.fit"
+    entry_point: str = setting("aceal.fit", "Entry point of the process that fits.")
 
 
 class Explorer(Step):
     """A process that explores, and the configurations it starts from."""
 
-    entry_point: str = "aceal.explore.md"
-    start: list[dict[str, Any]] | None = Field(
-        None, description="Start configurations: a list as in `initial` [default: the first of `initial`]."
+    entry_point: str = setting("aceal.explore.md", "Entry point of the process that explores.")
+    start: list[dict[str, Any]] | None = setting(
+        None, "Start configurations: a list as in `initial` [default: the first of `initial`]."
     )
 
 
-class ReferenceMD(Section):
+class ReferenceMD(Settings):
     """Snapshots of dynamics with the labelling calculator."""
 
-    start: list[dict[str, Any]] = Field(description="Start configurations, one run for each: a list as in `initial`.")
-    temperature: list[float] = Field(
-        description="Temperature in K at the first and at the last step.", min_length=2, max_length=2
-    )
-    steps: int = Field(500, gt=0)
-    interval: int = Field(25, gt=0, description="Steps between snapshots.")
-    timestep: float = Field(0.002, gt=0, description="Time step in ps.")
-    calculator: str | None = Field(None, description="ASE calculator [default: that of `label.settings`].")
-    kwargs: dict[str, Any] | None = Field(
-        None, description="Arguments of the calculator [default: those of `label.settings`]."
-    )
+    start: list[dict[str, Any]] = setting(help="Start configurations, one run for each: a list as in `initial`.")
+    temperature: list[float] = setting(help="Temperature at the first and at the last step.", unit="K", ge=0, items=2)
+    steps: int = setting(500, "Number of MD steps.", gt=0)
+    interval: int = setting(25, "Steps between snapshots.", gt=0)
+    timestep: float = setting(0.002, "Time step.", unit="ps", gt=0)
+    calculator: str | None = setting(None, "ASE calculator [default: that of `label.settings`].")
+    kwargs: dict[str, Any] | None = setting(None, "Arguments of the calculator [default: those of `label.settings`].")
 
 
 #: of the labelled structures; 0: none
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Campaign(AsksForProperties, Section):
+class Campaign(AsksForProperties, Jobs):
     """A whole campaign. Sections that come from the protocol may be given in part."""
 
-    title: str = Field("", description="Shown in tables and reports.")
-    protocol: str | None = Field(None, description="Where all defaults come from: fast, balanced (default) or precise.")
-    seed: int = Field(0, ge=0, description="Random seed: the same seed gives the same campaign.")
-    elements: list[str] | None = Field(None, description="Elements of the potential [default: those of `initial`].")
-    basis: dict[str, Any] = Field(
-        default_factory=dict, description="Overrides the protocol's basis: see Basis description."
-    )
-    potential: str | None = Field(None, description="File of a potential (.yaml) to improve, instead of `basis`.")
-    initial: list[dict[str, Any]] = Field(default_factory=list, description="First configurations to label.")
-    dataset: list[str] = Field(default_factory=list, description="Files of configurations that have labels already.")
-    validation: list[dict[str, Any]] | ReferenceMD | Fraction | None = Field(
+    title: str = setting("", "Shown in tables and reports.")
+    protocol: str | None = setting(None, "Where all defaults come from: fast, balanced (default) or precise.")
+    seed: int = setting(0, "Random seed: the same seed gives the same campaign.", ge=0)
+    elements: list[str] | None = setting(None, "Elements of the potential [default: those of `initial`].")
+    basis: dict[str, Any] = setting({}, "Overrides the protocol's basis: see Basis.")
+    potential: str | None = setting(None, "File of a potential (.yaml) to improve, instead of `basis`.")
+    initial: list[dict[str, Any]] = setting([], "First configurations to label: see Lists of structures.")
+    dataset: list[str] = setting([], "Files of configurations that have labels already.")
+    validation: list[dict[str, Any]] | ReferenceMD | Fraction | None = setting(
         None,
-        description="Never fitted; decides at the gate, says which potential is the best, and calibrates: a list as in "
+        "Never fitted; decides at the gate, says which potential is the best, and calibrates: a list as in "
         "`initial`, snapshots of dynamics with the reference method, or a fraction of `dataset` (without one, of "
         "`initial`) taken by origin [default: the protocol's fraction, if `dataset` has 50 structures].",
     )
-    test: list[dict[str, Any]] | ReferenceMD | Fraction | None = Field(
+    test: list[dict[str, Any]] | ReferenceMD | Fraction | None = setting(
         None,
-        description="Decides nothing; the errors of the returned potential on it are reported. As `validation`; 0: "
+        "Decides nothing; the errors of the returned potential on it are reported. As `validation`; 0: "
         "none [default: the protocol's fraction, if `dataset` has 50 structures, else none].",
     )
-    label: Labeller = Field(default_factory=Labeller)
-    explore: dict[str, Explorer] = Field(
-        default_factory=lambda: {"md": Explorer()},
-        min_length=1,
-        description="Explorers, under names of your choice; for one called active or pool the default "
-        "`entry_point` is that explorer.",
+    label: Labeller = section(Labeller, "The process that labels.")
+    explore: dict[str, Explorer] = setting(
+        {"md": Explorer()},
+        "Explorers, under names of your choice; for one called active or pool the default `entry_point` is that "
+        "explorer.",
+        items=(1, None),
     )
-    fit: Fitter = Field(default_factory=Fitter)
-    selection: dict[str, Any] = Field(default_factory=dict)
-    activeset: dict[str, Any] = Field(default_factory=dict)
-    window: dict[str, Any] = Field(default_factory=dict)
-    gate: dict[str, Any] = Field(default_factory=dict)
-    limits: dict[str, Any] = Field(default_factory=dict)
-    ensemble: dict[str, Any] = Field(
-        default_factory=dict, description="An ensemble beside the potential, such as {members: 8} [default: none]."
-    )
-    loop: dict[str, Any] = Field(default_factory=dict)
-    codes: Codes = Field(default_factory=Codes)
-    options: dict[str, Any] = Field(
-        default_factory=dict, description="AiiDA's metadata.options for all jobs (resources, queue_name, ...)."
-    )
-    clean_workdir: bool = Field(True, description="Empty the work folders of finished jobs after each generation.")
-    threads: int | None = Field(None, gt=0, description="Number of cores for each job [default: all of this machine].")
+    fit: Fitter = section(Fitter, "The process that fits.")
+    selection: dict[str, Any] = setting({}, "How candidates are chosen; overrides the protocol.")
+    activeset: dict[str, Any] = setting({}, "How active sets are built; overrides the protocol.")
+    window: dict[str, Any] = setting({}, "Which extrapolation grades make candidates; overrides the protocol.")
+    gate: dict[str, Any] = setting({}, "When a new potential is refused; overrides the protocol.")
+    limits: dict[str, Any] = setting({}, "What is tolerated, and what is too large; overrides the protocol.")
+    ensemble: dict[str, Any] = setting({}, "An ensemble beside the potential, such as {members: 8} [default: none].")
+    loop: dict[str, Any] = setting({}, "When to stop at the latest; overrides the protocol.")
+    clean_workdir: bool = setting(True, "Whether the work folders of finished jobs are emptied after each generation.")
 
     @model_validator(mode="after")
     def _together(self) -> Campaign:
@@ -140,7 +151,7 @@ class Campaign(AsksForProperties, Section):
             raise ValueError("give `potential` or `basis`, not both")
         for name in {"active", "pool"} & set(self.explore):
             if "entry_point" not in self.explore[name].model_fields_set:
-                self.explore[name].entry_point = f"aceal.explore.{name}"
+                self.explore[name] = self.explore[name].replace(entry_point=f"aceal.explore.{name}")
         return self
 
 
@@ -162,12 +173,3 @@ def check_campaign(data: Any, source: str = "input") -> Campaign:
     if not isinstance(data, Mapping):
         raise AceError(f"{source}: a mapping is expected (`initial: ...`, `label: ...`), found {type(data).__name__}")
     return build(Campaign, data, Path(source))
-
-
-def documentation() -> list[tuple[str, str, str]]:
-    """(section, key, description) of the whole schema, for the reference pages."""
-    found = []
-    for model in (Campaign, Codes, Labeller, Explorer, Fitter, ReferenceMD):
-        for name, field in model.model_fields.items():
-            found.append((model.__name__, name, field.description or (model.__doc__ or "")))
-    return found

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
-from aiida_aceal.ace import AceError
 from aiida_aceal.common.configurations import read_configurations
-from aiida_aceal.common.settings import build
+from aiida_aceal.common.errors import AceError
+from aiida_aceal.common.settings import build, setting
 from aiida_aceal.common.yaml import load_yaml
+from aiida_aceal.inputs.prepare import check_builder, refusals_of_ports
 from aiida_aceal.inputs.properties import AsksForProperties, crystals
-from aiida_aceal.inputs.schema import Codes, Labeller, Section
+from aiida_aceal.inputs.schema import Jobs, Labeller
 from aiida_aceal.workflows.protocol import merged
 
 
-class Validation(AsksForProperties, Section):
+class Validation(AsksForProperties, Jobs):
     """A validation; what is not given comes from the campaign, if it is one's potential that is validated."""
 
-    title: str = Field("", description="Shown in tables and reports.")
-    label: Labeller | None = Field(None, description="Who labels, as in a campaign [default: the campaign's].")
-    active_set: str | None = Field(None, description="File of the active set (.asi) [default: the campaign's].")
-    ensemble: str | None = Field(None, description="File of an ensemble (.zip) [default: the campaign's].")
-    labelled: list[str] = Field(
-        default_factory=list, description="Files with labels of the same method, which are not made again."
-    )
-    codes: Codes = Field(default_factory=Codes)
-    options: dict[str, Any] = Field(default_factory=dict, description="AiiDA's metadata.options for all jobs.")
-    threads: int | None = Field(None, gt=0, description="Number of cores for each job [default: all of this machine].")
+    title: str = setting("", "Shown in tables and reports.")
+    label: Labeller | None = setting(None, "Who labels, as in a campaign [default: the campaign's].")
+    active_set: str | None = setting(None, "File of the active set (.asi) [default: the campaign's].")
+    ensemble: str | None = setting(None, "File of an ensemble (.zip) [default: the campaign's].")
+    labelled: list[str] = setting([], "Files with labels of the same method, which are not made again.")
 
 
 @dataclass
@@ -81,12 +74,10 @@ def make_validation_builder(
     from aiida_aceal.inputs.campaign import labeller_step
     from aiida_aceal.workflows.validate.workchain import ValidateWorkChain
 
-    threads = validation.threads or len(os.sched_getaffinity(0))
-    resources = {"num_machines": 1, "num_mpiprocs_per_machine": 1, "num_cores_per_mpiproc": threads}
-    options = merged({"resources": resources, "withmpi": False}, validation.options)
+    options = validation.job_options()
     builder = ValidateWorkChain.get_builder()
     builder.metadata.label = (validation.title or f"Properties of {subject.whose}")[:255]
-    try:
+    with refusals_of_ports():
         worker = find_code(validation.codes.worker, "aceal-worker", "codes.worker")
         builder.potential = subject.potential
         active_set, ensemble = subject.active_set, subject.ensemble
@@ -116,12 +107,6 @@ def make_validation_builder(
         }
         if sets or subject.labelled:
             builder.labelled = {**subject.labelled, **sets}
-    except ValueError as error:
-        if isinstance(error, AceError):
-            raise
-        raise AceError(str(error).removeprefix("invalid attribute value ")) from error
     if not store:
-        problem = ValidateWorkChain.spec().inputs.validate(dict(builder._inputs(prune=True)))
-        if problem:
-            raise AceError(str(getattr(problem, "message", problem)).strip())
+        check_builder(builder)
     return builder

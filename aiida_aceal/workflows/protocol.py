@@ -8,8 +8,9 @@ from functools import lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from aiida_aceal.common.settings import nearest
+from aiida_aceal.common.settings import build, nearest
 from aiida_aceal.common.yaml import load_yaml
+from aiida_aceal.workflows.sections import SetsSection
 
 if TYPE_CHECKING:
     from aiida.engine import ProcessBuilder
@@ -35,6 +36,7 @@ def _declared() -> dict[str, Any]:
         **{name: sections.filled(name, {}) for name in sections.SECTIONS},
         "window": {"policy": DEFAULT_POLICY, "gamma_lo": window.gamma_lo, "gamma_hi": window.gamma_hi},
         "ensemble": dict(ENSEMBLE),
+        "sets": sections.SetsSection().to_dict(),
     }
 
 
@@ -90,7 +92,9 @@ def protocol_inputs(name: str | None = None, overrides: Mapping[str, Any] | None
     if "preset" in mine:  # a published basis, whole
         default, own = merged(default), merged(own)
         default["basis"], own["basis"] = {}, {}
-    return merged(default, own, overrides)
+    found = merged(default, own, overrides)
+    build(SetsSection, found["sets"], "sets")
+    return found
 
 
 class ProtocolMixin:

@@ -91,6 +91,16 @@ class LoopSection(Settings):
     )
 
 
+class SetsSection(Settings):
+    """Shares of labelled data that are never fitted, if no such set is given."""
+
+    heading = "Campaign: protocol's `sets`"
+
+    validation: float = setting(0.1, "Fraction that decides at the gate and which potential is the best.", gt=0, lt=1)
+    test: float = setting(0.1, "Fraction that decides nothing and is only reported; 0: none.", ge=0, lt=1)
+    min_labelled: int = setting(50, "Fewer labelled structures than this are not split.", ge=2)
+
+
 #: sections that are whole by themselves, and the keys that a WorkChain hands on even if they have their defaults
 SECTIONS: dict[str, tuple[type[Settings], tuple[str, ...]]] = {
     "selection": (SelectionSection, ("strategy", "count")),

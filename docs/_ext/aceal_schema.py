@@ -122,8 +122,8 @@ def input_schema_page() -> str:
         "# Input of `aiida-aceal run`\n",
         "Read from the classes that check the file. A file is checked before anything is stored; an unknown key is an "
         "error that names the nearest known one. Relative paths start from the folder of the input file. The sections "
-        "`basis`, `fit`, `selection`, `activeset`, `window`, `gate`, `limits`, `ensemble` and `loop` are laid over "
-        "those of the protocol, key by key: see [Protocols](protocols.md) for their keys and defaults.\n",
+        "[`basis`](#schema-basis), `fit`, `selection`, `activeset`, `window`, `gate`, `limits`, `ensemble` and `loop` "
+        "are laid over those of the protocol, key by key: see [Protocols](protocols.md) for their keys and defaults.\n",
     ]
     for model in models(Campaign):
         title = "Top level" if model is Campaign else model.__name__
@@ -167,26 +167,22 @@ def comparison_section() -> list[str]:
 
 
 def generators_section() -> str:
-    """Kinds of initial structures with their arguments."""
-    from aiida_aceal.exploration.generators import GENERATORS
+    """Keys of a basis and of lists of structures."""
+    from aiida_aceal.inputs.reference import parts
 
-    parts = [
-        "## Lists of structures: `initial`, `validation`, `test`, `start`\n",
+    text = ["(schema-basis)=\n## Basis: `basis`\n"]
+    for place, heading, model in parts():
+        if place.startswith("basis"):
+            text.append(f"### `{place}`: {heading}\n\n{cell(first_sentence(model))}\n\n{settings_table(model)}")
+    text.append(
+        "(schema-structures)=\n## Lists of structures: `initial`, `validation`, `test`, `start`\n\n"
         "Each entry has a `kind` and the arguments of that kind. Kinds that change a structure take it as `structure`: "
-        "a file name, `{bulk: Cu, crystal: fcc, a: 3.61, cubic: true}`, `{molecule: H2O, vacuum: 6.0}`, "
-        "`{file: x.cif, index: 0}` or `{symbols: ..., positions: ..., cell: ..., pbc: ...}`, and "
-        "`supercell: [2, 2, 2]`. `kind: files` takes `paths` (and `index`). `label` names an entry.\n",
-    ]
-    rows = []
-    for name, function in GENERATORS.items():
-        arguments = [
-            f"`{key}`" + ("" if p.default is p.empty else f" ({default_text(p.default)})")
-            for key, p in inspect.signature(function).parameters.items()
-            if key != "rng"
-        ]
-        rows.append((code(name), first_sentence(function), ", ".join(arguments)))
-    parts.append(table(("kind", "what it makes", "arguments (default)"), rows))
-    return "\n".join(parts)
+        "a file name, or a mapping of one of the forms below.\n"
+    )
+    for place, heading, model in parts():
+        if place.startswith("initial"):
+            text.append(f"### `{place}`: {heading}\n\n{cell(first_sentence(model))}\n\n{settings_table(model)}")
+    return "\n".join(text)
 
 
 def split_docstring(text: str) -> tuple[str, dict[str, str]]:

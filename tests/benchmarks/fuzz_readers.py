@@ -19,7 +19,7 @@ import time
 import traceback
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,10 @@ from aiida_aceal.fitting.ensemble import Ensemble
 from aiida_aceal.lammps.dumps import read_dump
 from aiida_aceal.uncertainty import ActiveSet, build_active_set, build_local_active_set
 
-SECONDS = 10
+#: of computing, since a busy machine makes any reader wait; and of waiting for anything
+SECONDS, PATIENCE = 10, 300
+#: part of the files that are made from the source of two elements, whose files take longer
+LARGER = 0.2
 TOKENS = [
     b"nan", b".nan", b"inf", b"-inf", b".inf", b"1e999", b"1e308", b"-1", b"0", b"999999999999", b"1.5", b"true",
     b"null", b"[", b"]", b"{", b"}", b"[[", b": ", b"\n", b"\n\n", b" ", b"\t", b'"', b"'", b"\\", b"&a ",
@@ -47,19 +50,19 @@ TOKENS = [
 
 
 class Hang(BaseException):
-    """The reader took longer than `SECONDS`."""
+    """The reader computed for longer than `SECONDS`, or did not end in `PATIENCE`."""
 
 
-def sources(folder: Path) -> dict[str, bytes]:
+def sources(folder: Path, elements: Sequence[str]) -> dict[str, bytes]:
     """One valid file of each format, small: a damage then seldom falls on one more coefficient, and files are quick."""
     rng = np.random.default_rng(0)
-    description = {"elements": ["Cu", "Al"], "cutoff": 4.5, "nradmax_by_orders": [2, 1, 1], "lmax_by_orders": [0, 1, 1]}
+    description = {"elements": elements, "cutoff": 4.5, "nradmax_by_orders": [2, 1, 1], "lmax_by_orders": [0, 1, 1]}
     pot = build_potential(description)
     pot = pot.with_coefficients({el: rng.normal(size=(1, n)) for el, n in pot.n_functions.items()})
     frames = []
-    for k in range(4):
+    for k in range(2 * len(elements)):
         atoms = bulk("Cu", cubic=True)
-        atoms.symbols[k % 2] = "Al"
+        atoms.symbols[k % 2] = elements[0]
         atoms.rattle(0.1, rng=rng)
         atoms.calc = EMT()
         labels = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces(), "stress": atoms.get_stress()}
@@ -212,19 +215,26 @@ READERS: dict[str, tuple[str, Callable[[Path], bool]]] = {
 }
 
 
-def fuzz(name: str, content: bytes, count: int, seed: int, keep: Path | None, scratch: Path | None) -> dict[str, int]:
-    """Counts of what became of ``count`` damaged files, which are written below ``scratch``."""
+def fuzz(
+    name: str, contents: Sequence[bytes], count: int, seed: int, keep: Path | None, scratch: Path | None
+) -> dict[str, int]:
+    """Counts of what became of ``count`` damaged files, which are written below ``scratch``.
+
+    :param contents: small file, larger file
+    """
     rng = random.Random(f"{name} {seed}")
     result = dict.fromkeys(("read", "refused", "not finite", "traceback", "hang"), 0)
     slowest = 0.0
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         path = Path(folder) / READERS[name][0]
         for number in range(count):
+            content = contents[rng.random() < LARGER]
             inside = content.startswith(b"PK") and rng.random() < 0.7
             damaged = mutated_inside(rng, content) if inside else mutated(rng, content)
             path.write_bytes(damaged)
-            began, trace = time.perf_counter(), ""
-            signal.alarm(SECONDS)
+            began, trace = time.process_time(), ""
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
+            signal.alarm(PATIENCE)
             try:
                 outcome = "read" if READERS[name][1](path) else "not finite"
             except AceError:
@@ -234,8 +244,9 @@ def fuzz(name: str, content: bytes, count: int, seed: int, keep: Path | None, sc
             except Exception:
                 outcome, trace = "traceback", traceback.format_exc()
             finally:
+                signal.setitimer(signal.ITIMER_PROF, 0)
                 signal.alarm(0)
-            slowest = max(slowest, time.perf_counter() - began)
+            slowest = max(slowest, time.process_time() - began)
             result[outcome] += 1
             if outcome not in ("read", "refused") and keep is not None and result[outcome] <= 5:
                 keep.mkdir(parents=True, exist_ok=True)
@@ -264,12 +275,13 @@ def main() -> int:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     np.seterr(all="ignore")
-    signal.signal(signal.SIGALRM, _alarm)
+    for number in (signal.SIGALRM, signal.SIGPROF):
+        signal.signal(number, _alarm)
     with tempfile.TemporaryDirectory() as folder:
-        files = sources(Path(folder))
+        files = [sources(Path(folder), elements) for elements in (["Cu"], ["Al", "Cu"])]
     findings = 0
     for name in options.readers.split(","):
-        result = fuzz(name, files[name], options.count, options.seed, options.keep, options.scratch)
+        result = fuzz(name, [one[name] for one in files], options.count, options.seed, options.keep, options.scratch)
         findings += result["not finite"] + result["traceback"] + result["hang"]
     return 1 if findings else 0
 

@@ -93,13 +93,16 @@ def test_every_exit_code_is_in_the_reference(site):
 
 
 def test_every_key_of_the_input_is_in_the_reference(site):
-    from aiida_aceal.inputs.schema import documentation
+    from aiida_aceal.common.settings import describe
+    from aiida_aceal.inputs.reference import parts
 
     html = (site / "reference" / "generated" / "input_schema.html").read_text(encoding="utf-8")
-    keys = documentation()
-    assert len(keys) > 20
-    for section, key, _ in keys:
-        assert f">{key}<" in html, f"{section}.{key}"
+    html += (site / "reference" / "generated" / "settings.html").read_text(encoding="utf-8")
+    keys = [(place, row.key) for place, _, model in parts() for row in describe(model)]
+    assert len(keys) > 250
+    for place, key in keys:
+        name = key.rpartition(".")[2]
+        assert f">{key}<" in html or f">{name}<" in html, f"{place}.{key}"
 
 
 def test_links_resolve(site):

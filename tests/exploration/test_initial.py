@@ -129,7 +129,7 @@ def test_base_from_file_and_user_files(tmp_path):
         ({"kind": "rattled", "structure": CU, "count": -1}, "count: must be a non-negative integer, found -1"),
         (
             {"kind": "rattled", "structure": CU, "amplitude": "big"},
-            "amplitude: must be a number or a list",
+            "amplitude: must be a non-negative number .A. or a list",
         ),
         (
             {"kind": "rattled", "structure": CU, "supercell": 3, "amplitude": 5.0},

@@ -16,8 +16,9 @@ from test_every_setting import placed, wrong_value
 from aiida_aceal.cli.profile import without_storing
 from aiida_aceal.common.errors import AceError
 from aiida_aceal.common.settings import check, describe
+from aiida_aceal.exploration.initial import generate
 from aiida_aceal.inputs.campaign import make_builder, prepare, sections_of
-from aiida_aceal.inputs.reference import PARTS, load
+from aiida_aceal.inputs.reference import parts
 from aiida_aceal.inputs.schema import check_campaign
 from aiida_aceal.workflows.protocol import merged
 
@@ -32,6 +33,15 @@ STEPS = {
 #: DFT plugins check their settings against families in the profile: tested with the plugins
 ELSEWHERE = ("VaspLabelSettings", "QuantumEspressoLabelSettings")
 
+#: what kinds of structures need, if not a structure
+NEEDED = {
+    "files": {"paths": ["none.xyz"]},
+    "substituted": {"structure": {"bulk": "Cu", "cubic": True}, "fractions": {"Cu": 1.0}},
+    "dimers": {"pairs": ["Cu-Cu"]},
+    "clusters": {"composition": {"Cu": 2}},
+    "random_packed": {"composition": {"Cu": 2}},
+}
+
 #: what is said of keys that are declared but filled by the program
 NOT_HIS = ("leave ", "is set for each walker", "is filled by the CalcJob", "is the number of cores")
 
@@ -43,13 +53,13 @@ def prepared():
 
 def campaigns():
     """(id, path of the section, model, row, place of the settings)."""
-    for place, heading, where in PARTS:
-        model = load(where)
+    for place, heading, model in parts():
         if model.__name__ in ELSEWHERE:
             continue
         for row in describe(model):
             if "[]" not in row.key and "<name>" not in row.key:
-                yield pytest.param(place, heading, model, row, id=f"{place or 'top'}-{model.__name__}-{row.key}")
+                name = f"{place or 'top'}-{model.__name__}-{row.key}"
+                yield pytest.param(place, heading, model, row, id=name)
 
 
 def with_value(place, heading, model, key, value):
@@ -57,6 +67,12 @@ def with_value(place, heading, model, key, value):
     data = copy.deepcopy(small())
     if not place:
         return merged(data, placed(key, value))
+    if place.startswith("basis"):
+        _, section, _ = [*place.split("."), "", ""][:3]
+        data["basis"] = {k: v for k, v in data["basis"].items() if k.replace("-", "_") != key}  # one spelling
+        return merged(data, {"basis": {section: {"ALL": placed(key, value)}} if section else placed(key, value)})
+    if place.startswith("initial"):
+        return {**data, "initial": [entry_with(place, heading, model, placed(key, value))]}
     if model.__name__ in STEPS:
         section, step = STEPS[model.__name__]
         if section == "explore":
@@ -77,10 +93,22 @@ def with_value(place, heading, model, key, value):
     return {**data, place: placed(key, value)}
 
 
+def entry_with(place, heading, model, change):
+    """A valid entry of a list of structures, changed: itself, or its structure."""
+    kind = heading.removeprefix("kind: ") if heading.startswith("kind: ") else "rattled"
+    entry = {"kind": kind, **NEEDED.get(kind, {"structure": {"bulk": "Cu", "cubic": True}})}
+    if place.endswith(".structure"):
+        first = next(iter(model.model_fields))
+        return {**entry, "structure": {first: "Cu", **change}}
+    return {**entry, **change}
+
+
 def dry_run(prepared, data) -> str:
     """What the dry run says against an input; structures and basis are those of the valid one."""
     try:
         campaign = check_campaign(data)
+        if campaign.initial != prepared.campaign.initial:
+            generate(campaign.initial)  # as `prepare` does
         changed = dataclasses.replace(prepared, campaign=campaign, sections=sections_of(campaign))
         with without_storing(None) as find_code:
             make_builder(changed, find_code, store=False)

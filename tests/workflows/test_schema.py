@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from aiida_aceal.ace.errors import AceError
-from aiida_aceal.inputs.campaign import job_options, make_builder, prepare
-from aiida_aceal.inputs.schema import check_campaign, documentation, read_campaign
+from aiida_aceal.inputs.campaign import make_builder, prepare
+from aiida_aceal.inputs.schema import check_campaign, read_campaign
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 
@@ -199,14 +199,9 @@ def test_the_name_of_an_explorer_may_say_its_kind(data):
 
 def test_options_of_the_input_win_over_the_default_resources(data):
     data |= {"threads": 3, "options": {"max_wallclock_seconds": 60, "queue_name": "short"}}
-    options = job_options(check_campaign(data))
+    options = check_campaign(data).job_options()
     assert options["resources"]["num_cores_per_mpiproc"] == 3
     assert options["queue_name"] == "short"
-
-
-def test_every_key_is_documented():
-    for section, key, text in documentation():
-        assert text, f"{section}.{key} has no description"
 
 
 def test_element_without_functions(data):
