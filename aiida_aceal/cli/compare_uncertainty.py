@@ -78,16 +78,22 @@ def describe(prepared: Any) -> list[str]:
 
 
 class Display:
-    """A single job makes no decisions and has no steps."""
+    """A single job makes no decisions; with ``verbose`` its states are printed, as they change."""
 
     def __init__(self, verbose: bool) -> None:
-        self.verbose = verbose
+        self.verbose, self.seen = verbose, ""
 
     def say(self, message: str) -> None:
-        """Not printed."""
+        """A line of the log."""
+        if self.verbose:
+            click.echo(message)
 
     def __call__(self, node: Any) -> str | None:
         """Why the job cannot go on, if it cannot."""
+        state = node.process_status or (node.process_state.value if node.process_state else "")
+        if state != self.seen:
+            self.seen = state
+            self.say(f"{node.process_label}<{node.pk}>: {state}")
         if node.paused and not node.is_terminated:
             return f"{node.process_label}<{node.pk}> cannot go on: {node.process_status}"
         return None

@@ -204,8 +204,9 @@ def settings_table(model: type[Settings]) -> str:
     return table(("key", "type", "unit", "default", "bounds", "meaning"), rows)
 
 
-def settings_of_jobs() -> list[tuple[str, str, str]]:
-    """Settings of our jobs that are not in `SETTINGS`: module, class, heading."""
+def further_settings() -> list[tuple[str, str, str]]:
+    """Settings of our jobs and of inputs of campaigns that are not in `SETTINGS`: module, class, heading."""
+    from aiida_aceal.inputs.reference import parts
     from aiida_aceal.jobs import find_job, own_names
 
     listed = {name for _, name, _ in SETTINGS}
@@ -214,13 +215,17 @@ def settings_of_jobs() -> list[tuple[str, str, str]]:
         model = job.node_model
         if model.model_fields and model.__name__ not in listed:
             models[model.__name__] = (model.__module__, model.__name__, model.heading or f"Job `{job.name}`")
+    for place, heading, model in parts():
+        if place and not place.startswith(("basis", "initial")) and model.__name__ not in listed:
+            title = model.heading or f"`{place}`: {heading}"
+            models[model.__name__] = (model.__module__, model.__name__, title)
     return list(models.values())
 
 
 def settings_page() -> str:
     """Keys of settings, from the classes that read them."""
     parts = ["# Settings\n", "Read from the classes that check them. Unknown keys are errors everywhere.\n"]
-    for module, name, heading in (*SETTINGS, *settings_of_jobs()):
+    for module, name, heading in (*SETTINGS, *further_settings()):
         try:
             kind = getattr(importlib.import_module(module), name)
         except (ModuleNotFoundError, AttributeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import yaml
@@ -116,8 +117,9 @@ def test_command(frames, tmp_path, codes, aiida_profile):
     path = tmp_path / "input.yaml"
     path.write_text(yaml.safe_dump(data))
     words = ["compare", "uncertainty", str(path), "--profile", aiida_profile.name]
-    result = CliRunner().invoke(main, [*words, "-o", str(tmp_path / "out")])
+    result = CliRunner().invoke(main, [*words, "-o", str(tmp_path / "out"), "-v"])
     assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
+    assert re.search(r"^AceCompareUncertaintyCalculation<\d+>: \w+", result.output, re.MULTILINE)
     assert "ensemble dF" in result.output
     numbers = json.loads((tmp_path / "out" / "report.json").read_text())
     assert numbers["n_structures"] + numbers["n_train"] == len(frames)
