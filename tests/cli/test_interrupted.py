@@ -18,6 +18,8 @@ from small_campaign import builder_for, small
 from aiida_aceal.cli.embedded import run_watched
 from aiida_aceal.workflows.stopping import STOP
 
+pytestmark = pytest.mark.long
+
 AT_MOST = 300.0
 
 

@@ -6,6 +6,8 @@ import yaml
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
+pytestmark = pytest.mark.long
+
 VALIDATE = {"properties": "eos,elastic", "structure": [{"bulk": "Cu", "a": 3.59}], "eos": {"points": 5}}
 
 

@@ -13,6 +13,8 @@ from aiida.plugins import WorkflowFactory
 from ase.io import write
 from click.testing import CliRunner
 
+pytestmark = pytest.mark.long
+
 SETTINGS = {"sizes": [4, 7], "fit": {"reference_energies": "fit"}}
 
 

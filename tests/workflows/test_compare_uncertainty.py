@@ -18,6 +18,8 @@ from aiida_aceal.inputs.compare_uncertainty import read_uncertainty_input
 from aiida_aceal.report.uncertainty import HEADINGS, figures, markdown_table, page
 from aiida_aceal.selection.indicators import IndicatorSettings
 
+pytestmark = pytest.mark.long
+
 SETTINGS = {"clusters": 2, "ensemble": {"members": 3}, "fit": {"reference_energies": "fit"}}
 
 

@@ -15,6 +15,8 @@ from aiida_aceal.workflows.base import output
 from aiida_aceal.workflows.ensemble_settings import check_ensemble
 from aiida_aceal.workflows.generation.score import choose_uncertain
 
+pytestmark = pytest.mark.long
+
 
 def test_campaign_passes_its_ensemble_on(codes):
     wanted = {"members": 3, "method": "subsample", "candidates": "ensemble", "selection": "ensemble"}

@@ -13,6 +13,8 @@ from aiida_aceal.ace import AceModel, build_potential
 from aiida_aceal.fitting import fit_linear
 from aiida_aceal.uncertainty import build_active_set
 
+pytestmark = pytest.mark.long
+
 
 def box(rng) -> Atoms:
     """Eight water molecules in a skewed cell of liquid density, turned and stretched at random."""

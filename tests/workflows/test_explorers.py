@@ -9,6 +9,8 @@ from small_campaign import builder_for, small
 from aiida_aceal.report.rows import generations
 from aiida_aceal.workflows.base import output
 
+pytestmark = pytest.mark.long
+
 CELL = {"bulk": "CuAu", "crystal": "cesiumchloride", "a": 3.05}
 FAST = {"supercell": [2, 2, 2], "count": 6}
 

@@ -12,6 +12,8 @@ from aiida_aceal.workflows.base import output
 from aiida_aceal.workflows.generation.cut import join_cuts, split_large
 from aiida_aceal.workflows.sections import check_section
 
+pytestmark = pytest.mark.long
+
 BIG = [{"kind": "supercells", "structure": CELL, "sizes": [[5, 5, 5]]}]
 
 

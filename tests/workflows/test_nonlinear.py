@@ -1,11 +1,14 @@
 """A campaign with nonlinear fits: two densities, each fit goes on from the last potential, full active sets."""
 
 import numpy as np
+import pytest
 from aiida.engine import run_get_node
 from small_campaign import builder_for, small
 
 from aiida_aceal.report.rows import generations
 from aiida_aceal.workflows.base import output
+
+pytestmark = pytest.mark.long
 
 TWO_DENSITIES = {"npot": "FinnisSinclairShiftedScaled", "ndensity": 2, "fs_parameters": [1, 1, 1, 0.5]}
 

@@ -13,6 +13,8 @@ from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.workflows.base import output
 from aiida_aceal.workflows.restart import check_restart, under_restart
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def run_restarting():

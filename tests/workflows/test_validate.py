@@ -16,6 +16,8 @@ from aiida_aceal.data.potential import AcePotentialData
 from aiida_aceal.properties import Engine, PropertiesSettings, compute_properties
 from aiida_aceal.workflows.validate.curves import curves_of
 
+pytestmark = pytest.mark.long
+
 SMALL = {
     "eos": {"points": 5, "phases": ["hcp"]},
     "phonon": {"supercell_length": 6.0, "mesh_length": 15.0, "band_points": 5},
