@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import sqlite3
 import sys
 import time
@@ -43,15 +44,17 @@ def one_at_a_time() -> Iterator[None]:
     folder = Path(AiiDAConfigDir.get())
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / "aceal.lock").open("w")
+        lock = os.open(folder / "aceal.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise AceError(
             f"{folder}: AiiDA's configuration cannot be written ({error.strerror or error}); set AIIDA_PATH to "
             "a folder of your own"
         ) from error
-    with handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(lock)
 
 
 def load(name: str | None, create: bool) -> Profile:

@@ -43,7 +43,8 @@ def test_a_campaign_with_runs_too_large_for_labels(run_input, codes):
     assert row["n_labelled"] >= 1
     labelled = child.outputs.labelled
     assert labelled.sizes.max() <= 150
-    step = child.base.links.get_outgoing(link_label_filter="extract", link_type=LinkType.CALL_CALC).one().node
+    restarted = child.base.links.get_outgoing(link_label_filter="extract", link_type=LinkType.CALL_WORK).one().node
+    step = restarted.base.links.get_outgoing(link_type=LinkType.CALL_CALC).one().node
     assert step.inputs.settings["gamma_lo"] == row["gamma_lo"]
     assert step.inputs.settings["max_atoms"] == 150
     large = step.inputs.configurations
