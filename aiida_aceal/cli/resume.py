@@ -53,10 +53,18 @@ def go_on(
     for change in changes:
         click.echo(f"Changed: {_apply(builder, change)}")
     builder.metadata.label, builder.metadata.description = node.label, f"goes on from campaign {node.pk}"
+    _check(builder)
+    return launch(builder, node.label, loaded.name, profile, output, True, verbose, submit)
+
+
+def _check(builder: Any) -> None:
+    """All inputs together, before anything is stored.
+
+    :raises click.ClickException: the first thing that is wrong
+    """
     problem = builder._process_spec.inputs.validate(builder._inputs(prune=True))
     if problem:
         raise click.ClickException(str(problem.message))
-    return launch(builder, node.label, loaded.name, profile, output, True, verbose, submit)
 
 
 def _tidy(node: ProcessNode) -> None:
@@ -103,7 +111,11 @@ def _apply(builder: Any, change: str) -> str:
             raise click.ClickException(f"--set {change}: {key} is not a group of settings")
     before, value = inner.get(rest[-1]), load_yaml(text, f"--set {path}")
     inner[rest[-1]] = value
-    place[name] = orm.Dict(settings)
+    try:
+        place[name] = orm.Dict(settings)
+    except ValueError as error:  # what the port's validator says
+        reason = str(error).removeprefix("invalid attribute value ")
+        raise click.ClickException(f"--set {change}: {reason}") from error
     return f"{path} from {'its default' if before is None else before} to {value}"
 
 

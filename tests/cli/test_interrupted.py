@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 from aiida import orm
@@ -16,6 +17,7 @@ from aiida.manage.caching import enable_caching
 from small_campaign import builder_for, small
 
 from aiida_aceal.cli.embedded import run_watched
+from aiida_aceal.cli.resume import _apply, _check
 from aiida_aceal.workflows.stopping import STOP
 
 pytestmark = pytest.mark.long
@@ -120,8 +122,28 @@ def test_interrupted_and_killed_campaigns_go_on(user):
         [sys.executable, "-c", script, str(fourth)], env=user.environment, capture_output=True, text=True, check=True
     )
     assert found.stdout.split() == ["2", "0"]
-    assert "must be an integer" in user.say("resume", third, "--set", "loop.max_generations=many", code=1)
-    assert "expected one of" in user.say("resume", third, "--set", "seed=3", code=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("loop.max_generations=many", "must be a non-negative integer, found 'many'"),
+        ("fit.metod=linear", "did you mean 'method'"),
+        ("seed=3", "expected one of"),
+        ("explore.nobody.steps=3", "expected one of"),
+    ],
+)
+def test_changes_that_cannot_be_made_are_refused(codes, change, words):
+    builder = builder_for(small(), codes)
+    _check(builder)
+
+    def lay_over():
+        _apply(builder, change)
+        _check(builder)
+
+    with pytest.raises(click.ClickException) as caught:
+        lay_over()
+    assert words in caught.value.message
 
 
 @pytest.mark.timeout(300)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from aiida.common.links import LinkType
 from aiida.engine import run_get_node
 from small_campaign import builder_for, small
 
@@ -14,8 +15,9 @@ TWO_DENSITIES = {"npot": "FinnisSinclairShiftedScaled", "ndensity": 2, "fs_param
 
 
 def fit_of(generation):
-    """CalcJob of the fit."""
-    return generation.base.links.get_outgoing(link_label_filter="fit").one().node
+    """CalcJob of the fit, below its restart WorkChain."""
+    restarted = generation.base.links.get_outgoing(link_label_filter="fit").one().node
+    return restarted.base.links.get_outgoing(link_type=LinkType.CALL_CALC).one().node
 
 
 def radial(potential):
