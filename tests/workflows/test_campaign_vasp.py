@@ -8,6 +8,8 @@ from small_campaign import builder_for, small
 
 from aiida_aceal.report.rows import generations
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.timeout(600)
 def test_two_generations_with_labels_by_vasp(codes, fake_vasp_code, fake_potcar_family):
