@@ -39,9 +39,11 @@ def configuration() -> Any:
 @contextlib.contextmanager
 def one_at_a_time() -> Iterator[None]:
     """A lock among commands: two first starts at once must not make the same things side by side."""
-    from aiida.manage.configuration.settings import AiiDAConfigDir
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "Creating AiiDA configuration folder"
+        from aiida.manage.configuration.settings import AiiDAConfigDir
 
-    folder = Path(AiiDAConfigDir.get())
+        folder = Path(AiiDAConfigDir.get())
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / "aceal.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
