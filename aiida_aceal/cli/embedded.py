@@ -77,12 +77,12 @@ def run_watched(
     from aiida_aceal.workflows.stopping import end, sign
 
     runner = get_manager().get_runner()
-    with loop_scope(runner.loop):
+    interrupts = Interrupts(runner.loop)
+    with loop_scope(runner.loop), interrupts.caught():
         process = runner.instantiate_process(builder)
         node = process.node
         sign(node)
         started(node)
-        interrupts = Interrupts(runner.loop)
 
         async def watch() -> None:
             while not process.has_terminated():
@@ -92,17 +92,16 @@ def run_watched(
                 await asyncio.sleep(POLL_SECONDS)
 
         task = runner.loop.create_task(watch())
-        with interrupts.caught():
-            with contextlib.suppress(Exception):  # how it ended stands in the node
-                process.execute()
-            if interrupts.reason is None:
-                task.cancel()
-                with contextlib.suppress(BaseException):
-                    runner.loop.run_until_complete(task)
-            else:
-                for line in end(node, interrupts.reason)[1]:
-                    say(line)
-                _forget(runner)
+        with contextlib.suppress(Exception):  # how it ended stands in the node
+            process.execute()
+        if interrupts.reason is None:
+            task.cancel()
+            with contextlib.suppress(BaseException):
+                runner.loop.run_until_complete(task)
+        else:
+            for line in end(node, interrupts.reason)[1]:
+                say(line)
+            _forget(runner)
         look(node)
         return node
 

@@ -66,6 +66,9 @@ def launch(
     :param name: of the profile that is loaded; ``profile``: as the user gave it
     """
     if submit:
+        note = why_no_cache(name) if cache else None
+        if note:
+            click.echo(f"Note: {note}.", err=True)
         return _submit(builder, name, profile)
     node, rows = _run(builder, title, name, profile, cache, verbose)
     return _conclude(node, rows, name, profile, output)
@@ -136,7 +139,7 @@ def _conclude(node: Any, rows: list[dict[str, Any]], name: str, profile: str | N
         reason = node.exception or node.process_status or "no reason recorded"
         click.secho(f"Stopped ({node.process_state.value}): {reason}", fg="red", err=True)
     if not node.is_finished_ok:
-        click.echo(f"To go on without computing anything twice: aiida-aceal resume {node.pk}{_option(profile)}")
+        click.echo(f"{_how_to_go_on(node, _option(profile))}; finished jobs are not computed again.")
     from aiida_aceal.report.campaign import result_lines
 
     for line in result_lines(node, rows):
@@ -147,6 +150,27 @@ def _conclude(node: Any, rows: list[dict[str, Any]], name: str, profile: str | N
         f"verdi -p {name} process report {node.pk}"
     )
     return 0 if node.is_finished_ok else 1
+
+
+def _how_to_go_on(node: Any, option: str) -> str:
+    """The command that goes on; the same inputs would end in the same way where the campaign itself decided to end."""
+    if node.exit_status == 410:
+        return f"For more generations: aiida-aceal extend {node.pk} -n 10{option}"
+    if node.exit_status in (411, 412):
+        return f"To go on with other settings: aiida-aceal resume {node.pk} --set KEY=VALUE{option}"
+    return f"To go on: aiida-aceal resume {node.pk}{option}"
+
+
+def why_no_cache(name: str) -> str | None:
+    """Why a daemon would compute finished jobs again, with the remedy, or ``None``; ``name`` is that of the profile."""
+    from aiida.manage.caching import get_use_cache
+
+    if get_use_cache(identifier="aiida.calculations:aceal.label.ase"):
+        return None
+    return (
+        f"AiiDA's caching is off in profile '{name}', so a daemon computes finished jobs again, labels too: "
+        f"verdi -p {name} config set caching.default_enabled true, then verdi -p {name} daemon restart"
+    )
 
 
 def _option(profile: str | None) -> str:

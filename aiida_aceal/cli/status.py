@@ -125,5 +125,5 @@ def _runner(node) -> str:
             return f"{process}, which ran it, has gone: aiida-aceal resume {node.pk} goes on"
         return f"run by {process}"
     if get_manager().get_profile().process_control_backend is None or not get_daemon_client().is_daemon_running:
-        return "no daemon is running: verdi daemon start"
+        return "no daemon is running (verdi daemon start), unless a script of yours runs it"
     return "run by the daemon"

@@ -53,16 +53,9 @@ def page(
         f'<figure><img alt="{_text(name)} against generation" src="{embedded(draw(name, rows))}"></figure>\n'
         for name in FIGURES
     )
-    listed = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>\n" for name, value in facts.items())
     quarantine = [item for row in rows for item in row.get("quarantine") or []]
     failed = "".join(f"<li>{_text(item.get('hash'))}: {_text(item.get('reason'))}</li>\n" for item in quarantine)
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title><style>{_STYLE}</style></head>
-<body>
-<h1>{_text(title)}</h1>
-<dl>
-{listed}</dl>
-<h2>Generations</h2>
+    content = f"""<h2>Generations</h2>
 <div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>
 {body}</tbody></table></div>
 <p>"new": the structures labelled in this generation, with the potential before → after the refit.
@@ -75,8 +68,8 @@ calibration. The test set decides nothing: errors on it, if there is one, stand 
 {f"<h2>Failed labels</h2><ul>{failed}</ul>" if failed else ""}
 <h2>Decisions</h2>
 <pre>{_text(chr(10).join(decisions)) or "none recorded"}</pre>
-</body></html>
 """
+    return plain_page(title, facts, content)
 
 
 def comparison_page(
@@ -95,33 +88,25 @@ def comparison_page(
     """
     head = "".join(f"<th>{_text(name).replace(chr(10), '<br>')}</th>" for name in headings)
     body = "".join("<tr>" + "".join(f"<td>{_text(c)}</td>" for c in line) + "</tr>\n" for line in rows)
-    listed = "".join(f"<dt>{_text(k)}</dt><dd>{_text(v)}</dd>\n" for k, v in facts.items())
     drawn = "".join(
         f'<figure><img alt="{_text(name)}" src="{embedded(png)}"></figure>\n' for name, png in pictures.items()
     )
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title><style>{_STYLE}
-td:first-child, th:first-child {{ text-align: left; }}</style></head>
-<body>
-<h1>{_text(title)}</h1>
-<dl>
-{listed}</dl>
-<h2>{_text(table_title)}</h2>
+    content = f"""<h2>{_text(table_title)}</h2>
 <div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>
 {body}</tbody></table></div>
 <p>{_text(note)}</p>
 <h2>Figures</h2>
 <div class="figures">
 {drawn}</div>
-{more}</body></html>
-"""
+{more}"""
+    return plain_page(title, facts, content, "\ntd:first-child, th:first-child { text-align: left; }")
 
 
-def plain_page(title: str, facts: Mapping[str, Any], content: str) -> str:
-    """One HTML file: a title, facts, and HTML that follows them."""
+def plain_page(title: str, facts: Mapping[str, Any], content: str, style: str = "") -> str:
+    """One HTML file: a title, facts, and HTML that follows them; ``style`` is added to that of all pages."""
     listed = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>\n" for name, value in facts.items())
     return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title><style>{_STYLE}</style></head>
+<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title><style>{_STYLE}{style}</style></head>
 <body>
 <h1>{_text(title)}</h1>
 <dl>
