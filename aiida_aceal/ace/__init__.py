@@ -5,7 +5,7 @@ Names are loaded when first used, so that reading a potential does not load the 
 
 from importlib import import_module
 
-from .errors import AceError
+from aiida_aceal.common.errors import AceError
 
 _WHERE = {
     "AceArrays": "model",

@@ -14,9 +14,10 @@ from itertools import product as cartesian
 
 import numpy as np
 
+from aiida_aceal.common.errors import AceError
+
 from .basis_settings import BondSettings, FunctionSettings
 from .describe import Description, read_description
-from .errors import AceError
 from .independent import angular_functions
 from .limits import check_count, check_radial_size
 from .potential import AcePotential, BasisFunction, Bond

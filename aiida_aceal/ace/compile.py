@@ -8,7 +8,8 @@ from math import factorial, sqrt
 
 import numpy as np
 
-from .errors import AceError
+from aiida_aceal.common.errors import AceError
+
 from .graph import Graph, Products, b_basis_products, build_graph
 from .kernels import DENSITY, DISTANCE, ZBL, SpeciesArrays
 from .potential import AcePotential, Bond, Species

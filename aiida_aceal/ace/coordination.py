@@ -7,9 +7,9 @@ from typing import Protocol
 import numpy as np
 from ase import Atoms
 
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.common.kernels import njit
 
-from .errors import AceError
 from .neighbors import build_neighbors
 
 

@@ -13,7 +13,8 @@ from math import factorial, sqrt
 
 import numpy as np
 
-from .errors import AceError
+from aiida_aceal.common.errors import AceError
+
 from .limits import check_coupling
 
 

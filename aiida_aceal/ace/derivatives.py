@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from ase import Atoms
 
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.common.kernels import njit
 
 from .design import design_arrays, tangent_rows
 from .embedding import embed2, switch_value
-from .errors import AceError
 from .kernels import ZBL
 from .neighborhood import core_pair, gather, places
 from .neighbors import build_neighbors

@@ -11,12 +11,12 @@ from typing import Any
 
 from ase.data import atomic_numbers
 
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.common.setting_words import unknown_key
 from aiida_aceal.common.settings import Settings, build
 from aiida_aceal.common.words import counted
 
 from .basis_settings import SECTIONS, BasisSettings, BondSettings, EmbeddingSettings, FunctionSettings
-from .errors import AceError
 from .potential import EMBEDDINGS, Species
 from .presets import SIZES, find_preset
 

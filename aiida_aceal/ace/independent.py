@@ -14,8 +14,9 @@ from itertools import combinations_with_replacement, groupby, product
 
 import numpy as np
 
+from aiida_aceal.common.errors import AceError
+
 from .coupling import clebsch_gordan, coupling_tree
-from .errors import AceError
 
 # Residuals of dependent functions are ~1e-14 of their norm, those of independent ones are above 1e-3 in all cases met.
 _DEPENDENT = 1e-7

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from .errors import AceError
+from aiida_aceal.common.errors import AceError
 
 #: Angstrom. Usual cutoffs are 4 to 12.
 MAX_CUTOFF = 30.0

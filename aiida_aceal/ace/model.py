@@ -12,6 +12,7 @@ import numpy as np
 from ase import Atoms
 from threadpoolctl import ThreadpoolController
 
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.common.threads import thread_count
 
 from . import derivatives
@@ -19,7 +20,6 @@ from .compile import CompiledSpecies, compile_species, with_coefficients
 from .coordination import coordination_numbers
 from .derivatives import Tangent
 from .design import LinearSystem, design_arrays, design_rows
-from .errors import AceError
 from .kernels import evaluate_atoms
 from .neighbors import build_neighbors
 from .potential import AcePotential

@@ -9,9 +9,8 @@ import numpy as np
 from ase import Atoms
 from ase.geometry import complete_cell
 
+from aiida_aceal.common.errors import AceError, NotFiniteError
 from aiida_aceal.common.kernels import njit
-
-from .errors import AceError, NotFiniteError
 
 #: Periodic images a search may need where they are more than a thousand times the atoms.
 MAX_IMAGES = 5e6

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from aiida_aceal.common.atomic import write_text
+from aiida_aceal.common.errors import AceError
 
 from .coupling import coupling_terms
-from .errors import AceError
 from .limits import check_cutoff
 
 RADIAL_TYPES = ("SBessel", "ChebExpCos", "ChebPow", "ChebLinear")

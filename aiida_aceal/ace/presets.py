@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
-from .errors import AceError
+from aiida_aceal.common.errors import AceError
 
 #: keys of a description that say which functions there are: a preset says it all
 SIZES = ("functions", "nradmax_by_orders", "lmax_by_orders", "lmin_by_orders", "number_of_functions_per_element")

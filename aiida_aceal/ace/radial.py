@@ -11,7 +11,8 @@ from collections.abc import Mapping
 import numpy as np
 from ase.data import atomic_numbers
 
-from .errors import AceError
+from aiida_aceal.common.errors import AceError
+
 from .potential import Bond
 
 _COULOMB = 14.399645351950543  # e^2 / (4 pi eps0), eV Angstrom

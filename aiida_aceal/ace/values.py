@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from ase.data import atomic_numbers
 
-from .errors import AceError, NotFiniteError
+from aiida_aceal.common.errors import AceError, NotFiniteError
+
 from .limits import MAX_NUMBER
 
 

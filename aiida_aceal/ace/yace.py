@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aiida_aceal.common.atomic import write_text
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.common.yaml import load_yaml
 
 from . import values
 from .coupling import coupling_terms
-from .errors import AceError
 from .graph import Products, collect_products
 from .limits import MAX_L, check_radial_size
 from .potential import AcePotential, Bond, Species

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import yaml
 
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.common.yaml import load_yaml
 
 from . import values
 from .coupling import full_intermediates
-from .errors import AceError
 from .limits import check_radial_size
 from .potential import AcePotential, BasisFunction, Bond, Species
 

@@ -13,7 +13,6 @@ from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
 from aiida.engine import CalcJob, CalcJobProcessSpec
 
-from aiida_aceal.ace.errors import AceError
 from aiida_aceal.calculations.worker_base import (
     ERROR_FILE,
     OUTPUT_FILE,
@@ -29,6 +28,7 @@ from aiida_aceal.calculations.worker_base import (
     write_set,
     write_union,
 )
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.potential import AcePotentialData
 from aiida_aceal.fitting import pacemaker

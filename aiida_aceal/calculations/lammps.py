@@ -14,7 +14,6 @@ from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
 from aiida_lammps.calculations.raw import LammpsRawCalculation
 from ase import Atoms
 
-from aiida_aceal.ace.errors import AceError
 from aiida_aceal.calculations.worker_base import (
     ERROR_FILE,
     TIME_FRACTION,
@@ -26,6 +25,7 @@ from aiida_aceal.calculations.worker_base import (
     settings_port,
     thread_lines,
 )
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.common.settings import check, setting
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.lammps.deck import (

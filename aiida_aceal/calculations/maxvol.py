@@ -5,8 +5,8 @@ from __future__ import annotations
 from aiida import orm
 from aiida.engine import ExitCode, calcfunction
 
-from aiida_aceal.ace.errors import AceError
 from aiida_aceal.calculations.worker_base import union, union_hashes
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.common.settings import check
 from aiida_aceal.data.active_set import ActiveSetData
 from aiida_aceal.data.dataset import ConfigurationsData
@@ -26,7 +26,7 @@ def maxvol(potential: AcePotentialData, settings: orm.Dict, **datasets: Configur
     """
     from aiida_aceal.ace import AceModel
     from aiida_aceal.uncertainty import build_active_set, build_local_active_set
-    from aiida_aceal.uncertainty.local import group_names
+    from aiida_aceal.uncertainty.local_build import group_names
 
     given = {key: value for key, value in settings.get_dict().items() if value is not None}
     problem = check(ActiveSetSettings, given, "settings")

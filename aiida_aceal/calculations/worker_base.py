@@ -105,17 +105,22 @@ def configuration_nodes(inputs: Mapping[str, Any], names: Iterable[str]) -> list
     return [(name, node) for name, node in found if isinstance(node, ConfigurationsData)]
 
 
+def foreign_elements(potential: Any, configurations: Any, where: str) -> str | None:
+    """What is wrong if configurations hold an element that a potential does not know; ``None`` without either node."""
+    if not isinstance(potential, AcePotentialData) or not isinstance(configurations, ConfigurationsData):
+        return None
+    message = unknown_elements(configurations.elements, potential.elements)
+    return f"{where}: {message}" if message else None
+
+
 def check_elements(
     inputs: Mapping[str, Any], names: Iterable[str] = ("configurations", "dataset", "validation", "start")
 ) -> str | None:
     """Configurations under these names with an element that the potential does not know."""
-    potential = inputs.get("potential")
-    if not isinstance(potential, AcePotentialData):
-        return None
     for name, node in configuration_nodes(inputs, names):
-        message = unknown_elements(node.elements, potential.elements)
+        message = foreign_elements(inputs.get("potential"), node, name)
         if message:
-            return f"{name}: {message}"
+            return message
     return None
 
 

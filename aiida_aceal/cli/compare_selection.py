@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from aiida_aceal.cli.params import CACHE, PROFILE, VERBOSE
+from aiida_aceal.cli.params import CACHE, DRY_RUN, PAGE, PROFILE, VERBOSE
 from aiida_aceal.common.words import counted
 
 
@@ -32,13 +32,8 @@ from aiida_aceal.common.words import counted
 @click.option(
     "--max-concurrent", type=click.IntRange(min=1), help="Number of jobs that run at the same time [default: 1]."
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="File for the report (.html), or a folder for the report and the numbers.",
-)
-@click.option("--dry-run", is_flag=True, help="Check the input and show what would be done; store and run nothing.")
+@PAGE
+@DRY_RUN
 @PROFILE
 @CACHE
 @VERBOSE

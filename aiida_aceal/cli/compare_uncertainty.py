@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from aiida_aceal.cli.params import CACHE, PROFILE, VERBOSE
+from aiida_aceal.cli.params import CACHE, DRY_RUN, PAGE, PROFILE, VERBOSE
 from aiida_aceal.common.words import counted
 
 
@@ -25,13 +25,8 @@ from aiida_aceal.common.words import counted
 @click.option("--indicator", multiple=True, help="global, own, minimum, switch, ensemble (repeatable) [default: all].")
 @click.option("--seed", type=click.IntRange(min=0), help="Random seed of the split, the fits and the clusters.")
 @click.option("--threads", type=click.IntRange(min=1), help="Number of cores for the job.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="File for the report (.html), or a folder for the report and the numbers.",
-)
-@click.option("--dry-run", is_flag=True, help="Check the input and show what would be done; store and run nothing.")
+@PAGE
+@DRY_RUN
 @PROFILE
 @CACHE
 @VERBOSE

@@ -18,6 +18,16 @@ OUTPUT = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for the report, the potential (.yaml, .yace) and the active set (.asi).",
 )
+#: of commands whose result is one page
+PAGE = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="File for the report (.html), or a folder for the report and the numbers.",
+)
+DRY_RUN = click.option(
+    "--dry-run", is_flag=True, help="Check the input and show what would be done; store and run nothing."
+)
 CACHE = click.option(
     "--cache/--no-cache", default=None, help="Reuse the results of identical jobs from earlier campaigns."
 )

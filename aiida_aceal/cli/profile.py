@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 
 if TYPE_CHECKING:
     from aiida.manage.configuration import Profile

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from aiida_aceal.cli.params import CACHE, OUTPUT, PROFILE, VERBOSE
+from aiida_aceal.cli.params import CACHE, DRY_RUN, OUTPUT, PROFILE, VERBOSE
 
 
 @click.command()
@@ -19,7 +19,7 @@ from aiida_aceal.cli.params import CACHE, OUTPUT, PROFILE, VERBOSE
 @CACHE
 @click.option("--seed", type=click.IntRange(min=0), help="Use this seed instead of the one in the file.")
 @click.option("--submit", is_flag=True, help="Hand the campaign over to AiiDA's daemon and return at once.")
-@click.option("--dry-run", is_flag=True, help="Check the input and show what would be done; store and run nothing.")
+@DRY_RUN
 @VERBOSE
 def command(input_file, profile, output, cache, seed, submit, dry_run, verbose) -> None:
     """Run the campaign that INPUT.yaml describes.

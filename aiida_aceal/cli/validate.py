@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from aiida_aceal.cli.params import CACHE, PROFILE, VERBOSE
+from aiida_aceal.cli.params import CACHE, DRY_RUN, PROFILE, VERBOSE
 
 
 @click.command()
@@ -20,7 +20,7 @@ from aiida_aceal.cli.params import CACHE, PROFILE, VERBOSE
 @click.option("--ensemble", type=click.Path(path_type=Path), help="Ensemble (.zip): error bars of each number.")
 @click.option("-o", "--output", type=click.Path(path_type=Path),
               help="File for the report (.html), or a folder [default: aceal-properties-PK.html].")  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Check the input and show what would be done; store and run nothing.")
+@DRY_RUN
 @PROFILE
 @CACHE
 @VERBOSE

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from aiida.common.exceptions import ValidationError
 from aiida.orm import SinglefileData
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.data.potential import AcePotentialData, basis_hash, potential_hash
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from aiida_aceal.uncertainty import update_active_set
 
 from .filters import ABOVE_WINDOW
 from .geometry import Constraints
-from .objective import Grader
+from .objective import StructureGrader
 from .search import SearchResult, SearchSettings, search, target_in_window
 
 Progress = Callable[[str], None]
@@ -112,7 +112,7 @@ def explore_active(
     if hasattr(active_set, "check"):
         active_set.check(model)
     for atoms in references:
-        Grader(model, active_set).check_elements(atoms)
+        StructureGrader(model, active_set).check_elements(atoms)
     state = _State(model, active_set, settings, say)
     seeds = np.random.SeedSequence(int(seed)).spawn(settings.attempts)
     with ExitStack() as stack:
@@ -163,7 +163,7 @@ class _State:
         self.attempts += 1
         self.evaluations += result.evaluations
         settings = self.settings
-        gamma = None if result.atoms is None else Grader(self.model, self.active_set).gamma(result.atoms)
+        gamma = None if result.atoms is None else StructureGrader(self.model, self.active_set).gamma(result.atoms)
         top = 0.0 if gamma is None else float(gamma.max(initial=0.0))
         high = float("inf") if settings.gamma_hi is None else settings.gamma_hi
         found = gamma is not None and settings.gamma_lo < top < high and bool(np.isfinite(gamma).all())
@@ -236,7 +236,7 @@ class _State:
 
 def _attempt(model: AceModel, task: tuple) -> SearchResult:
     active_set, origin, rng, settings, _ = task
-    return search(Grader(model, active_set), origin, settings, settings, rng)
+    return search(StructureGrader(model, active_set), origin, settings, settings, rng)
 
 
 _WORKER: dict[str, AceModel] = {}  # one model for each worker process, set once by its initialiser

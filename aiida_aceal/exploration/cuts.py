@@ -19,7 +19,7 @@ from ase.geometry import complete_cell, get_distances
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 
 from .distances import Pair, neighbor_pairs, short_pairs
 

@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols, covalent_radii
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 
 #: two atoms nearer than this fraction of the sum of their covalent radii are taken for an accident
 DEFAULT_FRACTION = 0.6

@@ -33,7 +33,7 @@ from .cuts import (
 )
 from .distances import minimum_distances, shortest
 from .geometry import Constraints
-from .objective import Grader
+from .objective import StructureGrader
 from .relax import Relaxation, relax_outer
 
 Progress = Callable[[str], None]
@@ -108,7 +108,7 @@ def extract_environments(
     """
     settings = settings or ExtractSettings()
     say = progress or (lambda text: None)
-    grader = Grader(model, active_set)
+    grader = StructureGrader(model, active_set)
     grader.check_elements(big)
     gamma, _ = grader.floored(big)
     if not np.isfinite(gamma).all():
@@ -154,7 +154,7 @@ def _story(entry: dict[str, Any]) -> str:
 
 
 class _Extractor:
-    def __init__(self, grader: Grader, big: Atoms, gamma: np.ndarray, settings: ExtractSettings) -> None:
+    def __init__(self, grader: StructureGrader, big: Atoms, gamma: np.ndarray, settings: ExtractSettings) -> None:
         self.grader, self.big, self.gamma, self.settings = grader, big, gamma, settings
         self.radius = settings.inner_radius or grader.model.cutoff
         self.units = molecule_units(big) if settings.molecules else np.arange(len(big))

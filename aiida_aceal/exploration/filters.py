@@ -15,7 +15,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 
 from .distances import DEFAULT_FRACTION, minimum_distances, neighbor_pairs, too_short
 

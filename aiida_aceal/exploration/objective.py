@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from aiida_aceal.ace.errors import AceError
 from aiida_aceal.common.configurations import unknown_elements
+from aiida_aceal.common.errors import AceError
 
 from .embedding import embedding_derivatives
 
@@ -38,7 +38,7 @@ class SmoothMaximum:
     gamma: np.ndarray
 
 
-class Grader:
+class StructureGrader:
     """Grades structures with a model and an active set.
 
     :param model: :class:`aiida_aceal.ace.AceModel`

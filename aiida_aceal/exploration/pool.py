@@ -18,7 +18,7 @@ from aiida_aceal.uncertainty.emptiness import mark
 
 from .distances import DEFAULT_FRACTION
 from .filters import ABOVE_WINDOW, CompositionFilter, DistanceFilter, DuplicateFilter, FilterChain, WindowFilter
-from .objective import Grader
+from .objective import StructureGrader
 
 Progress = Callable[[str], None]
 
@@ -89,7 +89,7 @@ class PoolSearch:
         progress: Progress | None = None,
     ) -> None:
         self.model, self.settings = model, settings or PoolSettings()
-        self.grader = Grader(model.single_threaded(), active_set)
+        self.grader = StructureGrader(model.single_threaded(), active_set)
         self.say = progress or (lambda text: None)
         settings = self.settings
         self.before = FilterChain(

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from .cuts import Cut
 from .geometry import Constraints, Coordinates
-from .objective import Grader
+from .objective import StructureGrader
 
 #: per A of violation, beside a logarithm of the grade
 _PENALTY = 30.0
@@ -42,7 +42,9 @@ class _Done(Exception):
 
 
 class _Relaxing:
-    def __init__(self, grader: Grader, cut: Cut, mask: np.ndarray, goal: float, limit: int, constraints: Constraints):
+    def __init__(
+        self, grader: StructureGrader, cut: Cut, mask: np.ndarray, goal: float, limit: int, constraints: Constraints
+    ):
         self.grader, self.cut, self.mask, self.goal, self.limit = grader, cut, mask, goal, limit
         self.outer = np.flatnonzero(~cut.inner)
         self.coordinates = Coordinates(cut.atoms, constraints)
@@ -94,7 +96,7 @@ class _Relaxing:
 
 
 def relax_outer(
-    grader: Grader,
+    grader: StructureGrader,
     cut: Cut,
     mask: np.ndarray,
     goal: float,

@@ -13,7 +13,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from aiida_aceal.ace.errors import AceError, NotFiniteError
+from aiida_aceal.common.errors import AceError, NotFiniteError
 
 
 def sample_md(

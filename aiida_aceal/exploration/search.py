@@ -22,7 +22,7 @@ from aiida_aceal.common.errors import AceError
 from aiida_aceal.common.settings import Settings, setting
 
 from .geometry import Constraints, Coordinates
-from .objective import Grader
+from .objective import StructureGrader
 
 #: penalty (units of gamma at 1000 per A) taken as "constraints obeyed": 0.001 A of violation
 _FEASIBLE = 0.05
@@ -81,7 +81,7 @@ class _Done(Exception):
 
 
 class _Run:
-    def __init__(self, grader: Grader, coordinates: Coordinates, settings: SearchSettings) -> None:
+    def __init__(self, grader: StructureGrader, coordinates: Coordinates, settings: SearchSettings) -> None:
         self.grader, self.coordinates, self.settings = grader, coordinates, settings
         self.low, self.high = settings.window
         self.scale = min(settings.target_gamma, _LARGEST_SCALE)
@@ -174,7 +174,7 @@ def target_in_window(gamma_lo: float, gamma_hi: float) -> tuple[float, float]:
 
 
 def search(
-    grader: Grader, start: Atoms, constraints: Constraints, settings: SearchSettings, rng: np.random.Generator
+    grader: StructureGrader, start: Atoms, constraints: Constraints, settings: SearchSettings, rng: np.random.Generator
 ) -> SearchResult:
     """Search from ``settings.starts`` shaken copies of ``start``, until one reaches the target.
 

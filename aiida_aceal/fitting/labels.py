@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from ase import Atoms
 
-from aiida_aceal.ace.errors import AceError, NotFiniteError
+from aiida_aceal.common.errors import AceError, NotFiniteError
 
 
 @dataclass

@@ -15,8 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import field_validator, model_validator
 
-from aiida_aceal.ace.errors import AceError
 from aiida_aceal.ace.potential import AcePotential
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.common.settings import Settings, nearest, section, setting
 
 INPUT_FILE = "input.yaml"

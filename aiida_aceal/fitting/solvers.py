@@ -15,7 +15,7 @@ import numpy as np
 from scipy.linalg import cho_solve, cholesky, qr, solve_triangular
 from scipy.optimize import minimize_scalar
 
-from aiida_aceal.ace.errors import NotFiniteError
+from aiida_aceal.common.errors import NotFiniteError
 
 
 class QrAccumulator:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from ase import Atoms
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 
 #: structures of a large origin that stay together
 BLOCK = 5

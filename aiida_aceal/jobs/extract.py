@@ -23,7 +23,7 @@ def run(task: Task) -> dict[str, Any]:
     """Cut the environments of all atoms above gamma_lo; small structures pass as they are."""
     from aiida_aceal.common.errors import AceError
     from aiida_aceal.exploration.extract import extract_environments
-    from aiida_aceal.exploration.objective import Grader
+    from aiida_aceal.exploration.objective import StructureGrader
     from aiida_aceal.uncertainty.emptiness import mark
 
     settings, model, active_set = task.settings, task.model, task.active_set
@@ -35,7 +35,7 @@ def run(task: Task) -> dict[str, Any]:
         nonlocal largest
         for path, index, atoms in task.located():
             source = atoms.info.setdefault("source", f"{path.name}#{index}")
-            gamma, emptiness = Grader(model, active_set).floored(atoms)
+            gamma, emptiness = StructureGrader(model, active_set).floored(atoms)
             largest = max(largest, float(gamma.max()))
             counts["n_structures"] += 1
             if len(atoms) <= settings.max_atoms:

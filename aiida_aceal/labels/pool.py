@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Literal
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.labels.calculators import CalculatorSpec, compute_labels
 from aiida_aceal.labels.limits import TimeLimits
 from aiida_aceal.labels.signals import Stop

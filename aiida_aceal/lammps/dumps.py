@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.data import chemical_symbols
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 
 GAMMA_COLUMN = "f_pace_gamma"
 #: Angstrom/ps (``units metal``) in ASE's unit of velocity

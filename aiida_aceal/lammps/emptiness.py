@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from aiida_aceal.ace.coordination import coordination_of
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.uncertainty.emptiness import Emptiest, mark, missing_note
 
 from .dumps import Frame

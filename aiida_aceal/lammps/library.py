@@ -6,7 +6,7 @@ import ctypes
 import os
 from importlib import metadata, util
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 
 #: LMP_STYLE_ATOM and LMP_TYPE_VECTOR of LAMMPS' C library interface
 STYLE_ATOM, TYPE_VECTOR = 1, 1

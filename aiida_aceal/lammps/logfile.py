@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 
 _HALT = re.compile(r"Fix halt condition for fix-id (\S+) met on step (\d+) with value (\S+)")
 _WALL = re.compile(r"^Total wall time: (\d+):(\d+):(\d+)")

@@ -8,7 +8,7 @@ import signal
 import sys
 from dataclasses import dataclass, field
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 
 USAGE = """usage: aceal-lmp -in FILE [switches]      or      aceal-lmp [switches] < FILE
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 
 from .callback import FIX_EXTERNAL, GAMMA, GammaFix, PaceCallback
 from .control import Interpreter

@@ -10,9 +10,9 @@ from aiida import orm
 from aiida.engine import ExitCode
 
 from aiida_aceal.ace import AcePotential
-from aiida_aceal.ace.errors import AceError
 from aiida_aceal.calculations.fit_pacemaker import ERRORS_LOG, REFERENCE_FILE, SCRIPT_LOG
 from aiida_aceal.calculations.worker_base import ERROR_FILE
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.data.potential import AcePotentialData
 from aiida_aceal.fitting import pacemaker
 from aiida_aceal.parsers.worker_base import AceWorkerParser, clean, end_of, last_error_line

@@ -9,9 +9,9 @@ import numpy as np
 from aiida import orm
 from aiida.engine import ExitCode
 
-from aiida_aceal.ace.errors import AceError
 from aiida_aceal.calculations.lammps import LOG_FILE, LammpsJobSettings
 from aiida_aceal.calculations.worker_base import ERROR_FILE, n_threads
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.lammps.deck import EXTRAPOLATIVE_DUMP, LAST_DUMP, MAX_GAMMA_COLUMN
 from aiida_aceal.lammps.dumps import Frame, read_dump

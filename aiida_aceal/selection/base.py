@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from aiida_aceal.ace import AceModel
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.uncertainty import ActiveSet
 from aiida_aceal.uncertainty.emptiness import REASON
 

@@ -16,7 +16,7 @@ from ase import Atoms
 from pydantic import model_validator
 
 from aiida_aceal.ace import AceModel, AcePotential
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.common.settings import Settings, build, memory_size, section, setting
 from aiida_aceal.fitting.ensemble_settings import EnsembleSettings
 from aiida_aceal.fitting.settings import FitSettings

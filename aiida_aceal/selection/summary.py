@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 
 #: errors that are compared, with their units
 METRICS = {"forces_rmse": "eV/A", "forces_max": "eV/A", "energy_rmse": "eV/atom", "energy_max": "eV/atom"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import lapack, qr, solve_triangular
 
-from aiida_aceal.ace.errors import AceError, NotFiniteError
+from aiida_aceal.common.errors import AceError, NotFiniteError
 
 from .swaps import improve, largest_rows
 from .threads import Team, largest_coefficients, row_blocks

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.common.memory import parse_memory
 
 from .active_rows import FLOOR, RANK_TOLERANCE, ActiveRows
-from .active_set import KINDS, ActiveSet, ElementActiveSet
+from .active_set import KINDS, ActiveSet
+from .element_set import ElementActiveSet
 from .maxvol import TOLERANCE, check_numbers, coarser_rank_tolerance, column_scale
 from .passes import CHUNK_PART, Element, Progress, Run, finish
 from .sources import Rows, force_outliers, natural_scale

@@ -16,7 +16,8 @@ import numpy as np
 from aiida_aceal.common.errors import AceError
 
 from .active_rows import FLOOR_ROW
-from .active_set import ActiveSet, ElementActiveSet
+from .active_set import ActiveSet
+from .element_set import ElementActiveSet
 
 
 def differ(n_densities: Mapping[str, int]) -> bool:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 
 from . import kernels
 from .active_rows import FLOOR, RANK_TOLERANCE, ActiveRows, check_rows, start_rows

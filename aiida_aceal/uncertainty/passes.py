@@ -10,7 +10,7 @@ import numpy as np
 
 from . import kernels
 from .active_rows import FLOOR_ROW, PREVIOUS_ROW, ActiveRows, start_rows
-from .active_set import UNKNOWN_ROW, ElementActiveSet
+from .element_set import UNKNOWN_ROW, ElementActiveSet
 from .emptiness import Emptiest
 from .maxvol import column_scale, search
 from .sources import Rows, unpack

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aiida_aceal.ace.errors import AceError, NotFiniteError
+from aiida_aceal.common.errors import AceError, NotFiniteError
 from aiida_aceal.common.memory import parse_memory
 
 from .active_rows import FLOOR_ROW

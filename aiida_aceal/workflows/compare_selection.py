@@ -10,8 +10,8 @@ from aiida import orm
 from aiida.engine import ExitCode, ProcessSpec, calcfunction, while_
 from aiida.plugins import CalculationFactory
 
-from aiida_aceal.ace.errors import AceError
 from aiida_aceal.calculations.worker_base import check_distinct, check_elements, check_labels
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.potential import AcePotentialData
 from aiida_aceal.jobs.learning_curve import JOB as CURVE

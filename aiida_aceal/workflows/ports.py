@@ -8,7 +8,7 @@ from typing import Any
 from aiida import orm
 from aiida.engine import ProcessSpec
 
-from aiida_aceal.common.configurations import unknown_elements
+from aiida_aceal.calculations.worker_base import foreign_elements
 from aiida_aceal.common.settings import describe
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.workflows.ensemble_settings import ENSEMBLE, check_ensemble, check_fitter
@@ -114,7 +114,7 @@ def check_steps(inputs: Mapping[str, Any], explorers_required: bool) -> str | No
         if message:
             return message
         start = explorers[name].get("configurations")
-        message = check_elements(inputs.get("potential"), start, f"explorers.{name}.configurations")
+        message = foreign_elements(inputs.get("potential"), start, f"explorers.{name}.configurations")
         if message:
             return message
     for name in ("labeller", "fitter"):
@@ -129,7 +129,7 @@ def check_steps(inputs: Mapping[str, Any], explorers_required: bool) -> str | No
     if message:
         return message
     for name in ("initial", "validation", "test"):
-        message = check_elements(inputs.get("potential"), inputs.get(name), name)
+        message = foreign_elements(inputs.get("potential"), inputs.get(name), name)
         if message:
             return message
     datasets = inputs.get("dataset") or {}
@@ -137,18 +137,10 @@ def check_steps(inputs: Mapping[str, Any], explorers_required: bool) -> str | No
         node = datasets[key]
         if not node.has_labels("energy", "forces"):
             return f"dataset.{key}: not all configurations have energy and forces; pass it as `initial` for labelling"
-        message = check_elements(inputs.get("potential"), node, f"dataset.{key}")
+        message = foreign_elements(inputs.get("potential"), node, f"dataset.{key}")
         if message:
             return message
     return None
-
-
-def check_elements(potential: Any, configurations: Any, where: str) -> str | None:
-    """Configurations with an element that the potential does not know."""
-    if potential is None or not isinstance(configurations, ConfigurationsData):
-        return None
-    message = unknown_elements(configurations.elements, potential.elements)
-    return f"{where}: {message}" if message else None
 
 
 def is_labelled(node: ConfigurationsData) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from aiida import orm
 from aiida.engine import calcfunction
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.fitting.split import split_roles
 

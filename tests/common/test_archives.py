@@ -13,7 +13,7 @@ from aiida_aceal.common.archives import read_arrays
 from aiida_aceal.common.errors import AceError
 from aiida_aceal.fitting.ensemble import Ensemble
 from aiida_aceal.uncertainty import ActiveSet, build_local_active_set
-from aiida_aceal.uncertainty.active_set import ElementActiveSet
+from aiida_aceal.uncertainty.element_set import ElementActiveSet
 
 GOOD = np.array([[2.0, 1.0], [0.5, 1.5]])
 

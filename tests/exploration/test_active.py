@@ -5,13 +5,13 @@ import pytest
 from ase.build import add_adsorbate, bulk, fcc111
 from ase.constraints import FixAtoms
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.common.settings import build
 from aiida_aceal.exploration.active import ActiveSettings, explore_active
 from aiida_aceal.exploration.distances import shortest
 from aiida_aceal.exploration.geometry import Constraints
 from aiida_aceal.exploration.initial import generate
-from aiida_aceal.exploration.objective import Grader
+from aiida_aceal.exploration.objective import StructureGrader
 from aiida_aceal.exploration.search import SearchSettings, search
 
 LITHIUM = {"minimum_distance": 2.2, "connected": 4.0}
@@ -33,7 +33,7 @@ def test_li4_from_li2_and_li3(lithium, starts, method):
     result = explore_active(potential, aset, starts, _settings(method), seed=3)
     assert len(result.candidates) >= 2
     assert result.report["n_target_reached"] >= 1
-    old, new = Grader(model, aset), Grader(model, result.active_set)
+    old, new = StructureGrader(model, aset), StructureGrader(model, result.active_set)
     for number, atoms in enumerate(result.candidates):
         top = atoms.info["gamma_max"]
         assert top > 2.0
@@ -66,17 +66,18 @@ def test_nothing_in_the_window_but_above_it(lithium, starts):
     seen = sorted(entry["gamma"] for entry in result.report["history"] if entry["gamma"] >= 2.01)
     assert kept == seen[: len(kept)]
     assert result.report["n_candidates"] == len(kept)
-    assert Grader(model, result.active_set).maximum(result.candidates[0]) <= 1.0011
+    assert StructureGrader(model, result.active_set).maximum(result.candidates[0]) <= 1.0011
 
 
 def test_target_window_is_met(lithium, starts):
     _, model, aset, _ = lithium
     for method in ("nelder-mead", "gradient"):
         settings = SearchSettings(method=method, target_gamma=15.0, target_tolerance=1.0)
-        found = search(Grader(model, aset), starts[0], Constraints(**LITHIUM), settings, np.random.default_rng(0))
+        grader = StructureGrader(model, aset)
+        found = search(grader, starts[0], Constraints(**LITHIUM), settings, np.random.default_rng(0))
         assert found.reached
         assert 14.0 <= found.gamma <= 16.0
-        assert Grader(model, aset).maximum(found.atoms) == pytest.approx(found.gamma, rel=1e-12)
+        assert grader.maximum(found.atoms) == pytest.approx(found.gamma, rel=1e-12)
 
 
 def test_reproducible_by_seed_and_independent_of_the_number_of_workers(lithium, starts):
@@ -132,7 +133,7 @@ def test_migrating_atom_next_to_a_vacancy(copper):
         assert moved[mover] > 0.05
         assert moved[mover] < 2.0 + 1e-3
         assert np.delete(moved, mover).max() == 0.0
-        assert 4.5 <= Grader(model, aset).maximum(atoms) <= 5.5
+        assert 4.5 <= StructureGrader(model, aset).maximum(atoms) <= 5.5
 
 
 def test_adsorbate_on_a_slab_with_fixed_atoms(iodide):

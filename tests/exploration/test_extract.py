@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.exploration.extract import ExtractSettings, extract_environments
 from aiida_aceal.exploration.initial import generate
-from aiida_aceal.exploration.objective import Grader
+from aiida_aceal.exploration.objective import StructureGrader
 
 CU = {"bulk": "Cu", "crystal": "fcc", "a": 3.61, "cubic": True}
 
@@ -21,7 +21,7 @@ def big():
 
 def test_outer_atoms_become_unremarkable_and_the_centre_is_kept(copper, big):
     _, model, aset, _ = copper
-    grader = Grader(model, aset)
+    grader = StructureGrader(model, aset)
     gamma = grader.gamma(big)
     centre = int(np.argmax(gamma))
     settings = ExtractSettings(gamma_lo=2.5, max_atoms=110, max_cuts=1)

@@ -5,7 +5,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.exploration.distances import minimum_distances, parse_pair, short_pairs
 from aiida_aceal.exploration.filters import (
     CompositionFilter,

@@ -6,7 +6,7 @@ from ase import Atoms
 from ase.build import add_adsorbate, bulk, fcc111
 from ase.constraints import FixAtoms
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.exploration.geometry import Constraints, Coordinates, free_mask
 
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.exploration.embedding import embedding_derivatives
 from aiida_aceal.exploration.initial import generate
-from aiida_aceal.exploration.objective import Grader
+from aiida_aceal.exploration.objective import StructureGrader
 
 
 def _structure(seed=3):
@@ -16,7 +16,7 @@ def _structure(seed=3):
 @pytest.mark.parametrize("kind", ["linear", "full"])
 def test_gradient_of_gamma_agrees_with_finite_differences(iodide, kind):
     _, model, sets, _ = iodide
-    grader = Grader(model, sets[kind])
+    grader = StructureGrader(model, sets[kind])
     atoms = _structure()
     mask = np.arange(len(atoms)) % 3 != 0
     result = grader.smooth_maximum(atoms, mask, power=16)
@@ -46,7 +46,7 @@ def test_gradient_of_gamma_agrees_with_finite_differences(iodide, kind):
 @pytest.mark.parametrize("kind", ["linear", "full"])
 def test_smooth_maximum_bounds_the_maximum(iodide, kind):
     _, model, sets, _ = iodide
-    grader = Grader(model, sets[kind])
+    grader = StructureGrader(model, sets[kind])
     atoms = _structure(5)
     gamma = grader.gamma(atoms)
     before = np.inf
@@ -65,7 +65,7 @@ def test_gradient_vanishes_for_atoms_out_of_reach(lithium):
     far = atoms.copy()
     far.append("Li")
     far.positions[-1] = [50.0, 0, 0]
-    near, wide = (Grader(model, aset).smooth_maximum(a) for a in (atoms, far))
+    near, wide = (StructureGrader(model, aset).smooth_maximum(a) for a in (atoms, far))
     assert wide.value == pytest.approx(near.value, rel=1e-12)
     np.testing.assert_allclose(wide.gradient[:3], near.gradient, rtol=1e-10, atol=1e-14)
     assert not wide.gradient[3].any()
@@ -95,7 +95,7 @@ def test_unknown_element_and_set_without_gradient(lithium):
         kind = "linear"
         grade = staticmethod(aset.grade)
 
-    grader = Grader(model, OnlyGrades())
+    grader = StructureGrader(model, OnlyGrades())
     assert grader.maximum(train[0]) <= 1.001 + 1e-9
     with pytest.raises(AceError, match="use method nelder-mead"):
         grader.smooth_maximum(train[0])

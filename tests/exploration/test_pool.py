@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.exploration.initial import generate
-from aiida_aceal.exploration.objective import Grader
+from aiida_aceal.exploration.objective import StructureGrader
 from aiida_aceal.exploration.pool import PoolSearch, PoolSettings
 
 CU = {"bulk": "Cu", "crystal": "fcc", "a": 3.61, "cubic": True}
@@ -26,7 +26,7 @@ def _pool():
 
 def test_pool_keeps_the_window_and_counts_the_rest(copper):
     _, model, aset, train = copper
-    grader = Grader(model, aset)
+    grader = StructureGrader(model, aset)
     pool = _pool()
     good = pool[:18]
     gammas = np.array([grader.maximum(atoms) for atoms in good])
@@ -50,7 +50,7 @@ def test_pool_keeps_the_window_and_counts_the_rest(copper):
 
 def test_all_above_the_window(copper):
     _, model, aset, train = copper
-    grader = Grader(model, aset)
+    grader = StructureGrader(model, aset)
     pool = _pool()
     gammas = sorted(grader.maximum(atoms) for atoms in pool[:18])
     low, high = 1e-3 * gammas[0], 0.5 * gammas[0]
@@ -67,7 +67,7 @@ def test_all_above_the_window(copper):
 
 def test_known_structures_and_duplicates_are_dropped(copper):
     _, model, aset, _ = copper
-    pool = [atoms for atoms in _pool()[:10] if Grader(model, aset).maximum(atoms) > 1.5]
+    pool = [atoms for atoms in _pool()[:10] if StructureGrader(model, aset).maximum(atoms) > 1.5]
     assert len(pool) >= 2
     search = PoolSearch(model, aset, PoolSettings(gamma_lo=1.5), known=pool[:1])
     assert len(list(search([*pool, *pool]))) == len(pool) - 1

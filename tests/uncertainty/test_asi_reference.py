@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.uncertainty import ActiveSet, from_rows, maxvol
 
 LINEAR = [

@@ -6,7 +6,7 @@ from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from aiida_aceal.ace import AceModel
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.uncertainty import ActiveSet, build_active_set, update_active_set
 from aiida_aceal.uncertainty.sources import Rows
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.uncertainty import ActiveSet, build_active_set, build_local_active_set
 from aiida_aceal.uncertainty.local import load_with_local, local_file_of
 

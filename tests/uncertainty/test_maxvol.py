@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from aiida_aceal.ace import AceModel, build_potential
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.uncertainty import maxvol
 from aiida_aceal.uncertainty.active_rows import FLOOR, FLOOR_ROW
 from aiida_aceal.uncertainty.swaps import largest_rows

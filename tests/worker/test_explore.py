@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from aiida_aceal.common.configurations import write_configurations
 from aiida_aceal.exploration.initial import generate
-from aiida_aceal.exploration.objective import Grader
+from aiida_aceal.exploration.objective import StructureGrader
 from aiida_aceal.uncertainty import ActiveSet
 from aiida_aceal.worker.main import main
 
@@ -62,7 +62,7 @@ def test_active(room):
     from aiida_aceal.ace import AceModel, AcePotential
 
     model = AceModel(AcePotential.read("potential.yaml"), threads=1)
-    assert all(Grader(model, new).maximum(atoms) <= 1.0011 for atoms in found)
+    assert all(StructureGrader(model, new).maximum(atoms) <= 1.0011 for atoms in found)
 
 
 def test_campaign_window_without_target(room):
@@ -164,7 +164,7 @@ def test_extract(warm_copper, tmp_path, monkeypatch):
     assert report["n_small"] == 1
     assert report["cuts"][0]["projection_distance"] < 1e-10
     assert report["cuts"][0]["gamma_others_after"] < 2.5
-    assert Grader(model, aset).maximum(cells[0]) == pytest.approx(report["cuts"][0]["gamma_centre"], rel=1e-6)
+    assert StructureGrader(model, aset).maximum(cells[0]) == pytest.approx(report["cuts"][0]["gamma_centre"], rel=1e-6)
     wrong = CliRunner().invoke(main, ["extract", "pot.yaml", "set.asi", "big.extxyz", "-o", "x", "--max-atoms", "0"])
     assert wrong.exit_code == 2
     assert "max_atoms" in wrong.output

@@ -8,7 +8,7 @@ from aiida import orm
 from aiida.engine import run_get_node
 from small_campaign import builder_for, small
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.report.rows import generations
 from aiida_aceal.workflows.base import output

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from aiida_aceal.ace.errors import AceError
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.inputs.campaign import make_builder, prepare
 from aiida_aceal.inputs.schema import check_campaign, read_campaign
 

@@ -87,7 +87,7 @@ class ExploreMdWorkChain(AceWorkChain):
             problem = active_set.check_potential(potential)
             if problem:
                 return f"active_set: {problem}"
-        return ports.check_elements(potential, inputs.get("configurations"), "configurations")
+        return ports.foreign_elements(potential, inputs.get("configurations"), "configurations")
 
     def prepare(self) -> None:
         """List the walkers."""

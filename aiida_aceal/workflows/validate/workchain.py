@@ -9,9 +9,9 @@ from aiida import orm
 from aiida.engine import ExitCode, ProcessSpec, if_, while_
 from aiida.plugins import CalculationFactory
 
-from aiida_aceal.ace.errors import AceError
 from aiida_aceal.calculations.job import check_ensemble
 from aiida_aceal.calculations.worker_base import check_active_set, check_elements
+from aiida_aceal.common.errors import AceError
 from aiida_aceal.common.settings import check
 from aiida_aceal.common.words import counted
 from aiida_aceal.data.active_set import ActiveSetData
