@@ -83,6 +83,6 @@ def test_room_imports_no_aiida_and_no_other_room():
 
 def test_the_exception_is_one_class_under_all_its_names():
     from aiida_aceal import ace
-    from aiida_aceal.ace import errors
+    from aiida_aceal.common import errors
 
     assert ace.AceError is errors.AceError is AceError

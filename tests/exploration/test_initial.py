@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.io import write
 
-from aiida_aceal.ace import errors
+from aiida_aceal.common import errors
 from aiida_aceal.exploration.distances import minimum_distances, shortest, too_short
 from aiida_aceal.exploration.initial import generate, kinds, read_files
 
