@@ -46,7 +46,7 @@ def run(task: Task) -> dict[str, Any]:
     from aiida_aceal.ace import AceModel
     from aiida_aceal.uncertainty import build_active_set, build_local_active_set, update_active_set
     from aiida_aceal.uncertainty.equal_densities import with_equal_densities
-    from aiida_aceal.uncertainty.local import group_names
+    from aiida_aceal.uncertainty.local_build import group_names
     from aiida_aceal.uncertainty.sources import memory_left
 
     settings, potential = task.settings, task.potential
