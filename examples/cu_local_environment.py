@@ -28,7 +28,7 @@ from aiida_aceal.ace import AceCalculator, AceModel, AcePotential, build_potenti
 from aiida_aceal.common.configurations import write_configurations
 from aiida_aceal.exploration import generate
 from aiida_aceal.exploration.extract import ExtractSettings, extract_environments
-from aiida_aceal.exploration.objective import Grader
+from aiida_aceal.exploration.objective import StructureGrader
 from aiida_aceal.fitting import fit_linear
 from aiida_aceal.uncertainty import build_active_set
 
@@ -75,7 +75,7 @@ def hot_copper(model: AceModel, active_set: object, repeat: int, steps: int, see
     mass = atoms.get_masses()[:, None]
     atoms.set_momenta(rng.normal(size=(len(atoms), 3)) * np.sqrt(mass * units.kB * 2 * 1400))
     run = Langevin(atoms, 2.0 * units.fs, temperature_K=1400, friction=0.02 / units.fs, rng=rng, fixcm=False)
-    grader = Grader(model, active_set)
+    grader = StructureGrader(model, active_set)
     best: tuple[float, Atoms] | None = None
     for start in range(0, steps, 25):
         run.run(25)
@@ -147,7 +147,7 @@ def main(arguments: list[str] | None = None) -> dict:
     origin, centre = cell.arrays["origin"], cell.info["centre"]
     where = big.get_distances(int(origin[centre]), origin, mic=True, vector=True)
     free = Atoms(numbers=cell.numbers, positions=where)
-    free.arrays["gamma"] = Grader(model, active_set).gamma(free)
+    free.arrays["gamma"] = StructureGrader(model, active_set).gamma(free)
     report["gamma_free_surface"] = float(free.arrays["gamma"].max())
     report["n_big"] = len(big)
     radius, largest = model.cutoff, float(big.arrays["gamma"].max())
