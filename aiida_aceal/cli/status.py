@@ -65,8 +65,10 @@ def show(node) -> None:
     from rich.console import Console
 
     from aiida_aceal.report.campaign import result_lines
+    from aiida_aceal.report.costs import cost_lines
     from aiida_aceal.report.rows import rows_of
     from aiida_aceal.report.table import rich_table, text_lines
+    from aiida_aceal.workflows.costs import campaign_costs
     from aiida_aceal.workflows.windows.calibration import proposal_text
 
     rows = rows_of(node)
@@ -77,6 +79,8 @@ def show(node) -> None:
         click.echo("\n".join(text_lines(rows)))
     for line in result_lines(node, rows):
         click.echo(f"{line}.")
+    for line in cost_lines(campaign_costs(node)):
+        click.echo(line)
     proposed = proposal_text(rows)
     if proposed:
         click.echo(f"The calibration proposes {proposed}.")

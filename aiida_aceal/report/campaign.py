@@ -29,6 +29,8 @@ def facts(node: ProcessNode, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What stands at the top of the report."""
     from aiida.manage import get_manager
 
+    from aiida_aceal.report.costs import cost_words
+    from aiida_aceal.workflows.costs import campaign_costs
     from aiida_aceal.workflows.windows.calibration import proposal_text
 
     inputs = node.inputs
@@ -54,6 +56,7 @@ def facts(node: ProcessNode, rows: list[dict[str, Any]]) -> dict[str, Any]:
         result["Cost of labels"] = f"{labels} labels, {core:.1f} core seconds"
         result["Jobs"] = f"{sum(row.get('n_jobs') or 0 for row in rows)}, of which "
         result["Jobs"] += f"{sum(row.get('n_jobs_from_cache') or 0 for row in rows)} taken from earlier campaigns"
+        result["Cost"] = cost_words(campaign_costs(node))
         proposed = proposal_text(rows)
         if proposed:
             result["Proposed by the calibration"] = proposed
@@ -117,11 +120,13 @@ def property_lines(node: ProcessNode) -> list[str]:
 
 def write_report(node: ProcessNode, target: Path) -> Path:
     """Write the HTML report of a campaign; returns the path."""
-    from aiida_aceal.report.html import page
+    from aiida_aceal.report.costs import cost_cells
+    from aiida_aceal.report.html import cost_section, page
     from aiida_aceal.report.rows import rows_of
     from aiida_aceal.report.table import HEADINGS, cells
+    from aiida_aceal.workflows.costs import campaign_costs
 
-    rows = rows_of(node)
+    rows, costs = rows_of(node), campaign_costs(node)
     text = page(
         node.label or f"Active learning campaign {node.pk}",
         rows,
@@ -129,7 +134,7 @@ def write_report(node: ProcessNode, target: Path) -> Path:
         [cells(row) for row in rows],
         facts(node, rows),
         decisions(node),
-        _properties(node),
+        cost_section(*cost_cells(costs)) + _properties(node),
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     write_text(target, text)

@@ -72,6 +72,19 @@ calibration. The test set decides nothing: errors on it, if there is one, stand 
     return plain_page(title, facts, content)
 
 
+def cost_section(unit: str, rows: Sequence[Sequence[str]]) -> str:
+    """Cost by stage, from :func:`aiida_aceal.report.costs.cost_cells`."""
+    from aiida_aceal.report.costs import NOTE, cost_headings
+
+    head = "".join(f"<th>{_text(name)}</th>" for name in cost_headings())
+    body = "".join("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in line) + "</tr>\n" for line in rows)
+    return f"""<h2>Cost by stage ({_text(unit)})</h2>
+<div class="scroll"><table id="cost"><thead><tr>{head}</tr></thead><tbody>
+{body}</tbody></table></div>
+<p>{_text(NOTE[0].upper() + NOTE[1:])}</p>
+"""
+
+
 def comparison_page(
     title: str,
     facts: Mapping[str, Any],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import types
 import typing
 from collections.abc import Mapping
@@ -144,13 +145,14 @@ def run_job(
 
     :raises AceError: anything that is wrong with settings or files
     """
-    task = Task(job, settings, files, seed, label_keys)
+    task, cpu = Task(job, settings, files, seed, label_keys), sum(os.times()[:4])
     problem = job.check_inputs(
         settings.to_dict(given=True), [part.name for part in job.inputs if task.given(part.name)]
     )
     if problem:
         raise AceError(problem)
     report = job.run(task)
+    report["cost"] = {"wall_seconds": task.seconds, "core_seconds": sum(os.times()[:4]) - cpu}
     target = report_file or planned
     if target is not None:
         from aiida_aceal.common.atomic import write_json

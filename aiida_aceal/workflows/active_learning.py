@@ -15,6 +15,7 @@ from aiida_aceal.data.ensemble import EnsembleData
 from aiida_aceal.data.potential import AcePotentialData
 from aiida_aceal.workflows import functions, ports, sets
 from aiida_aceal.workflows.base import clean_scratch, output, why
+from aiida_aceal.workflows.costs import campaign_costs
 from aiida_aceal.workflows.generation.workchain import GenerationWorkChain
 from aiida_aceal.workflows.protocol import ProtocolMixin
 from aiida_aceal.workflows.sections import filled
@@ -346,6 +347,7 @@ class ActiveLearningWorkChain(ProtocolMixin, ValidationSteps):
                 "best_generation": self.ctx.best_generation,
                 "n_test": tested.get("n_structures"),
                 **error_numbers(tested, "test", ""),
+                "cost": {name: table for name, table in campaign_costs(self.node).items() if name != "generations"},
             }
             result = self.call_once(
                 "summary",

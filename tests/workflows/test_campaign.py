@@ -45,6 +45,25 @@ def test_campaign_converges_and_gets_better(finished_campaign):
     assert rows_of(finished_campaign) == rows
 
 
+def test_costs_by_stage_stand_in_rows_and_summary(finished_campaign):
+    total = finished_campaign.outputs.summary.get_dict()
+    for row in total["generations"]:
+        cost = row["cost"]
+        assert cost["total"]["n_jobs"] == row["n_jobs"] - row["n_jobs_from_cache"]
+        assert 0 < cost["rest"]["wall_seconds"] < cost["total"]["wall_seconds"]
+        assert cost["stages"]["fits"]["core_seconds"] > 0
+        assert (cost["stages"]["md"]["n_jobs"] > 0) == (row["generation"] > 0)
+    whole = total["cost"]["total"]
+    outside = total["cost"]["campaign"]
+    assert outside["stages"]["labels"]["n_jobs"] == 2  # the validation set is sampled, the test set labelled
+    assert outside["stages"]["validation"]["n_jobs"] == 1
+    made = [row["cost"]["total"] for row in total["generations"]] + [outside["total"]]
+    assert whole["n_jobs"] == sum(part["n_jobs"] for part in made)
+    assert whole["core_seconds"] == pytest.approx(sum(part["core_seconds"] for part in made), abs=0.1)
+    fit = jobs(finished_campaign, "AceFitCalculation")[0].outputs.report["cost"]
+    assert min(fit["wall_seconds"], fit["core_seconds"]) > 0
+
+
 def test_the_best_potential_is_returned_with_what_belongs_to_it(finished_campaign):
     outputs, total = finished_campaign.outputs, finished_campaign.outputs.summary.get_dict()
     rows = total["generations"]

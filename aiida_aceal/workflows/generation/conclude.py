@@ -11,6 +11,7 @@ from aiida.common.timezone import now
 
 from aiida_aceal.workflows import functions
 from aiida_aceal.workflows.base import output
+from aiida_aceal.workflows.costs import costs_of
 from aiida_aceal.workflows.generation.outcome import Call, Outcome
 from aiida_aceal.workflows.windows.calibration import has_pairs
 
@@ -36,12 +37,13 @@ def in_force(
 
 
 def costs(process: orm.ProcessNode) -> dict[str, Any]:
-    """Seconds since ``process`` was made, number of its jobs, and of those that were taken from the cache."""
+    """Seconds since ``process`` was made, number of its jobs, of those from the cache, cost by stage."""
     called = [node for node in process.called_descendants if isinstance(node, orm.CalcJobNode)]
     return {
         "wall_seconds": round((now() - process.ctime).total_seconds(), 2),
         "n_jobs": len(called),
         "n_jobs_from_cache": sum(1 for node in called if node.base.caching.is_created_from_cache),
+        "cost": costs_of(process),
     }
 
 
