@@ -66,6 +66,7 @@ def show(node) -> None:
 
     from aiida_aceal.report.campaign import result_lines
     from aiida_aceal.report.costs import cost_lines
+    from aiida_aceal.report.progress import generation_time_left
     from aiida_aceal.report.rows import rows_of
     from aiida_aceal.report.table import rich_table, text_lines
     from aiida_aceal.workflows.costs import campaign_costs
@@ -89,6 +90,9 @@ def show(node) -> None:
         click.echo(f"Campaign {node.pk}: {state}, {counted(len(rows), 'generation')} finished.")
         for line in under_way(node):
             click.echo(line)
+        left = generation_time_left(node)
+        if left is not None:
+            click.echo(f"  about {int(left // 60)}:{int(left % 60):02d} min left of this generation, by the one before")
     elif node.is_finished_ok:
         click.echo(f"Campaign {node.pk}: converged.")
     else:
@@ -99,6 +103,9 @@ def show(node) -> None:
 def under_way(node) -> list[str]:
     """What runs the campaign, and every process at the end of a branch that has not terminated, with its scheduler."""
     from aiida.common import timezone
+    from aiida.orm import CalcJobNode
+
+    from aiida_aceal.report.progress import job_words
 
     lines = [f"  {_runner(node)}"]
     running = [child for child in node.called_descendants if not child.is_terminated]
@@ -108,7 +115,10 @@ def under_way(node) -> list[str]:
         how = scheduler.value if scheduler is not None else child.process_state.value
         seconds = int((timezone.now() - child.ctime).total_seconds())
         age = f"{seconds // 60}:{seconds % 60:02d} min"
+        words = job_words(child) if isinstance(child, CalcJobNode) else ""
         lines.append(f"  now: {child.description or child.process_label} <{child.pk}> {how}, begun {age} ago")
+        if words:
+            lines[-1] += f": {words}"
         if child.paused:
             why = child.process_status or "no reason recorded"
             lines.append(f"       paused by the engine ({why}): verdi process play {child.pk} tries again")
