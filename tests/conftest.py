@@ -29,7 +29,18 @@ from aiida.tools.pytest_fixtures import (  # noqa: F401
 )
 
 #: folders of tests/ whose tests get the profile of the session by themselves
-AIIDA_ROOMS = {"data", "jobs", "calculations", "parsers", "workflows", "cli", "report", "vasp", "quantumespresso"}
+AIIDA_ROOMS = {
+    "data",
+    "jobs",
+    "calculations",
+    "parsers",
+    "workflows",
+    "cli",
+    "report",
+    "reproduce",
+    "vasp",
+    "quantumespresso",
+}
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "validate": "validate",
     "check": "check",
     "compare": "compare",
+    "reproduce": "reproduce",
 }
 
 
