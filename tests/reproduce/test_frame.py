@@ -1,6 +1,9 @@
 """What all studies share: list, missing data, progress, files."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -98,3 +101,14 @@ def test_files_of_an_outcome(tmp_path):
 def test_a_study_that_does_not_exist():
     with pytest.raises(AceError, match="did you mean 'linear-full'"):
         find_study("linear_full")
+
+
+def test_the_example_runs_the_command_and_names_what_failed(tmp_path):
+    script = Path(__file__).resolve().parents[2] / "examples" / "papers" / "all_studies.py"
+    if not script.is_file():
+        pytest.skip("the examples are not part of an installed package")
+    words = [sys.executable, str(script), "linear-full", "nonesuch", "--dry-run", "--output", str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "full grades, seed 0" in done.stdout
+    assert "not run: nonesuch" in done.stderr
