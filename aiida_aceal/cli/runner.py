@@ -131,7 +131,7 @@ def _conclude(node: Any, rows: list[dict[str, Any]], name: str, profile: str | N
         last = rows[-1] if rows else {}
         click.echo(
             f"Converged: every run reached its full length with gamma <= {last.get('gamma_stop'):g} "
-            f"({last.get('n_training')} training structures)."
+            f"({last.get('n_training')} training structures). That is no judgement of its errors, which follows."
         )
     elif node.is_finished:
         click.secho(f"Not converged (exit status {node.exit_status}): {node.exit_message}", fg="yellow")
@@ -141,9 +141,10 @@ def _conclude(node: Any, rows: list[dict[str, Any]], name: str, profile: str | N
     if not node.is_finished_ok:
         click.echo(f"{_how_to_go_on(node, _option(profile))}; finished jobs are not computed again.")
     from aiida_aceal.report.campaign import result_lines
+    from aiida_aceal.report.judgement import colour
 
     for line in result_lines(node, rows):
-        click.echo(f"{line}.")
+        click.secho(f"{line}.", fg=colour(line))
     click.echo(f"Report: {target}")
     click.echo(
         f"Campaign {node.pk} in profile '{name}': aiida-aceal status {node.pk}{_option(profile)}, "

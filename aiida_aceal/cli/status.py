@@ -66,6 +66,7 @@ def show(node) -> None:
 
     from aiida_aceal.report.campaign import result_lines
     from aiida_aceal.report.costs import cost_lines
+    from aiida_aceal.report.judgement import colour
     from aiida_aceal.report.progress import generation_time_left
     from aiida_aceal.report.rows import rows_of
     from aiida_aceal.report.table import rich_table, text_lines
@@ -79,7 +80,7 @@ def show(node) -> None:
     else:
         click.echo("\n".join(text_lines(rows)))
     for line in result_lines(node, rows):
-        click.echo(f"{line}.")
+        click.secho(f"{line}.", fg=colour(line))
     for line in cost_lines(campaign_costs(node)):
         click.echo(line)
     proposed = proposal_text(rows)
@@ -94,7 +95,7 @@ def show(node) -> None:
         if left is not None:
             click.echo(f"  about {int(left // 60)}:{int(left % 60):02d} min left of this generation, by the one before")
     elif node.is_finished_ok:
-        click.echo(f"Campaign {node.pk}: converged.")
+        click.echo(f"Campaign {node.pk}: converged (nothing unknown was met; how large errors are stands above).")
     else:
         reason = node.exit_message or node.exception or node.process_status or state
         click.echo(f"Campaign {node.pk}: {state}, exit status {node.exit_status}: {reason}")

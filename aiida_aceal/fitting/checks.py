@@ -37,6 +37,10 @@ SPREADS = 30.0
 MOST = 0.1
 SHOWN = 10
 ASYMMETRY = 1e-3
+#: an error this many times the root mean square of all smaller ones stands out; a normal distribution has none in 10^14
+STANDS_OUT = 8.0
+#: eV/atom, eV/Angstrom: smaller errors are no matter, whatever the others are
+NO_MATTER = {"energy": 2e-3, "forces": 0.02}
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,48 @@ def find_outliers(
         elif force > force_limit:
             found.append(Outlier(k, f"its largest force is {force:.4g} eV/A"))
     return found
+
+
+def stand_out(energy: np.ndarray, forces: np.ndarray, names: Sequence[str]) -> list[dict]:
+    """Structures whose errors are far above those of the others: wrong labels, or a kind that has just one structure.
+
+    Parameters
+    ----------
+    energy, forces
+        Absolute errors of the energy per atom (eV/atom) and root mean square errors of the forces (eV/Angstrom), [M].
+    names
+        Of the structures.
+
+    Returns
+    -------
+    ``index``, ``name``, ``what`` (energy or forces), ``error`` and ``usual`` (root mean square of the smaller ones) of
+    each, the largest ratio first. At most `MOST` of a set stand out (or one structure), and of fewer than 8 none does.
+    """
+    found: dict[int, dict] = {}
+    for what, errors in (("energy", energy), ("forces", forces)):
+        errors = np.asarray(errors, dtype=float)
+        order = np.argsort(errors, kind="stable")
+        n = len(order)
+        if n < 8:
+            continue
+        squares = np.cumsum(errors[order] ** 2)
+        first, usual = n, 0.0
+        for k in range(n - max(1, int(MOST * n)), n):
+            below = float(np.sqrt(squares[k - 1] / k))
+            if errors[order[k]] > max(STANDS_OUT * below, NO_MATTER[what]):
+                first, usual = k, below
+                break
+        for k in order[first:]:
+            entry = {
+                "index": int(k), "name": names[k], "what": what, "error": float(errors[k]), "usual": usual,
+            }  # fmt: skip
+            if int(k) not in found or _ratio(entry) > _ratio(found[int(k)]):
+                found[int(k)] = entry
+    return sorted(found.values(), key=lambda entry: (-_ratio(entry), entry["index"]))
+
+
+def _ratio(entry: Mapping) -> float:
+    return entry["error"] / max(entry["usual"], 1e-12)
 
 
 def screen(

@@ -69,6 +69,8 @@ class Prepared:
     stopping: LabelledSet | None = None
     upfit: bool = False
     notes: tuple[str, ...] = ()
+    #: labels that cannot be right, a line each (`screen`); they stand among the notes too
+    outliers: tuple[str, ...] = ()
 
 
 def prepare(
@@ -96,10 +98,10 @@ def prepare(
     if validation:
         held = collect_labels(validation, potential.elements, True, True, "skip", validation_names, "validation set")
     notes = set_warnings(data, settings, potential.cutoff)
-    if held is not None:
-        notes += screen(held, "report", data, "validation set")[1]
+    outliers = [] if held is None else screen(held, "report", data, "validation set")[1]
     data, lines = screen(data, settings.outliers)
-    notes += lines
+    outliers += lines
+    notes += outliers
     reference = reference_energies(data, settings.reference_energies)
     upfit = potential.is_fitted and not (settings.method == "nonlinear" and settings.nonlinear.start == "linear")
     if upfit:
@@ -112,7 +114,9 @@ def prepare(
         potential = with_automatic_repulsion(potential, data.structures)
     data, weights = select_and_weigh(data, w, reference)
     model = AceModel(potential, threads=settings.threads)
-    return Prepared(potential, model, data, weights, reference, held, settings, upfit=upfit, notes=tuple(notes))
+    return Prepared(
+        potential, model, data, weights, reference, held, settings, None, upfit, tuple(notes), tuple(outliers)
+    )
 
 
 def finish(result: FitResult, job: Prepared, reference: Mapping[str, float]) -> None:

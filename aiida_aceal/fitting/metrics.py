@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from aiida_aceal.ace import AceModel
 
+from .checks import stand_out
 from .labels import LabelledSet, reference_sum
 
 UNITS = {"energy": "eV/atom", "forces": "eV/A", "virial": "eV/atom"}
@@ -25,6 +26,33 @@ def summarise(errors: np.ndarray) -> dict[str, float]:
         "max": float(errors.max()),
         "n": int(errors.size),
     }
+
+
+def label_spread(counts: np.ndarray, energies: np.ndarray, forces: Sequence[np.ndarray | None]) -> dict[str, float]:
+    """What errors are to be compared with: how far the labels themselves spread.
+
+    Parameters
+    ----------
+    counts
+        Atoms of each element, [M, elements].
+    energies
+        Of the structures, eV [M].
+    forces
+        [n, 3] of each structure, eV/Angstrom, or None.
+
+    Returns
+    -------
+    ``energy``: standard deviation of the energy per atom, eV/atom, without what a sum of energies of the elements
+    explains; ``forces``: of the force components, eV/Angstrom, where there are any.
+    """
+    n = counts.sum(1)
+    shares, y = counts / n[:, None], np.asarray(energies, dtype=float) / n
+    left = y - shares @ np.linalg.lstsq(shares, y, rcond=1e-8)[0]
+    found = {"energy": float(np.sqrt(np.mean(left**2)))}
+    flat = [np.asarray(f).ravel() for f in forces if f is not None]
+    if flat:
+        found["forces"] = float(np.std(np.concatenate(flat)))
+    return found
 
 
 @dataclass
@@ -53,14 +81,20 @@ class Predictions:
         return [np.zeros(0) if b is None else (a - b) / m for a, b, m in zip(self.virials, self.data.virials, n)]
 
     def metrics(self) -> dict:
-        """``n_structures``, ``n_atoms`` and, for each kind of label there is, `summarise` of its errors."""
-        result = {"n_structures": len(self.data), "n_atoms": int(self.data.n_atoms.sum())}
+        """``n_structures``, ``n_atoms``, ``spread`` (`label_spread`) and, for each kind of label, `summarise`."""
+        result: dict = {"n_structures": len(self.data), "n_atoms": int(self.data.n_atoms.sum())}
         result["energy"] = summarise(self.energy_errors())
         for name, errors in (("forces", self.force_errors()), ("virial", self.virial_errors())):
             flat = np.concatenate([e.ravel() for e in errors]) if errors else np.zeros(0)
             if flat.size:
                 result[name] = summarise(flat)
+        result["spread"] = label_spread(self.data.counts, self.data.energies, self.data.forces)
         return result
+
+    def far_off(self, count: int = 10) -> list[dict]:
+        """The structures whose errors stand out from those of the others (`aiida_aceal.fitting.checks.stand_out`)."""
+        forces = [float(np.sqrt(np.mean(x**2))) if x.size else 0.0 for x in self.force_errors()]
+        return stand_out(np.abs(self.energy_errors()), np.array(forces), self.data.names)[:count]
 
     def worst(self, count: int) -> list[dict]:
         """The structures with the largest errors, half by energy per atom, half by force component."""

@@ -95,7 +95,7 @@ def _prepare(potential, train, settings: FitSettings, validation, names, validat
     frames, labels = [train[k] for k in held], [names[k] for k in held]
     stopping = collect_labels(frames, potential.elements, True, True, "skip", labels)
     stopping, lines = screen(stopping, settings.outliers, job.train)
-    return replace(job, stopping=stopping, notes=(*job.notes, *lines))
+    return replace(job, stopping=stopping, notes=(*job.notes, *lines), outliers=(*job.outliers, *lines))
 
 
 def _fit_once(

@@ -36,6 +36,8 @@ def common_report(result: FitResult, job: Prepared, seconds: Mapping[str, float]
         "peak_memory_bytes": peak_memory(),
         "warnings": [*cutoff_warnings(pot.bonds), *job.notes, *result.warnings],
         "compared": result.compared,
+        "outliers": list(job.outliers),
+        "far_off": result.train.far_off(job.settings.worst),
     }
     if result.validation is not None:
         report["validation"] = result.metrics["validation"]

@@ -19,6 +19,7 @@ from aiida_aceal.ace.describe import check_description
 from aiida_aceal.common.errors import AceError
 from aiida_aceal.exploration.initial import generate, read_files
 from aiida_aceal.fitting.split import split_roles
+from aiida_aceal.inputs.apart import by_file, check_apart
 from aiida_aceal.inputs.prepare import basis_node, basis_of, check_builder, elements_in, refusals_of_ports
 from aiida_aceal.inputs.properties import crystals
 from aiida_aceal.inputs.schema import Campaign, ReferenceMD, Step
@@ -105,6 +106,12 @@ def prepare(campaign: Campaign, folder: str | Path = ".") -> Prepared:
             datasets[f"file_{number:02d}"] = _labelled(read_files(path, base_directory=folder), path)
         except AceError as error:
             raise AceError(f"dataset: {error}") from error
+    fitted = {f"dataset: {path}": datasets[f"file_{number:02d}"] for number, path in enumerate(campaign.dataset)}
+    if "initial" in structures:
+        fitted |= by_file("initial", structures["initial"][2])
+    # dynamics of the reference method start from a structure, and do not return it
+    lists_of = {role: structures[role][2] for role in SAMPLERS if isinstance(getattr(campaign, role), list)}
+    check_apart({"training": fitted, **{role: by_file(role, found) for role, found in lists_of.items()}})
     fractions = set_fractions(
         {role: getattr(campaign, role) for role in SAMPLERS}, sections["sets"], sum(map(len, datasets.values()))
     )

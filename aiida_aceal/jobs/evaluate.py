@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aiida_aceal.common.settings import Settings, setting
@@ -92,6 +92,57 @@ class GradedErrors:
         return {"gamma": gamma, "error": error, "n": n}
 
 
+class Labels:
+    """Energies, compositions and sums of forces of labels that arrive in pieces: their spread, and who is far off."""
+
+    def __init__(self, elements: Sequence[str]) -> None:
+        self.elements = tuple(elements)
+        self.counts: list[list[int]] = []
+        self.energies: list[float] = []
+        self.names: list[str] = []
+        self.errors: list[tuple[float, float]] = []
+        self.forces = [0, 0.0, 0.0]
+
+    def add(self, atoms: Atoms, name: str, labels: Mapping[str, Any], computed: Mapping[str, Any]) -> None:
+        """One configuration with an energy label; without one it does not count."""
+        import numpy as np
+
+        if labels["energy"] is None:
+            return
+        symbols = atoms.get_chemical_symbols()
+        self.counts.append([symbols.count(element) for element in self.elements])
+        self.energies.append(labels["energy"])
+        self.names.append(name)
+        off = 0.0
+        if labels["forces"] is not None:
+            values = np.asarray(labels["forces"], dtype=float)
+            off = float(np.sqrt(np.mean((np.asarray(computed["forces"]) - values) ** 2)))
+            sums = (values.size, float(values.sum()), float((values**2).sum()))
+            self.forces = [a + b for a, b in zip(self.forces, sums)]
+        self.errors.append((abs(computed["energy"] - labels["energy"]) / len(atoms), off))
+
+    def spread(self) -> dict[str, float]:
+        """As `aiida_aceal.fitting.metrics.label_spread`."""
+        import numpy as np
+
+        from aiida_aceal.fitting.metrics import label_spread
+
+        if not self.energies:
+            return {}
+        found = label_spread(np.array(self.counts), np.array(self.energies), [])
+        n, total, squares = self.forces
+        return found | ({"forces": math.sqrt(max(squares / n - (total / n) ** 2, 0.0))} if n else {})
+
+    def far_off(self, count: int) -> list[dict[str, Any]]:
+        """As `aiida_aceal.fitting.checks.stand_out`."""
+        import numpy as np
+
+        from aiida_aceal.fitting.checks import stand_out
+
+        energy, forces = np.array(self.errors or np.zeros((0, 2))).T
+        return stand_out(energy, forces, self.names)[:count]
+
+
 class Evaluation:
     """Errors, grades and worst structures of the configurations that pass through."""
 
@@ -99,6 +150,7 @@ class Evaluation:
         self.task = task
         self.sums = {name: ErrorSums() for name in UNITS}
         self.graded = GradedErrors()
+        self.labels = Labels(task.potential.elements)
         self.gamma_max: list[float] = []
         self.worst: list[dict[str, Any]] = []
         self.n_structures = self.n_atoms = self.n_emptier = 0
@@ -145,7 +197,9 @@ class Evaluation:
         if atoms.cell.rank == 3:
             computed["stress"] = result.stress
         errors = self.compare(computed, labels, len(atoms))
-        entry = {"index": self.n_structures, "hash": configuration_hash(atoms), "errors": errors}
+        name = str(atoms.info.get("source") or f"structure {self.n_structures}")
+        self.labels.add(atoms, name, labels, computed)
+        entry = {"index": self.n_structures, "hash": configuration_hash(atoms), "name": name, "errors": errors}
         if self.task.active_set is not None:
             from aiida_aceal.uncertainty.emptiness import mark
 
@@ -186,7 +240,9 @@ class Evaluation:
             "n_atoms": self.n_atoms,
             "units": dict(UNITS),
             **{name: one.summary() for name, one in self.sums.items()},
+            "spread": self.labels.spread(),
             "worst": self.worst,
+            "far_off": self.labels.far_off(self.task.settings.worst),
             "seconds": self.task.seconds,
         }
         if self.scores is not None:

@@ -75,7 +75,8 @@ def _labelled(task: Task, name: str) -> tuple[list[Atoms], list[str]]:
     frames, names = [], []
     for path, index, atoms in task.located(name):
         frames.append(atoms)
-        names.append(f"{path}, structure {index}")
+        source = atoms.info.get("source")
+        names.append(f"{path}, structure {index}" + (f" ({source})" if isinstance(source, str) and source else ""))
     return frames, names
 
 

@@ -10,6 +10,8 @@ from aiida_aceal.common.atomic import open_whole, write_bytes, write_text
 if TYPE_CHECKING:
     from aiida.orm import ProcessNode
 
+    from aiida_aceal.report.judgement import Judgement
+
 
 def decisions(node: ProcessNode) -> list[str]:
     """Everything that the campaign and its children reported, in order."""
@@ -34,7 +36,8 @@ def facts(node: ProcessNode, rows: list[dict[str, Any]]) -> dict[str, Any]:
     from aiida_aceal.workflows.windows.calibration import proposal_text
 
     inputs = node.inputs
-    result: dict[str, Any] = {"Campaign": f"<{node.pk}> {node.uuid} in profile {get_manager().get_profile().name}"}
+    result: dict[str, Any] = dict(line.split(": ", 1) for line in judgement_lines(node, rows))
+    result["Campaign"] = f"<{node.pk}> {node.uuid} in profile {get_manager().get_profile().name}"
     if node.process_state is not None:
         how = "converged" if node.is_finished_ok else (node.exit_message or node.process_status or "")
         result["State"] = f"{node.process_state.value}: {how}".rstrip(": ")
@@ -86,11 +89,11 @@ def result_lines(node: ProcessNode, rows: list[dict[str, Any]]) -> list[str]:
         first, value = force[0]["holdout_forces_rmse"], last["holdout_forces_rmse"]
         lines.append(
             f"Validation force RMSE (gate, choice, calibration): {1000 * first:.1f} -> {1000 * value:.1f} meV/A, "
-            f"{first / value:.1f} times smaller"
+            + (f"{first / value:.1f} times smaller" if first >= 1.05 * value else "not smaller")
         )
     lines += property_lines(node)
     if not node.is_terminated:
-        return lines
+        return lines + judgement_lines(node, rows)
     summary = output(node, "summary")
     tested = summary.get_dict() if summary is not None else {}
     if tested.get("test_energy_rmse") is not None:
@@ -100,7 +103,43 @@ def result_lines(node: ProcessNode, rows: list[dict[str, Any]]) -> list[str]:
         lines.append(f"Test RMSE (only reported): {numbers}, {tested['n_test']} structures")
     elif best:
         lines.append("Test set: none; errors on the validation set, by which the potential was chosen, flatter it")
-    return lines
+    return lines + judgement_lines(node, rows)
+
+
+def judgement(node: ProcessNode, rows: list[dict[str, Any]]) -> Judgement | None:
+    """How good the potential is that the campaign returns, or would return now; ``None`` if nothing is known."""
+    from aiida_aceal.report.judgement import judge
+    from aiida_aceal.report.properties import last_validation
+    from aiida_aceal.report.rows import generations
+    from aiida_aceal.workflows.base import output
+    from aiida_aceal.workflows.summary import best_row
+
+    def of_the_best(name: str) -> Any:
+        found = output(node, name)
+        for child in reversed(generations(node)):
+            found = found or output(child, f"best__{name}")
+        return found
+
+    def content(report: Any) -> dict[str, Any] | None:
+        return None if report is None else report.get_dict()
+
+    potential = of_the_best("potential")
+    fitted = output(potential.creator, "report") if potential is not None and potential.creator is not None else None
+    force = [row["holdout_forces_rmse"] for row in rows if row.get("holdout_forces_rmse")]
+    best = best_row(rows).get("holdout_forces_rmse")
+    return judge(
+        content(of_the_best("validation_report")),
+        content(output(node, "test_report")),
+        content(fitted),
+        force[0] / best if best and len(force) > 1 else None,
+        last_validation(node) is not None,
+    )
+
+
+def judgement_lines(node: ProcessNode, rows: list[dict[str, Any]]) -> list[str]:
+    """The judgement, line by line."""
+    found = judgement(node, rows)
+    return [] if found is None else list(found.lines)
 
 
 def property_lines(node: ProcessNode) -> list[str]:

@@ -14,7 +14,7 @@ from small_campaign import builder_for, small
 
 from aiida_aceal.ace import AceModel, build_potential
 from aiida_aceal.fitting import fit_nonlinear
-from aiida_aceal.report.campaign import result_lines
+from aiida_aceal.report.campaign import result_lines, write_report
 from aiida_aceal.report.rows import generations, rows_of
 from aiida_aceal.report.table import word
 from aiida_aceal.uncertainty import ActiveSet
@@ -91,7 +91,21 @@ def test_the_test_set_is_only_reported(finished_campaign):
     lines = result_lines(finished_campaign, rows_of(finished_campaign))
     assert lines[0].startswith(f"Potential: of generation {total['best_generation']}, the best on the validation set")
     assert any(line.startswith("Validation force RMSE (gate, choice, calibration): ") for line in lines)
-    assert lines[-1].startswith("Test RMSE (only reported): energy ")
+    assert any(line.startswith("Test RMSE (only reported): energy ") for line in lines)
+
+
+def test_the_last_lines_judge_the_potential(finished_campaign, tmp_path):
+    said = dict(line.split(": ", 1) for line in result_lines(finished_campaign, rows_of(finished_campaign)))
+    report = finished_campaign.outputs.test_report.get_dict()
+    forces = 1000 * report["forces"]["rmse"]
+    labels = np.concatenate([atoms.get_forces() for atoms in finished_campaign.outputs.test.to_atoms()])
+    assert report["spread"]["forces"] == pytest.approx(labels.std(), rel=1e-6)
+    assert f"beside the labels of the test set: forces {forces:.3g} meV/A" in said["Errors"]
+    fit = finished_campaign.outputs.potential.creator.outputs.report.get_dict()
+    assert f"forces {1000 * fit['train']['forces']['rmse']:.3g} meV/A" in said["On the structures fitted"]
+    assert said["Next"]
+    text = write_report(finished_campaign, tmp_path / "report.html").read_text()
+    assert text.index("<dt>Errors</dt>") < text.index("<dt>Campaign</dt>")
 
 
 def test_a_generation_stores_only_what_is_new(finished_campaign):
