@@ -89,6 +89,7 @@ def test_messages(folder):
     assert not out.exists()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_memory_is_honest(folder):
     """More rows than the budget: the peak of the whole program stays within 1.2 times of --memory."""

@@ -235,6 +235,7 @@ def test_second_campaign_takes_over_all_jobs(finished_campaign, codes):
     assert sum(row["n_jobs_from_cache"] for row in rows) == sum(row["n_jobs"] for row in rows) > 0
 
 
+@pytest.mark.long
 def test_same_seed_is_the_same_campaign(finished_campaign, codes):
     """Computed anew, not taken over: the same structures, grades and coefficients."""
     with disable_caching():
@@ -247,6 +248,7 @@ def test_same_seed_is_the_same_campaign(finished_campaign, codes):
         assert reports[0].get("max_gamma") == reports[1].get("max_gamma")
 
 
+@pytest.mark.long
 def test_another_seed_is_another_campaign(finished_campaign, codes):
     data = small(seed=4, loop={"max_generations": 1})
     with enable_caching():
@@ -361,6 +363,7 @@ def test_the_gate_compares_with_the_best_and_not_with_the_last(finished_campaign
     assert tolerant.outputs.best.validation_report["forces"]["rmse"] == pytest.approx(better["forces"]["rmse"])
 
 
+@pytest.mark.long
 def test_a_worse_potential_explores_but_the_best_is_returned(finished_campaign, codes):
     """A tolerant gate and a spoilt fit: what the campaign was given is better, so it is what it returns."""
     spoilt = {"regularization": {"method": "ridge", "alpha": 1e6}}
@@ -403,6 +406,7 @@ def test_a_given_potential_that_stays_the_best_gets_an_active_set(finished_campa
     assert node.outputs.best.validation_report["forces"]["rmse"] < node.outputs.validation_report["forces"]["rmse"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["linear", "full"])
 def test_a_given_potential_explores_although_the_first_fit_is_refused(finished_campaign, codes, tmp_path, kind):
     """The data at hand are fewer than those the potential came from: it stays, and needs an active set of its own."""
