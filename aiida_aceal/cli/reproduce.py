@@ -62,7 +62,7 @@ def command(name, listed, full, data, changes, threads, output, dry_run, profile
         click.echo(f"{len(plan)} jobs, about {duration(sum(s.seconds for s in plan))} on one core, if none is cached")
         return
     folder = sources.data_folder(data)
-    sources.require(study.sources, folder)
+    sources.require(study.needs(form), folder)
     threads = threads or len(os.sched_getaffinity(0))
     sys.exit(_run(study, form, kind, folder, threads, output or Path("reproduce") / name, profile, cache, verbose))
 

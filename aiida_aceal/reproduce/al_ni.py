@@ -172,8 +172,9 @@ def conclude(rows: list[dict[str, Any]], found: list[Any], form: AlNiForm) -> Ou
     remarks = [
         "Data set 10B of the paper is not at hand: decorations of fcc, bcc and hcp cells of two to eight atoms, with "
         "some strain and displacement, are labelled by ASE's EMT.",
-        f"The limit of the paper's training set is not legible in our copy; here it is x_Al = {form.limit:g}.",
-        f"Ensemble: {form.members} linear fits with random weights of the structures.",
+        f"What is learnt ends at x_Al = {form.limit:g}, a choice of ours.",
+        f"Ensemble: {form.members} linear fits with random weights of the structures. Energies are learnt relative to "
+        "a least-squares fit on the composition.",
     ]
     image = plots.picture(lambda figure: draw(figure, *found[0], form.limit), 6.5, 6.5)
     return Outcome(findings, [Table("Each seed", columns, lines)], {"": image}, {"seeds": rows}, remarks)

@@ -251,10 +251,20 @@ class Bench:
         candidates: Sequence[Atoms],
         settings: Mapping[str, Any],
         seed: int,
+        reference: Sequence[Atoms] | None = None,
     ) -> list[Atoms]:
-        """``aceal.select``: the chosen of the candidates, with their labels."""
+        """``aceal.select``: the chosen of the candidates, with their labels; ``reference``: the training set, which
+        `viability` compares with."""
         node = self._job(
             label, "aceal.select", potential=fit.node, active_set=active_set,
             configurations=self._set(candidates, "pool"), settings=dict(settings), seed=seed,
+            reference=None if reference is None else {"train": self._set(reference, "train")},
         )  # fmt: skip
         return node.outputs.selected.to_atoms() if "selected" in node.outputs else []
+
+    def sample(self, label: str, starts: Sequence[Atoms], settings: Mapping[str, Any], seed: int) -> list[Atoms]:
+        """``aceal.sample``: labelled snapshots of dynamics with an ASE calculator."""
+        node = self._job(
+            label, "aceal.sample", configurations=self._set(starts, "start"), settings=dict(settings), seed=seed
+        )  # fmt: skip
+        return node.outputs.labelled.to_atoms()

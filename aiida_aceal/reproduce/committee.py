@@ -284,4 +284,5 @@ STUDY = Study(
     plan=plan,
     run=run,
     sources=("Si training", "Fe", "TiO2"),
+    chosen_sources=lambda form: tuple(source for name in form.pools if (source := POOLS[name][2]) is not None),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,7 +83,8 @@ class Study:
     """A study in two forms.
 
     ``plan`` lists all jobs of a form in their order, so that progress and the time left can be shown; ``run`` gets a
-    `Bench`, which runs jobs under exactly these names, and returns the outcome. ``sources``: data sets it reads.
+    `Bench`, which runs jobs under exactly these names, and returns the outcome. ``sources``: data sets it reads, of
+    which ``chosen_sources`` tells those of a form.
     """
 
     name: str
@@ -94,6 +96,11 @@ class Study:
     plan: Callable[[Any], list[Step]]
     run: Callable[[Bench, Any], Outcome]
     sources: tuple[str, ...] = ()
+    chosen_sources: Callable[[Any], tuple[str, ...]] | None = None
+
+    def needs(self, form: Form) -> tuple[str, ...]:
+        """Data sets that this form reads."""
+        return self.sources if self.chosen_sources is None else self.chosen_sources(form)
 
     def settings(self, full: bool, changes: Mapping[str, Any] | None = None) -> Form:
         """Settings of the short or the full form, with changes.
@@ -114,10 +121,12 @@ def _cell(value: Any) -> str:
 def markdown(study: Study, form: Form, kind: str, outcome: Outcome) -> str:
     """The outcome as a page; the pages of the docs are these files."""
     chosen = ", ".join(f"{key} {_setting(value)}" for key, value in form.to_dict().items())
-    option = " --full" if kind == "full" else ""
+    usual = study.settings(kind == "full").to_dict()
+    changed = [f"--set '{k}={json.dumps(v)}'" for k, v in form.to_dict().items() if v != usual[k]]
+    option = "".join(f" {word}" for word in [*(["--full"] if kind == "full" else []), *changed])
     lines = [f"# {study.title}", "", f"{study.figures}. Made by", ""]
     lines += ["```bash", f"aiida-aceal reproduce {study.name}{option}", "```", "", f"in the {kind} form: {chosen}.", ""]
-    for name in study.sources:
+    for name in study.needs(form):
         source = SOURCES[name]
         lines.append(f"- Data: {source.content}; {source.origin}, <{source.link}>.")
     lines += [f"- {remark}" for remark in outcome.remarks]

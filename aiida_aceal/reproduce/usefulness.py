@@ -269,4 +269,5 @@ STUDY = Study(
     plan=plan,
     run=run,
     sources=("InP", "Mo training", "W"),
+    chosen_sources=lambda form: tuple(dict.fromkeys(CASES[name].source for name in form.cases)),
 )

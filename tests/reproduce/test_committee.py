@@ -29,8 +29,6 @@ def silicon(tmp_path):
 
 @pytest.mark.long
 def test_study(reproduce, silicon, picture):
-    for name in ("Fe_fitsnap.extxyz", "TiO2_aenet_1500.extxyz"):  # looked for at the start, read by their pools only
-        (silicon / name).write_text("")
     tiny = {"pools": ["Si"], "pool": 18, "test": 5, "sizes": [4, 8], "functions": 10, "members": 2, "bootstrap": 50,
             "seeds": [0, 1]}  # fmt: skip
     text, found = reproduce("committee", silicon, **tiny)

@@ -96,6 +96,9 @@ def test_files_of_an_outcome(tmp_path):
         assert part in text
     assert (tmp_path / "linear-full.csv").read_text() == f"name,value\na,{1 / 3!r}\nb,\n"
     assert json.loads((tmp_path / "linear-full.json").read_text())["settings"]["train"] == form.train
+    write(study, form.replace(train=7, seeds=(1, 2)), "short", outcome, tmp_path)  # the command that makes it again
+    command = "aiida-aceal reproduce linear-full --set 'seeds=[1, 2]' --set 'train=7'"
+    assert command in (tmp_path / "linear-full.md").read_text()
 
 
 def test_a_study_that_does_not_exist():
@@ -112,3 +115,12 @@ def test_the_example_runs_the_command_and_names_what_failed(tmp_path):
     assert done.returncode == 1
     assert "full grades, seed 0" in done.stdout
     assert "not run: nonesuch" in done.stderr
+
+
+def test_only_the_sets_of_the_form_are_needed():
+    study = find_study("committee")
+    assert study.needs(study.settings(False, {"pools": ["C"]})) == ()
+    assert study.needs(study.settings(False, {"pools": ["TiO2", "C"]})) == ("TiO2",)
+    assert set(study.needs(study.settings(False))) == set(study.sources)
+    study = find_study("usefulness")
+    assert study.needs(study.settings(False, {"cases": ["InP crystals", "InP with defects"]})) == ("InP",)

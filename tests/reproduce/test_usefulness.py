@@ -29,8 +29,6 @@ def sets(tmp_path_factory):
             atoms.calc = None
             frames.append(atoms)
     write(folder / "mlearn" / "Mo-training.extxyz", frames, format="extxyz")
-    for name in ("InP_fitsnap_1894.extxyz", "W_DFT_1129.extxyz"):  # looked for, not read
-        (folder / name).write_text("")
     return folder
 
 
