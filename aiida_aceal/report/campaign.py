@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiida_aceal.common.atomic import open_whole, write_bytes, write_text
+from aiida_aceal.common.words import counted
 
 if TYPE_CHECKING:
     from aiida.orm import ProcessNode
@@ -157,23 +158,64 @@ def property_lines(node: ProcessNode) -> list[str]:
     return [f"Worst property: {worst_text(summary['worst'])}, validation <{child.pk}>{failed}"]
 
 
+def story(node: ProcessNode, rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Three sentences, each with its class of style: what happened, how good the result is, what to do next."""
+    labels = sum((row.get("n_labelled") or 0) + (row.get("n_validation") or 0) for row in rows)
+    done = f"{counted(len(rows), 'generation')} with {counted(labels, 'label')}"
+    if not node.is_terminated:
+        first = (f"The campaign is still running: {done} so far.", "")
+    elif node.is_finished_ok:
+        first = (f"Converged after {done}: every run reached its full length within the limits of gamma.", "")
+    else:
+        reason = (node.exit_message or node.process_status or node.exception or "no reason recorded").rstrip(".")
+        first = (f"Not converged after {done}: {reason}.", "moderate")
+    lines = dict(line.split(": ", 1) for line in result_lines(node, rows))
+    sentences = [first]
+    errors = lines.get("Errors")
+    if errors:
+        sentences.append((f"Errors are {errors}.", errors.split()[0]))
+    else:
+        named = [name for name in lines if name.startswith(("Validation force RMSE", "Test RMSE"))]
+        sentences += [(f"{name}: {lines[name]}.", "") for name in named[-1:]]
+    if lines.get("Next"):
+        sentences.append((f"Next: {lines['Next']}.", ""))
+    elif node.is_terminated and not node.is_finished_ok:
+        sentences.append((f"Next: aiida-aceal resume {node.pk} goes on.", ""))
+    return sentences
+
+
 def write_report(node: ProcessNode, target: Path) -> Path:
     """Write the HTML report of a campaign; returns the path."""
+    from aiida.manage import get_manager
+
+    from aiida_aceal.report import interactive
+    from aiida_aceal.report.charts import campaign_charts
     from aiida_aceal.report.costs import cost_cells
-    from aiida_aceal.report.html import cost_section, page
-    from aiida_aceal.report.rows import rows_of
+    from aiida_aceal.report.html import cost_section
+    from aiida_aceal.report.page import Interactive, page
+    from aiida_aceal.report.rows import report_nodes
     from aiida_aceal.report.table import HEADINGS, cells
     from aiida_aceal.workflows.costs import campaign_costs
 
-    rows, costs = rows_of(node), campaign_costs(node)
+    reports = report_nodes(node)
+    rows, costs = [report.get_dict() for report in reports], campaign_costs(node)
+    profile = get_manager().get_profile().name
+    shown = Interactive(
+        charts=campaign_charts(rows, costs, interactive.runs_of(node), interactive.parity_of(node)),
+        structures=interactive.structures_of(node, rows),
+        nodes=interactive.nodes_of(node),
+        reports=[(report.pk, f"verdi -p {profile} data core.dict show {report.pk}") for report in reports],
+        story=story(node, rows),
+    )
     text = page(
         node.label or f"Active learning campaign {node.pk}",
         rows,
         HEADINGS,
         [cells(row) for row in rows],
-        facts(node, rows),
+        {**facts(node, rows), **interactive.versions_of(node)},
         decisions(node),
         cost_section(*cost_cells(costs)) + _properties(node),
+        shown,
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     write_text(target, text)

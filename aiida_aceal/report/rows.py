@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from aiida_aceal.workflows.base import output
 
 if TYPE_CHECKING:
-    from aiida.orm import ProcessNode
+    from aiida.orm import Dict, ProcessNode
 
 
 def generations(node: ProcessNode) -> list[ProcessNode]:
@@ -20,5 +20,10 @@ def generations(node: ProcessNode) -> list[ProcessNode]:
 
 def rows_of(node: ProcessNode) -> list[dict[str, Any]]:
     """Rows of all finished generations of a campaign."""
+    return [report.get_dict() for report in report_nodes(node)]
+
+
+def report_nodes(node: ProcessNode) -> list[Dict]:
+    """The nodes of these rows."""
     reports = [output(child, "generation_report") for child in generations(node)]
-    return [report.get_dict() for report in reports if report is not None]
+    return [report for report in reports if report is not None]
