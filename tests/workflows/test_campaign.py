@@ -14,11 +14,13 @@ from small_campaign import builder_for, small
 
 from aiida_aceal.ace import AceModel, build_potential
 from aiida_aceal.fitting import fit_nonlinear
-from aiida_aceal.report.campaign import result_lines, write_report
+from aiida_aceal.report.campaign import judgement_lines, result_lines, write_report
+from aiida_aceal.report.costs import cost_lines
 from aiida_aceal.report.rows import generations, rows_of
 from aiida_aceal.report.table import word
 from aiida_aceal.uncertainty import ActiveSet
 from aiida_aceal.workflows.base import output
+from aiida_aceal.workflows.costs import campaign_costs
 
 
 def jobs(node, label=None):
@@ -272,8 +274,12 @@ def test_status_and_report_of_a_campaign(finished_campaign, aiida_profile, tmp_p
 
     text = cli("status", finished_campaign.pk, "--profile", aiida_profile.name)
     assert f"Campaign {finished_campaign.pk}: converged." in text
-    # beside the rows: the heading, the potential, validation and test errors, the calibration, the state
-    assert len(text.splitlines()) == len(generations(finished_campaign)) + 6
+    costs = cost_lines(campaign_costs(finished_campaign))
+    assert "\n".join(costs) in text
+    # beside the rows and costs: the heading, the potential, validation and test errors, the calibration, the state, and
+    # the judgement
+    judged = judgement_lines(finished_campaign, rows_of(finished_campaign))
+    assert len(text.splitlines()) == len(generations(finished_campaign)) + len(costs) + len(judged) + 6
     assert "Test RMSE (only reported): " in text
     cli("report", finished_campaign.pk, "--profile", aiida_profile.name, "-o", tmp_path / "out")
     latest = {"latest.yaml", "latest.yace", "latest.asi"} if "latest" in finished_campaign.outputs else set()
