@@ -42,4 +42,4 @@ def describe(campaign: Campaign, folder: Path, profile: str | None = None) -> li
     for name in ("selection", "window", "loop"):
         body = ", ".join(f"{key} {value}" for key, value in prepared.sections[name].items())
         lines.append(f"{name:11s} {body}")
-    return lines
+    return lines + [f"note        {note}" for note in prepared.notes]

@@ -36,6 +36,8 @@ def run_campaign(
     prepared = prepare(campaign, folder)
     loaded = own.load(profile, create=True)
     warnings.simplefilter("ignore")
+    for note in prepared.notes:
+        click.echo(f"Note: {note}.", err=True)
     make_builder(prepared, own.find_code, store=False)
     builder = make_builder(prepared, own.find_code, store=True)
     return launch(builder, campaign.title, loaded.name, profile, output, cache, verbose, submit)

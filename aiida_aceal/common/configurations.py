@@ -7,22 +7,26 @@ eV/Angstrom, eV/Angstrom^3; stress is ASE's Voigt order (xx, yy, zz, yz, xz, xy)
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
 
 from .atomic import open_whole
+from .dataframes import is_dataframe, read_dataframe
+from .dft_output import format_of, output_files, read_output
 from .errors import AceError, NotFiniteError
 from .extxyz import format_frame, iter_extxyz
+from .label_names import LabelNames
+
+log = logging.getLogger(__name__)
 
 #: Positions and cells are compared on this grid (Angstrom) when configurations are identified.
 HASH_GRID = 1e-5
 
-_PICKLES = (".pkl", ".pckl", ".pickle", ".gzip")
 _DATABASES = (".db", ".aselmdb")
 
 
@@ -77,20 +81,26 @@ def read_configurations(
     forces_key: str | None = None,
     stress_key: str | None = None,
     require: Iterable[str] = (),
+    say: Callable[[str], None] | None = None,
 ) -> list[Atoms]:
     """Read all configurations of one file, or of several in the order given.
 
-    :param path: extended XYZ, ASE data base (``.db``) or any other format that ``ase.io`` knows.
-    :param energy_key: name in ``info`` that holds the energy (eV) instead of ASE's usual place.
+    :param path: extended XYZ, ASE data base (``.db``), a pickled data frame of pacemaker (nothing in it is run), an
+        output of VASP or Quantum ESPRESSO or a folder with such outputs (converged ionic steps), or any other format
+        that ``ase.io`` knows.
+    :param energy_key: name in ``info`` that holds the energy (eV); default: ASE's usual place, or one of the usual
+        names (:mod:`aiida_aceal.common.label_names`).
     :param forces_key: name in ``arrays`` that holds the forces (eV/Angstrom).
     :param stress_key: name in ``info`` that holds the stress (eV/Angstrom^3, 6 or 3x3 numbers).
     :param require: labels (``energy``, ``forces``, ``stress``) that every configuration must have.
-    :raises AceError: missing or empty file, unreadable frame, label under no such key, wrong shape, number not finite.
+    :param say: takes a line on names of labels that were taken and on what was left out; default: the log.
+    :raises AceError: missing or empty file, unreadable frame, label under no such key or under several with different
+        values, wrong shape, number not finite.
     """
     paths = [path] if isinstance(path, (str, Path)) else list(path)
     configurations: list[Atoms] = []
     for one in paths:
-        configurations.extend(iter_configurations(one, energy_key, forces_key, stress_key, require))
+        configurations.extend(iter_configurations(one, energy_key, forces_key, stress_key, require, say))
     if not configurations:
         raise AceError("no configurations were given: name at least one file with structures")
     return configurations
@@ -102,14 +112,18 @@ def iter_configurations(
     forces_key: str | None = None,
     stress_key: str | None = None,
     require: Iterable[str] = (),
+    say: Callable[[str], None] | None = None,
 ) -> Iterator[Atoms]:
     """As :func:`read_configurations` for one file, but frame by frame: for files larger than memory."""
     path = Path(path)
     require = tuple(require)
     index = -1
-    for index, atoms in enumerate(_frames(path)):
+    keys = {"energy": energy_key, "forces": forces_key, "stress": stress_key}
+    say = say or log.info
+    names = LabelNames(keys)
+    for index, atoms in enumerate(_frames(path, keys, say)):
         where = f"{path}, structure {index}"
-        _apply_keys(atoms, where, energy_key, forces_key, stress_key)
+        names.settle(atoms, where)
         check_configuration(atoms, where)
         labels = dict(zip(("energy", "forces", "stress"), get_labels(atoms)))
         missing = [name for name in require if labels[name] is None]
@@ -119,18 +133,30 @@ def iter_configurations(
         yield atoms
     if index < 0:
         raise AceError(f"{path}: the file holds no structures")
+    if names.line():
+        say(f"{path}: {names.line()}")
 
 
-def _frames(path: Path) -> Iterator[Atoms]:
+def _frames(path: Path, keys: dict[str, str | None], say: Callable[[str], None]) -> Iterator[Atoms]:
+    """Structures of a file or folder as they stand in it."""
+    if path.is_dir():
+        for file in output_files(path):
+            for atoms in read_output(file, say):
+                atoms.info["source"] = f"{file.relative_to(path.parent)}#{atoms.info.pop('step')}"
+                yield atoms
+        return
     if not path.is_file():
         raise AceError(f"{path}: no such file")
-    if path.suffix in _PICKLES:
-        raise AceError(
-            f"{path}: pickled data frames are refused, since reading one can run any code; "
-            "convert it where you trust it: ase.io.write('data.extxyz', list(frame['ase_atoms']))"
-        )
     if path.stat().st_size == 0:
         raise AceError(f"{path}: the file is empty")
+    if is_dataframe(path):
+        yield from read_dataframe(path, keys, say)
+        return
+    if format_of(path) is not None:
+        for atoms in read_output(path, say):
+            atoms.info["source"] = f"{path.name}#{atoms.info.pop('step')}"
+            yield atoms
+        return
     # ASE raises whatever its parsers stumble on (KeyError, IndexError, ...): all mean that the file is bad
     index = 0
     try:
@@ -155,36 +181,6 @@ def _frames(path: Path) -> Iterator[Atoms]:
         raise
     except Exception as error:
         raise AceError(f"{path}: structure {index} cannot be read ({type(error).__name__}: {error})") from error
-
-
-def _apply_keys(atoms: Atoms, where: str, energy_key: str | None, forces_key: str | None, stress_key: str | None):
-    if energy_key is None and forces_key is None and stress_key is None:
-        return
-    results = dict(getattr(atoms.calc, "results", None) or {})
-    # ASE moves the names it knows (energy, forces, ...) from info and arrays to the calculator
-    for name, key, store in (
-        ("energy", energy_key, atoms.info),
-        ("stress", stress_key, atoms.info),
-        ("forces", forces_key, atoms.arrays),
-    ):
-        if key is None:
-            continue
-        if key in store:
-            value = store[key]
-        elif key in results:
-            value = results[key]
-        else:
-            found = sorted(k for k in (*store, *results) if k not in ("numbers", "positions"))
-            raise AceError(f"{where}: no {name} under the key '{key}' (found: {found})")
-        try:
-            value = np.asarray(value, dtype=float)
-        except (TypeError, ValueError):
-            raise AceError(f"{where}: {name} under the key '{key}' is not a number: {value!r}") from None
-        if name == "stress" and value.size not in (6, 9):
-            raise AceError(f"{where}: stress under the key '{key}' must have 6 or 9 numbers, it has {value.size}")
-        results[name] = float(value) if name == "energy" and value.size == 1 else value
-    atoms.calc = SinglePointCalculator(atoms)
-    atoms.calc.results.update(results)
 
 
 def check_configuration(atoms: Atoms, where: str) -> None:

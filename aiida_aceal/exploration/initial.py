@@ -13,7 +13,7 @@ structures = generate(
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from .generators import GENERATORS, MAX_STRUCTURES
 
 __all__ = ["BaseSettings", "EntrySettings", "FilesEntry", "arguments_of", "generate", "kinds", "read_files"]
 
+#: settings that name labels in files
+LABEL_KEYS = ("energy_key", "forces_key", "stress_key")
 #: arguments of a generator that are no settings
 _NO_SETTINGS = ("rng", "structure")
 
@@ -59,8 +61,13 @@ class FilesEntry(EntrySettings):
 
     heading = "Lists of structures: `files`"
 
-    paths: str | list[str] = setting(help="File names, in any format that ASE reads.")
+    paths: str | list[str] = setting(
+        help="File names in any format that ASE reads, data frames of pacemaker, folders with outputs of DFT codes."
+    )
     index: int | str = setting(":", "Number or slice of the structures of each file, as ASE takes it.")
+    energy_key: str | None = setting(None, "Info entry with the energies [default: ASE's usual place or a usual name].")
+    forces_key: str | None = setting(None, "Array with the forces, likewise.")
+    stress_key: str | None = setting(None, "Info entry with the stresses, likewise.")
 
 
 def arguments_of(kind: str) -> type[Settings]:
@@ -73,7 +80,12 @@ def kinds() -> list[str]:
     return [*GENERATORS, "files"]
 
 
-def generate(spec: Sequence[Mapping[str, Any]], seed: int = 0, base_directory: str | Path | None = None) -> list[Atoms]:
+def generate(
+    spec: Sequence[Mapping[str, Any]],
+    seed: int = 0,
+    base_directory: str | Path | None = None,
+    say: Callable[[str], None] | None = None,
+) -> list[Atoms]:
     """Structures of all entries of ``spec``, in order.
 
     Each entry has a ``kind`` (:func:`kinds`), the arguments of that generator, and, for generators that need one, a
@@ -85,6 +97,7 @@ def generate(spec: Sequence[Mapping[str, Any]], seed: int = 0, base_directory: s
     Entry k draws from the k-th child of ``seed``: appending entries does not change the structures before them.
 
     :param base_directory: where relative file names start
+    :param say: takes a line on labels of files that stood under other names; default: the log
     :raises AceError: unknown kinds or keys (with the nearest known one), impossible requests, unreadable files
     """
     if isinstance(spec, (Mapping, str)) or not isinstance(spec, Sequence):
@@ -97,7 +110,7 @@ def generate(spec: Sequence[Mapping[str, Any]], seed: int = 0, base_directory: s
     found: list[Atoms] = []
     for number, (entry, child) in enumerate(zip(spec, children)):
         try:
-            new = _entry(entry, np.random.default_rng(child), base_directory)
+            new = _entry(entry, np.random.default_rng(child), base_directory, say)
         except AceError as error:
             raise AceError(f"initial structures, entry {number}: {error}") from None
         for index, atoms in enumerate(new):
@@ -109,7 +122,12 @@ def generate(spec: Sequence[Mapping[str, Any]], seed: int = 0, base_directory: s
     return found
 
 
-def _entry(entry: Mapping[str, Any], rng: np.random.Generator, base_directory: str | Path | None) -> list[Atoms]:
+def _entry(
+    entry: Mapping[str, Any],
+    rng: np.random.Generator,
+    base_directory: str | Path | None,
+    say: Callable[[str], None] | None,
+) -> list[Atoms]:
     if not isinstance(entry, Mapping):
         raise AceError(f"{entry!r} is not a mapping with a 'kind'")
     if "kind" not in entry:
@@ -120,7 +138,8 @@ def _entry(entry: Mapping[str, Any], rng: np.random.Generator, base_directory: s
         plain = {key: _plain(value) for key, value in entry.items()}
         files = build(FilesEntry, plain, kind)
         paths = [files.paths] if isinstance(files.paths, str) else files.paths
-        return [atoms for path in paths for atoms in read_files(path, files.index, base_directory)]
+        keys = {name: getattr(files, name) for name in LABEL_KEYS}
+        return [atoms for path in paths for atoms in read_files(path, files.index, base_directory, keys, say)]
     function, model = GENERATORS[kind], arguments_of(kind)
     needs_base = "structure" in inspect.signature(function).parameters
     common = BaseSettings if needs_base else EntrySettings

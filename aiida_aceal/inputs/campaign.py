@@ -17,7 +17,7 @@ from ase import Atoms
 from aiida_aceal.ace import AcePotential
 from aiida_aceal.ace.describe import check_description
 from aiida_aceal.common.errors import AceError
-from aiida_aceal.exploration.initial import generate, read_files
+from aiida_aceal.exploration.initial import LABEL_KEYS, generate, read_files
 from aiida_aceal.fitting.split import split_roles
 from aiida_aceal.inputs.apart import by_file, check_apart
 from aiida_aceal.inputs.prepare import basis_node, basis_of, check_builder, elements_in, refusals_of_ports
@@ -51,6 +51,8 @@ class Prepared:
     datasets: dict[str, list[Atoms]] = field(default_factory=dict)
     #: role -> share of the labelled structures (without those: of `initial`) that was split off for it
     fractions: dict[str, float] = field(default_factory=dict)
+    #: what was assumed or left out in reading: names of labels, ionic steps that are not converged
+    notes: list[str] = field(default_factory=list)
 
 
 def sections_of(campaign: Campaign) -> dict[str, Any]:
@@ -93,9 +95,12 @@ def prepare(campaign: Campaign, folder: str | Path = ".") -> Prepared:
         if campaign.explore[name].start is not None:
             lists[f"start_{name}"] = (campaign.explore[name].start, derived_seed(campaign.seed, _START_STREAM + number))
     structures = {}
+    notes: list[str] = []
+    keys = {key: getattr(campaign, key) for key in LABEL_KEYS}
     for name, (entries, seed) in lists.items():
         try:
-            structures[name] = (entries, seed, generate(entries, seed=seed, base_directory=folder))
+            keyed = [_with_keys(entry, keys) for entry in entries]
+            structures[name] = (entries, seed, generate(keyed, seed=seed, base_directory=folder, say=notes.append))
         except AceError as error:
             raise AceError(f"{_place(name)}: {error}") from error
         if not structures[name][2]:
@@ -103,7 +108,9 @@ def prepare(campaign: Campaign, folder: str | Path = ".") -> Prepared:
     datasets = {}
     for number, path in enumerate(campaign.dataset):
         try:
-            datasets[f"file_{number:02d}"] = _labelled(read_files(path, base_directory=folder), path)
+            datasets[f"file_{number:02d}"] = _labelled(
+                read_files(path, base_directory=folder, keys=keys, say=notes.append), path
+            )
         except AceError as error:
             raise AceError(f"dataset: {error}") from error
     fitted = {f"dataset: {path}": datasets[f"file_{number:02d}"] for number, path in enumerate(campaign.dataset)}
@@ -120,7 +127,14 @@ def prepare(campaign: Campaign, folder: str | Path = ".") -> Prepared:
     everything += [atoms for found in datasets.values() for atoms in found]
     elements = sorted(campaign.elements or elements_in(everything))
     basis, potential = basis_of(campaign.potential, sections["basis"], elements, folder, campaign.seed)
-    return Prepared(campaign, folder, sections, potential, basis, structures, datasets, fractions)
+    return Prepared(campaign, folder, sections, potential, basis, structures, datasets, fractions, notes)
+
+
+def _with_keys(entry: Any, keys: Mapping[str, str | None]) -> Any:
+    """An entry of files with the names of labels of the campaign, where it has none of its own."""
+    if not isinstance(entry, Mapping) or entry.get("kind") != "files":
+        return entry
+    return {**{key: name for key, name in keys.items() if name is not None}, **entry}
 
 
 def _split_off(
@@ -191,6 +205,7 @@ def _builder(prepared: Prepared, find_code: Callable[[str | None, str | None, st
 
     builder = ActiveLearningWorkChain.get_builder()
     builder.metadata.label = campaign.title[:255]
+    builder.metadata.description = "; ".join(prepared.notes)
     builder.potential = basis_node(prepared.basis, prepared.potential, campaign.seed, store)
     options = campaign.job_options()
     builder.worker = {"code": worker, "options": orm.Dict(options)}
@@ -288,9 +303,15 @@ def _labelled(configurations: list[Atoms], path: str) -> list[Atoms]:
         results = atoms.calc.results if atoms.calc is not None else {}
         if "energy" not in results or "forces" not in results:
             raise AceError(
-                f"{path}, structure {index}: lacks energy or forces; put it under `initial` to have it labelled"
+                f"{path}, structure {index}: lacks energy or forces (found: {_found(atoms)}); name their entries with "
+                "energy_key and forces_key, or put the file under `initial` to have it labelled"
             )
     return configurations
+
+
+def _found(atoms: Atoms) -> str:
+    names = [*atoms.info, *atoms.arrays, *(atoms.calc.results if atoms.calc is not None else {})]
+    return ", ".join(sorted(set(names) - {"numbers", "positions", "source"})) or "nothing"
 
 
 def _uses_files(entries: list[dict[str, Any]]) -> bool:

@@ -112,7 +112,16 @@ class Campaign(AsksForProperties, Jobs):
     basis: dict[str, Any] = setting({}, "Overrides the protocol's basis: see Basis.")
     potential: str | None = setting(None, "File of a potential (.yaml) to improve, instead of `basis`.")
     initial: list[dict[str, Any]] = setting([], "First configurations to label: see Lists of structures.")
-    dataset: list[str] = setting([], "Files of configurations that have labels already.")
+    dataset: list[str] = setting(
+        [], "Files of configurations that have labels already: any format that ASE reads, pacemaker's data frames, "
+            "folders with outputs of VASP or Quantum ESPRESSO.",
+    )  # fmt: skip
+    energy_key: str | None = setting(
+        None, "Entry with the energies in `dataset`, and in lists with `kind: files` that name none themselves "
+            "[default: ASE's usual place, or one of the usual names such as REF_energy].",
+    )  # fmt: skip
+    forces_key: str | None = setting(None, "Array with the forces, likewise.")
+    stress_key: str | None = setting(None, "Entry with the stresses, likewise.")
     validation: list[dict[str, Any]] | ReferenceMD | Fraction | None = setting(
         None,
         "Never fitted; decides at the gate, says which potential is the best, and calibrates: a list as in "

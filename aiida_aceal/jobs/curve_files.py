@@ -51,7 +51,7 @@ def labelled_sets(task: Task, *names: str) -> list[Any]:
     found: list[Any] = [task.basis()]
     for name in names:
         paths = task.paths(name)
-        frames = read_configurations(paths, **task.label_keys, require=task.job.input(name).labels)
+        frames = read_configurations(paths, **task.label_keys, say=task.say, require=task.job.input(name).labels)
         check_elements(frames, found[0].elements, ", ".join(map(str, paths)))
         found.append(frames)
     return found

@@ -21,14 +21,6 @@ def _frames(task: Task, name: str) -> Iterator[Atoms]:
         yield atoms
 
 
-def _refuse_pickle(task: Task, *names: str) -> None:
-    from aiida_aceal.exploration.formats import refuse_pickle
-
-    for name in names:
-        for path in task.paths(name):
-            refuse_pickle(path)
-
-
 def _told(task: Task, report: dict[str, Any]) -> dict[str, Any]:
     task.echo(f"{report['n_candidates']} candidates, largest gamma {report['max_gamma']:.3g}")
     return report
@@ -39,7 +31,6 @@ def search(task: Task) -> dict[str, Any]:
     from aiida_aceal.exploration.active import explore_active
 
     active_set = task.active_set
-    _refuse_pickle(task, "configurations")
     starts = list(_frames(task, "configurations"))
     for atoms in starts:
         atoms.calc = None
@@ -56,7 +47,6 @@ def sift(task: Task) -> dict[str, Any]:
 
     if task.active_set.emptiness_note:
         task.say(f"note: {task.active_set.emptiness_note}")
-    _refuse_pickle(task, "configurations", "known")
     pool = PoolSearch(task.model, task.active_set, task.settings, _frames(task, "known"), task.say)
     task.write("candidates", pool(_frames(task, "configurations")))
     return _told(task, pool.report())

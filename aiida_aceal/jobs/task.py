@@ -130,7 +130,7 @@ class Task:
         free = self.job.input(name).any_element
         known = self.potential.elements if self.given("potential") and not free else None
         for path in self.paths(name):
-            for index, atoms in enumerate(iter_configurations(path, **self.label_keys)):
+            for index, atoms in enumerate(iter_configurations(path, **self.label_keys, say=self.say)):
                 message = None if known is None else unknown_elements(atoms.symbols, known)
                 if message:
                     raise AceError(f"{path}, structure {index}: {message}")

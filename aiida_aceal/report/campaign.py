@@ -51,6 +51,8 @@ def facts(node: ProcessNode, rows: list[dict[str, Any]]) -> dict[str, Any]:
         settings = inputs.labeller.settings.get_dict() if "settings" in inputs.labeller else {}
         who = settings.get("calculator", "")
         result["Labels"] = f"{inputs.labeller.entry_point.value} {who}".strip()
+    if node.description:
+        result["Read"] = node.description
     if "seed" in inputs:
         result["Seed"] = inputs.seed.value
     if rows:

@@ -127,11 +127,11 @@ def test_bad_settings_end_with_one_line_and_code_2(room, changes, message):
     assert message in run.output
 
 
-def test_pickled_pool_is_refused(room):
-    (room / "frames.pckl.gzip").write_bytes(pickle.dumps([1, 2]))
+def test_pool_that_would_run_code_is_refused(room):
+    (room / "frames.pckl.gzip").write_bytes(pickle.dumps([eval]))
     run = _explore(mode="pool", structures=["frames.pckl.gzip"])
     assert run.exit_code == 2
-    assert "unpickling" in run.output
+    assert "it wants builtins.eval" in run.output
 
 
 def test_keys_are_listed():

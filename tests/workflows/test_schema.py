@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -132,6 +133,30 @@ def test_a_fraction_of_labelled_data(data, tmp_path, cu_atoms):
     origins = [{atoms.info["origin"] for atoms in found} for found in parts.values()]
     assert sum(map(len, origins)) == 20
     assert "test" not in prepare(check_campaign({**data, "test": 0}), tmp_path).structures
+
+
+def test_foreign_names_of_labels_are_taken_and_said(data, tmp_path, cu_atoms):
+    from ase.io import write
+
+    frames = cu_atoms(6)
+    for atoms in frames:
+        atoms.info["REF_energy"] = atoms.get_potential_energy()
+        atoms.arrays["my_forces"] = 2 * atoms.get_forces()
+        atoms.calc = None
+    write(tmp_path / "mine.extxyz", frames[:4])
+    write(tmp_path / "held.extxyz", frames[4:])
+    data = {**data, "initial": [], "dataset": ["mine.extxyz"]}
+    data |= {"explore": {"md": {"start": data["validation"]}}}
+    data |= {"validation": [{"kind": "files", "paths": ["held.extxyz"]}], "test": 0}
+    with pytest.raises(AceError, match=r"mine.extxyz, structure 0: lacks energy or forces \(found: .*my_forces"):
+        prepare(check_campaign(data), tmp_path)
+    prepared = prepare(check_campaign({**data, "forces_key": "my_forces"}), tmp_path)
+    for atoms in [*prepared.datasets["file_00"], *prepared.structures["validation"][2]]:
+        assert atoms.calc.results["energy"] == atoms.info["REF_energy"]
+        assert np.array_equal(atoms.calc.results["forces"], atoms.arrays["my_forces"])
+    assert [note.split("/")[-1] for note in prepared.notes] == [
+        "held.extxyz: energy from REF_energy", "mine.extxyz: energy from REF_energy",
+    ]  # fmt: skip
 
 
 def test_a_file_in_two_roles_is_refused(data, tmp_path, cu_atoms):
