@@ -23,6 +23,7 @@ from aiida_aceal.inputs.apart import by_file, check_apart
 from aiida_aceal.inputs.prepare import basis_node, basis_of, check_builder, elements_in, refusals_of_ports
 from aiida_aceal.inputs.properties import crystals
 from aiida_aceal.inputs.schema import Campaign, ReferenceMD, Step
+from aiida_aceal.properties.names import property_names
 from aiida_aceal.workflows.protocol import SECTIONS, merged, protocol_inputs
 from aiida_aceal.workflows.sections import check_section
 from aiida_aceal.workflows.sets import SAMPLERS, set_fractions, split_configurations
@@ -33,6 +34,7 @@ _STREAMS = {"initial": 100, "validation": 101, "test": 102}
 _SPLIT_STREAM = 105
 _START_STREAM = 110
 _LAMMPS = ("aceal.explore.md",)
+_PROPERTIES = "aceal.explore.properties"
 
 
 @dataclass
@@ -234,15 +236,22 @@ def _builder(prepared: Prepared, find_code: Callable[[str | None, str | None, st
         builder.properties.settings = orm.Dict(campaign.validate.settings())
         if campaign.validate.every is not None:
             builder.properties.every = orm.Int(campaign.validate.every)
+        if campaign.validate.train_on:
+            builder.properties.train_on = orm.Bool(True)
     explorers = {}
     for name in sorted(campaign.explore):
         step = campaign.explore[name]
         lammps = step.entry_point in _LAMMPS
-        settings = merged(prepared.sections["explore"], step.settings) if lammps else step.settings
+        of_properties = step.entry_point == _PROPERTIES
+        settings = merged(_defaults_of(campaign, prepared, step), step.settings)
         code = worker if not lammps else find_code(step.code or campaign.codes.lammps, "aceal-lmp", "codes.lammps")
         explorers[name] = _step(step, settings, code, options, find_code, f"explore.{name}")
         if f"start_{name}" in prepared.structures:
             explorers[name]["configurations"] = node(f"start_{name}")
+        elif of_properties:
+            given = campaign.validate.structure if campaign.validate is not None else ()
+            atoms = crystals(given, prepared.potential.elements, prepared.folder)
+            explorers[name]["configurations"] = ConfigurationsData.from_atoms(atoms, source="validate")
         elif "initial" in prepared.structures:
             first = prepared.structures["initial"][2][0]
             explorers[name]["configurations"] = ConfigurationsData.from_atoms([first], source="first of initial")
@@ -256,6 +265,18 @@ def _builder(prepared: Prepared, find_code: Callable[[str | None, str | None, st
     if not store:
         check_builder(builder)
     return builder
+
+
+def _defaults_of(campaign: Campaign, prepared: Prepared, step: Step) -> Mapping[str, Any]:
+    """Settings of an explorer that stand elsewhere: in the protocol, or in section `validate`."""
+    if step.entry_point in _LAMMPS:
+        return prepared.sections["explore"]
+    if step.entry_point != _PROPERTIES or campaign.validate is None:
+        return {}
+    found = {key: value for key, value in campaign.validate.settings().items() if key not in ("lattice", "md")}
+    if "properties" in found:
+        found["properties"] = [name for name in property_names(found["properties"]) if name != "md"]
+    return found
 
 
 def _step(

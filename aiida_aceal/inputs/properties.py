@@ -29,6 +29,11 @@ class ValidateSection(ValidateSettings):
         None, "In a campaign: also after every so many generations [default: at the end only].", ge=1
     )
 
+    train_on: bool = setting(
+        False, "In a campaign: whether structures of the properties may be learnt. If not, equal structures are no "
+        "candidates, and `initial` and `dataset` must not have them."
+    )  # fmt: skip
+
     def settings(self) -> dict[str, Any]:
         """What of it is `settings` of ``aceal.validate``."""
         own = ValidateSettings.model_fields

@@ -32,6 +32,11 @@ PARTS = (
     ("explore.<name>.settings", "of aceal.explore.md", "aiida_aceal.workflows.explorers.walkers:WalkerSettings"),
     ("explore.<name>.settings", "of aceal.explore.active", "aiida_aceal.exploration.active:ActiveSettings"),
     ("explore.<name>.settings", "of aceal.explore.pool", "aiida_aceal.calculations.explore_pool:PoolJobSettings"),
+    (
+        "explore.<name>.settings",
+        "of aceal.explore.properties",
+        "aiida_aceal.properties.candidates:PropertyPoolSettings",
+    ),
     ("selection", "how candidates are chosen", "aiida_aceal.workflows.sections:SelectionSection"),
     ("activeset", "how active sets are built", "aiida_aceal.workflows.sections:ActiveSetSection"),
     ("window", "policy: fixed (default)", "aiida_aceal.workflows.windows.policies:WindowSettings"),

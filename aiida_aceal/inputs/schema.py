@@ -136,8 +136,8 @@ class Campaign(AsksForProperties, Jobs):
     label: Labeller = section(Labeller, "The process that labels.")
     explore: dict[str, Explorer] = setting(
         {"md": Explorer()},
-        "Explorers, under names of your choice; for one called active or pool the default `entry_point` is that "
-        "explorer.",
+        "Explorers, under names of your choice; for one called active, pool or properties the default "
+        "`entry_point` is that explorer.",
         items=(1, None),
     )
     fit: Fitter = section(Fitter, "The process that fits.")
@@ -158,7 +158,7 @@ class Campaign(AsksForProperties, Jobs):
             raise ValueError("validation: 0 leaves nothing to decide by; give a fraction, a list or dynamics")
         if self.potential is not None and self.basis:
             raise ValueError("give `potential` or `basis`, not both")
-        for name in {"active", "pool"} & set(self.explore):
+        for name in {"active", "pool", "properties"} & set(self.explore):
             if "entry_point" not in self.explore[name].model_fields_set:
                 self.explore[name] = self.explore[name].replace(entry_point=f"aceal.explore.{name}")
         return self

@@ -49,9 +49,10 @@ def read_validation(path: str | Path | None, overrides: Mapping[str, Any] | None
         raise AceError(f"{path}: a mapping is expected (`validate: ...`, `label: ...`), found {type(data).__name__}")
     folder = Path(path).resolve().parent if path is not None else Path()
     checked = build(Validation, merged({"validate": {}}, merged(dict(data), dict(overrides or {}))), path or "options")
-    if checked.validate is None or checked.validate.every is not None:
-        what = "validate.every is for campaigns" if checked.validate else "validate: a mapping is expected, found null"
-        raise AceError(f"{path or 'options'}: {what}")
+    if checked.validate is None:
+        raise AceError(f"{path or 'options'}: validate: a mapping is expected, found null")
+    for key in {"every", "train_on"} & checked.validate.model_fields_set:
+        raise AceError(f"{path or 'options'}: validate.{key} is for campaigns")
     return checked, folder
 
 

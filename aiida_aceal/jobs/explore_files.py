@@ -7,6 +7,7 @@ from typing import Literal
 from aiida_aceal.common.settings import Settings, setting
 from aiida_aceal.exploration.active import ActiveSettings
 from aiida_aceal.exploration.pool import PoolSettings
+from aiida_aceal.properties.candidates import PropertyPoolSettings
 
 
 class ExploreFiles(Settings):
@@ -15,7 +16,8 @@ class ExploreFiles(Settings):
     potential: str = setting(help="The potential.")
     active_set: str = setting(help="The active set of the potential.")
     structures: str | tuple[str, ...] = setting(
-        help="Configurations that searches start from (active), or the pool itself.", items=(1, None)
+        help="Configurations that searches start from (active), the pool itself, or crystals (properties).",
+        items=(1, None),
     )
     output: str = setting(help="Extended XYZ with the candidates: array gamma, info gamma_max, source, kind.")
     report: str | None = setting(None, "JSON report.")
@@ -46,3 +48,12 @@ class PoolFile(PoolSettings, ExploreFiles):
 
     mode: Literal["pool"] = setting(help="The mode.")
     known: str | tuple[str, ...] = setting((), "Files whose structures are dropped from the pool.")
+
+
+class PropertiesFile(PropertyPoolSettings, ExploreFiles):
+    """Settings file of mode properties."""
+
+    heading = "File of `aceal-worker explore`, mode properties"
+
+    mode: Literal["properties"] = setting(help="The mode.")
+    tests: str | tuple[str, ...] = setting((), "Files whose structures are no candidates.")

@@ -118,6 +118,24 @@ def worst_row(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
     return dict(max(found, key=lambda row: abs(row["relative_percent"]))) if found else None
 
 
+def intervals_that_hold(rows: Iterable[Mapping[str, Any]], level: float = 0.9) -> dict[str, Any] | None:
+    """How often the interval of an ensemble holds the reference: ``numbers``, ``inside``, ``level``; None without any.
+
+    Of principal rows. The interval is that of one more draw from the distribution of the ``m`` members, if that is
+    normal: mean +- t(m - 1) s sqrt(1 + 1/m), with s their standard deviation.
+    """
+    from scipy.stats import t
+
+    inside = []
+    for row in rows:
+        if row.get("reference") is None or "members" not in row or not is_principal(row):
+            continue
+        m = len(row["members"])
+        half = t.ppf((1 + level) / 2, m - 1) * row["standard_deviation"] * np.sqrt(1 + 1 / m)
+        inside.append(abs(row["reference"] - row["mean"]) <= half)
+    return {"numbers": len(inside), "inside": int(sum(inside)), "level": level} if inside else None
+
+
 def _leaves(data: Any) -> dict[str, tuple[Any, float | None]]:
     return {key: (value, gamma) for key, value, gamma in _walk(data, "", None)} if isinstance(data, Mapping) else {}
 

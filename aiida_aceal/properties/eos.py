@@ -10,7 +10,7 @@ from ase import Atoms, units
 
 from aiida_aceal.common.errors import AceError
 
-from .crystal import cases, named
+from .crystal import cases, named, repeats
 from .engine import Relaxer, energy, forces, gamma_max
 from .settings import EosSettings
 from .start import Start
@@ -32,6 +32,7 @@ def structures(settings: EosSettings, start: Start, relaxer: Relaxer) -> list[At
             for k, factor in enumerate(factors):
                 atoms = start.phases[name].primitive.copy()
                 atoms.set_cell(atoms.cell * factor ** (1 / 3), scale_atoms=True)
+                atoms = atoms * repeats(atoms.cell, settings.cell_length)
                 atoms = relaxer.crystal(atoms, f"{name} at volume {factor:.3f}", constant_volume=True)
                 frames.append(named(atoms, NAME, f"{name}/{k}"))
         except AceError as error:

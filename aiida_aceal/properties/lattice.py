@@ -11,8 +11,9 @@ from aiida_aceal.common.errors import AceError
 
 from .crystal import cases
 from .engine import Fixed, energy
+from .names import property_names
 from .run import property_numbers, property_structures
-from .settings import PropertySections
+from .settings import PropertySections, ValidateSettings
 from .start import prepare
 
 #: largest relative change of the volume from one search to the next
@@ -26,6 +27,23 @@ def eos_structures(settings: PropertySections, given: Sequence[Atoms]) -> list[A
     """
     prepare(given, Fixed(), settings.eos.phases, settings.symprec)  # `property_structures` would keep quiet
     return property_structures(settings.replace(properties="eos"), given, Fixed())[0]
+
+
+def common_structures(settings: ValidateSettings, given: Sequence[Atoms]) -> list[Atoms]:
+    """Structures of a validation that are known before anything is computed: no potential moved them.
+
+    With ``lattice: reference`` these are the first equations of state and the dimers, else all but what is relaxed.
+    """
+    names = [name for name in property_names(settings.properties) if name != "md"]
+    if settings.lattice == "reference":
+        names = [name for name in ("eos", "pairs") if name == "eos" or name in names]
+    if not names:
+        return []
+    defects = settings.defects.replace(migration=False)  # a path needs an engine
+    frames, _ = property_structures(settings.replace(properties=names, defects=defects), given, Fixed())
+    if settings.lattice == "reference":
+        frames = [f for f in frames if f.info["property"] == "eos" or "/dimer/" in f.info["case"]]
+    return frames
 
 
 def reference_lattices(

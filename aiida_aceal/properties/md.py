@@ -31,12 +31,17 @@ def structures(settings: MdSettings, start: Start, relaxer: Relaxer) -> list[Ato
 
     :raises AceError: forces or energies that are not finite, atoms that fly apart
     """
+    cell = start.crystal.conventional
+    return runs(settings, cell * repeats(cell.cell, settings.cell_length), relaxer)
+
+
+def runs(settings: MdSettings, crystal: Atoms, relaxer: Relaxer) -> list[Atoms]:
+    """As `structures`, from a supercell."""
     from ase.md.bussi import Bussi
     from ase.md.nose_hoover_chain import IsotropicMTKNPT
     from ase.md.verlet import VelocityVerlet
 
-    cell = start.crystal.conventional
-    atoms = cell * repeats(cell.cell, settings.cell_length)
+    atoms = crystal.copy()
     atoms.calc = relaxer.engine.calculator()
     frames = [_frame(settings, atoms, "start", 0)]
     rng = np.random.default_rng(settings.seed)

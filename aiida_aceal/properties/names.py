@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from aiida_aceal.common.settings import nearest
 
@@ -25,3 +26,22 @@ def property_names(value: str | Sequence[str]) -> tuple[str, ...]:
     if not names:
         raise ValueError("name at least one property")
     return names
+
+
+def property_bounds(value: Mapping[str, Any]) -> dict[str, float]:
+    """Bounds of relative errors by property, as fractions, from ``{"elastic": "5 %"}`` or ``{"elastic": 0.05}``.
+
+    :raises ValueError: an unknown property, or no positive number
+    """
+    found = {}
+    for name, bound in value.items():
+        (known,) = property_names([name])
+        words = str(bound).strip()
+        try:
+            number = float(words.removesuffix("%")) / (100 if words.endswith("%") else 1)
+        except ValueError:
+            number = -1.0
+        if isinstance(bound, bool) or not 0 < number < float("inf"):
+            raise ValueError(f"{name}: must be a positive share, such as 5 % or 0.05, found {bound!r}")
+        found[known] = number
+    return found

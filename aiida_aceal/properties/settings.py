@@ -24,6 +24,10 @@ class EosSettings(Settings):
     )
     points: int = setting(9, "Volumes of each phase.", ge=5)
     volume_range: float = setting(0.03, "Largest relative change of the volume.", gt=0, le=0.3)
+    cell_length: float = setting(
+        0.0, "Cells are repeated to this height, for methods that know the gamma point only; 0: the primitive cell.",
+        unit="A", ge=0,
+    )  # fmt: skip
 
 
 class ElasticSettings(Settings):
@@ -92,6 +96,10 @@ class MdSettings(Settings):
     npt: bool = setting(True, "Whether the expansion at zero pressure is computed too.")
     bins: int = setting(100, "Bins of the radial distribution.", ge=10)
     seed: int = setting(0, "All randomness comes from it.", ge=0)
+    members: bool = setting(
+        False, "Whether each member of an ensemble makes its own runs, for error bars: as long as the potential's, one "
+        "after the other."
+    )  # fmt: skip
 
 
 class PropertySections(Settings):

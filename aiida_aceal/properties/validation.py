@@ -12,8 +12,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from aiida_aceal.common.configurations import configuration_hash, get_labels
 from aiida_aceal.common.errors import AceError
 
+from . import md
 from .compare import compare_properties, numbers_in
-from .engine import Engine, Fixed
+from .engine import Engine, Fixed, Relaxer
 from .names import property_names
 from .run import property_numbers, property_structures
 from .settings import NumbersSettings, PropertySections
@@ -91,7 +92,7 @@ def validation_numbers(
     :param reference: structures with the labels of the reference
     :param evaluated: structures with the labels of the potential, ``info["gamma_max"]`` if graded
     :param runs: ``reference`` and ``potential``: frames of their own dynamics (property ``md``)
-    :param members: of an ensemble; single points only
+    :param members: of an ensemble: single points, and with ``md.members`` runs of their own
     :returns: ``reference``, ``potential`` (numbers by property), ``rows`` (`compare_properties`; with an ensemble also
         ``members`` (values), ``mean``, ``standard_deviation``)
     """
@@ -107,7 +108,7 @@ def validation_numbers(
         sides[side] = property_numbers(settings, own, errors, say)
         say(f"{side}: {sum('error' not in data for data in sides[side].values())} of {len(sides[side])} properties")
     rows = compare_properties(sides["reference"], sides["potential"])
-    _add_spread(rows, _of_members(settings, frames, members, say))
+    _add_spread(rows, _of_members(settings, [*frames, *runs.get("potential", ())], members, say))
     return {**sides, "rows": rows}
 
 
@@ -116,17 +117,23 @@ def _of_members(
 ) -> list[dict[str, dict[str, float]]]:
     there = {f.info.get("property") for f in frames}
     names = [name for name in property_names(settings.properties) if name in there and name not in settings.errors]
+    if not settings.md.members:
+        names = [name for name in names if name != md.NAME]
+    crystal = next((f for f in frames if f.info.get("property") == md.NAME and f.info["case"] == "start"), None)
+    shared = [f for f in frames if f.info.get("property") != md.NAME]
     found: list[dict[str, dict[str, float]]] = []
     if not names:
         return found
     alone = settings.replace(properties=names)
     for k, member in enumerate(members):
         try:
-            labelled = member.label(unique(frames))
+            labelled = with_labels(shared, member.label(unique(shared)))
+            if md.NAME in names and crystal is not None:
+                labelled += md.runs(settings.md, crystal, Relaxer(member))
         except AceError as error:
             say(f"member {k}: {error}")
             continue
-        numbers = property_numbers(alone, with_labels(frames, labelled))
+        numbers = property_numbers(alone, labelled)
         found.append({name: numbers_in(data) for name, data in numbers.items()})
         say(f"member {k + 1} of {len(members)}")
     return found

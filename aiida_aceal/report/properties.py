@@ -166,6 +166,12 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
     else:
         words = {"reference": "at the volume of lowest energy of the reference", "given": "as given"}
         found["Lattice"] = words.get(summary.get("lattice", ""), "")
+    intervals = summary.get("intervals")
+    if intervals:
+        found["Error bars"] = (
+            f"the ensemble's intervals of {100 * intervals['level']:g} % hold the reference in "
+            f"{intervals['inside']} of {intervals['numbers']} numbers"
+        )
     return found
 
 

@@ -173,7 +173,7 @@ class ActiveLearningWorkChain(ProtocolMixin, ValidationSteps):
         for role in sets.SAMPLERS:
             self.ctx[role] = self.inputs[role].uuid if role in self.inputs else None
         self.ctx.validation_report = self.ctx.ensemble = None
-        self.ctx.best, self.ctx.best_generation = {}, None
+        self.ctx.best, self.ctx.best_generation, self.ctx.best_properties = {}, None, None
         self.ctx.datasets = {key: node.uuid for key, node in (self.inputs.get("dataset") or {}).items()}
         self.ctx.reports = {}
         self.ctx.quarantine, self.ctx.validated = [], []
@@ -246,6 +246,10 @@ class ActiveLearningWorkChain(ProtocolMixin, ValidationSteps):
                 "seed": self.inputs.seed,
             }
         )
+        inputs.update(self.gate_inputs())
+        tests = self.test_sets()
+        if tests:
+            inputs["tests"] = tests
         if self.ctx.active_set is not None:
             inputs["active_set"] = orm.load_node(self.ctx.active_set)
         elif "initial" in self.inputs:
@@ -286,7 +290,7 @@ class ActiveLearningWorkChain(ProtocolMixin, ValidationSteps):
         self.ctx.reports = {**self.ctx.reports, f"generation_{number:03d}": report.uuid}
         row = report.get_dict()
         if row["is_best"]:
-            self.ctx.best_generation = number
+            self.ctx.best_generation, self.ctx.best_properties = number, row.get("property_errors")
         self.ctx.quarantine = [*self.ctx.quarantine, *(item["hash"] for item in row["quarantine"] if item.get("hash"))]
         self.ctx.refusals = self.ctx.refusals + 1 if row["status"] == "refused" else 0
         self.ctx.empty = self.ctx.empty + 1 if row["status"] == "no_candidates" else 0

@@ -13,6 +13,7 @@ from pydantic import model_validator
 from aiida_aceal.common.errors import AceError
 from aiida_aceal.common.settings import Settings, build, setting
 from aiida_aceal.exploration.extract import ExtractSettings
+from aiida_aceal.properties.names import property_bounds
 from aiida_aceal.selection.settings import SelectSettings
 from aiida_aceal.uncertainty.settings import ActiveSetSettings
 from aiida_aceal.workflows.windows.policies import choose_window
@@ -46,6 +47,17 @@ class GateSection(Settings):
     tolerance: float = setting(
         0.25, "A potential is refused if its validation error exceeds the best so far by more than this fraction.", ge=0
     )
+    properties: dict[str, str | float] = setting(
+        {}, "Largest relative error of properties, such as {elastic: 5 %}: a potential is refused if one exceeds it "
+        "and is larger than that of the best so far. Needs the section `validate`.", parse=property_bounds,
+        allowed="properties with their bounds, such as {elastic: 5 %} or {elastic: 0.05}",
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _together(self) -> GateSection:
+        if self.properties and not self.enabled:
+            raise ValueError("properties: nothing is refused with `enabled: false`; leave one of the two out")
+        return self
 
 
 class CutSection(ExtractSettings):

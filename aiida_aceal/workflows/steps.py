@@ -16,7 +16,7 @@ from aiida_aceal.common.settings import nearest
 from aiida_aceal.lammps.deck import MAX_SEED
 
 #: ports that the generation fills; a step must not set them itself
-FILLED = frozenset({"potential", "active_set", "dataset", "validation", "seed"})
+FILLED = frozenset({"potential", "active_set", "dataset", "validation", "seed", "tests"})
 
 
 def step_class(name: str) -> type[Process]:

@@ -41,6 +41,11 @@ SETTINGS = (
     ("aiida_aceal.jobs.evaluate", "EvaluateNodeSettings", "Evaluation: `settings` of `aceal.evaluate`"),
     ("aiida_aceal.exploration.active", "ActiveSettings", "Active exploration"),
     ("aiida_aceal.exploration.pool", "PoolSettings", "Pool"),
+    (
+        "aiida_aceal.properties.candidates",
+        "PropertyPoolSettings",
+        "Structures of properties: `settings` of `aceal.explore.properties`",
+    ),
     ("aiida_aceal.exploration.extract", "ExtractSettings", "Local environments"),
     ("aiida_aceal.properties.settings", "PropertiesSettings", "Properties: `settings` of `aceal.properties`"),
     ("aiida_aceal.properties.settings", "ValidateSettings", "Validation: `settings` of `aceal.validate`"),

@@ -87,3 +87,30 @@ def test_dry_run_and_nodes_that_are_no_potentials(cli, potential_file, input_fil
     node = orm.Int(3).store()
     assert "name a potential or a campaign" in cli("validate", node.pk, input_file(), *profile, code=1)
     assert "neither a file" in cli("validate", 987654, input_file(), *profile, code=1)
+
+
+def test_a_campaign_or_its_potential_by_number(cli, codes, tmp_path, aiida_profile):
+    """Labeller and active set are the campaign's; what the campaign labelled for its own validation is reused."""
+    from aiida.engine import run_get_node
+    from small_campaign import builder_for, small
+
+    wanted = {"properties": "elastic", "lattice": "given", "structure": [{"bulk": "Cu", "a": 3.6}]}
+    data = small(validate=wanted, loop={"max_generations": 0}, validation={"steps": 50})
+    del data["test"]
+    _, node = run_get_node(builder_for(data, codes))
+    path = tmp_path / "input.yaml"
+    path.write_text(yaml.safe_dump({"validate": wanted, "threads": 1}))
+    profile = ["--profile", aiida_profile.name]
+    text = cli("validate", node.pk, path, "--dry-run", *profile)
+    assert f"small <{node.pk}>" in text
+    assert "active_set  given" in text
+    assert "label       aceal.label.ase" in text
+    text = cli("validate", node.pk, path, "-o", tmp_path / "one.html", *profile)
+    assert "independent_GPa.C44" in text
+    assert "labelling" not in text
+    assert f"Properties of small <{node.pk}>" in (tmp_path / "one.html").read_text()
+    # the same by the potential, and another property: the campaign's labeller is asked
+    path.write_text(yaml.safe_dump({"validate": {**wanted, "properties": "vacancy", "defects": {"cell_length": 7.0}}}))
+    text = cli("validate", node.outputs.potential.pk, path, "-o", tmp_path / "two.html", *profile)
+    assert "labelling 1 structure: the same for every potential" in text
+    assert "formation_energy_eV" in text

@@ -19,6 +19,7 @@ from aiida_aceal.properties import (
     reference_lattices,
     worst_row,
 )
+from aiida_aceal.properties.compare import intervals_that_hold
 from aiida_aceal.properties.settings import NumbersSettings
 from aiida_aceal.properties.validation import unique, validation_numbers, with_labels
 from aiida_aceal.worker.main import main
@@ -170,3 +171,26 @@ def test_dynamics_of_the_reference(tmp_path):
     found = validation_numbers(settings, [], [], [], {"reference": frames, "potential": frames})
     assert found["reference"]["md"]["npt"]["volume_A3_per_atom"] == pytest.approx(11.7, abs=0.4)
     assert found["reference"]["md"]["curves"]["rdf"] == found["potential"]["md"]["curves"]["rdf"]
+    assert not any("members" in row for row in found["rows"])
+
+    # members make runs of their own from the same start: EMT as a member comes out like EMT as the reference
+    settings = settings.replace(md={**md, "members": True, "npt": False})
+    members = [Engine(EMT, "first"), Engine(EMT, "second")]
+    given = {"reference": frames, "potential": frames}
+    rows = validation_numbers(settings, [], [], [], given, members)["rows"]
+    row = next(row for row in rows if row["quantity"] == "mean_square_displacement_A2")
+    assert row["members"] == pytest.approx([row["reference"]] * 2, rel=1e-6)
+
+
+def test_how_often_intervals_hold_the_reference():
+    def row(reference, members, quantity="independent_GPa.C44"):
+        spread = {"mean": float(np.mean(members)), "standard_deviation": float(np.std(members, ddof=1))}
+        return {"property": "elastic", "quantity": quantity, "reference": reference, "members": members, **spread}
+
+    # t of 4 degrees of freedom at 95 %: 2.132, and the mean of five is uncertain too
+    narrow = [9.0, 9.5, 10.0, 10.5, 11.0]
+    half = 2.132 * np.std(narrow, ddof=1) * np.sqrt(1.2)
+    rows = [row(10 + 0.99 * half, narrow), row(10 - 1.01 * half, narrow), row(10.0, narrow, "max_misfit_GPa")]
+    rows += [row(None, narrow), {"property": "elastic", "quantity": "independent_GPa.C11", "reference": 3.0}]
+    assert intervals_that_hold(rows) == {"numbers": 2, "inside": 1, "level": 0.9}
+    assert intervals_that_hold(rows[-2:]) is None

@@ -29,6 +29,7 @@ STEPS = {
     "WalkerSettings": ("explore", {"md": {"entry_point": "aceal.explore.md"}}),
     "ActiveSettings": ("explore", {"active": {"entry_point": "aceal.explore.active"}}),
     "PoolJobSettings": ("explore", {"pool": {"entry_point": "aceal.explore.pool"}}),
+    "PropertyPoolSettings": ("explore", {"properties": {"entry_point": "aceal.explore.properties"}}),
 }
 #: DFT plugins check their settings against families in the profile: tested with the plugins
 ELSEWHERE = ("VaspLabelSettings", "QuantumEspressoLabelSettings")

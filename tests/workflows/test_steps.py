@@ -12,7 +12,18 @@ from plumpy.process_states import ProcessState
 
 from aiida_aceal.workflows import generation
 from aiida_aceal.workflows.base import StepError, why
-from aiida_aceal.workflows.generation import active_set, conclude, explore, fit, gate, label, score, select, validate
+from aiida_aceal.workflows.generation import (
+    active_set,
+    conclude,
+    explore,
+    fit,
+    gate,
+    label,
+    properties,
+    score,
+    select,
+    validate,
+)
 from aiida_aceal.workflows.generation.state import State, first_state
 from aiida_aceal.workflows.generation.workchain import GenerationWorkChain
 from aiida_aceal.workflows.sections import filled
@@ -46,8 +57,9 @@ def exploration(gamma, status="completed", steps=100):
     return {"status": status, "max_gamma": gamma, "steps_reached": steps, "steps_total": 100}
 
 
-def explored(children, datasets=None, quarantine=()):
-    return explore.collect(children=children, gamma_stop=5.0, datasets=datasets or {}, quarantine=quarantine, call=call)
+def explored(children, datasets=None, quarantine=(), tests=None):
+    given = {"datasets": datasets or {}, "quarantine": quarantine, "tests": tests or {}}
+    return explore.collect(children=children, gamma_stop=5.0, call=call, **given)
 
 
 def errors(forces, energy=0.001):
@@ -132,6 +144,16 @@ def test_candidates_of_all_explorers_without_what_is_known(cu_configurations):
     assert nothing.candidates is None
     assert nothing.facts == {"n_candidates": 0, "status": "no_candidates"}
     assert nothing.lines[-1] == "not converged, but no configuration lies in the window"
+
+
+def test_what_errors_are_measured_on_is_no_candidate(cu_configurations):
+    found = cu_configurations(4, seed=3)
+    child = ended(report=exploration(9.0), candidates=found)
+    left = explored({"md": child}, tests={"validation": found.select([0, 2]), "test": cu_configurations(1, seed=9)})
+    assert left.candidates.hashes == [found.hashes[1], found.hashes[3]]
+    assert "2 candidates left out: errors are measured on the same structures" in left.lines
+    nothing = explored({"md": child}, tests={"properties": found})
+    assert nothing.facts["status"] == "no_candidates"
 
 
 def test_converged_only_if_every_explorer_ended_well():
@@ -286,6 +308,58 @@ def test_the_gate(graded, cu_potential):
     basis = cu_potential(scale=0.0).store()
     assert judged(potential, made, basis, errors(float("nan")), {}).failure.name == "ERROR_NO_POTENTIAL"
     assert judged(potential, made, basis, errors(9.0), errors(0.1)).accepted, "a basis is no better"
+
+
+def worst(percent, **more):
+    row = {"quantity": "independent_GPa.C44", "relative_percent": percent}
+    return {"worst": None if percent is None else row, **more}
+
+
+@pytest.mark.parametrize(
+    ("entry", "best", "refused"),
+    [
+        (worst(4.9), {"elastic": 0.01}, None),
+        (worst(-6.0), {"elastic": 0.10}, None),
+        (worst(-6.0), None, None),
+        (worst(-6.0), {}, None),
+        (worst(-6.0), {"elastic": 0.055}, "C44 is off by 6 % (bound 5 %), best so far 5.5 %"),
+        (
+            worst(None, potential_error="no minimum"),
+            {"elastic": 0.2},
+            "elastic: no minimum (bound 5 %), best so far 20 %",
+        ),
+        (worst(None, potential_error="no minimum"), {"elastic": None}, None),
+        (worst(7.0), {"elastic": None}, None),
+        (worst(None, reference_error="no label"), {"elastic": 0.01}, None),
+    ],
+)
+def test_bounds_of_properties_at_the_gate(cu_potential, entry, best, refused):
+    standing, basis = cu_potential(seed=1).store(), cu_potential(scale=0.0).store()
+    child = ended(summary={"properties": {"elastic": entry}, "n_labelled": 3, "label_core_seconds": 1.5})
+    given = {"child": child, "bounds": {"elastic": 0.05}, "best": best}
+    verdict = properties.collect(standing=standing, **given)
+    if refused is None:
+        assert "accepted" not in verdict.facts
+    else:
+        assert refused in verdict.facts["refused"]
+        assert (verdict.facts["accepted"], verdict.facts["is_best"], verdict.facts["status"]) == (
+            False,
+            False,
+            "refused",
+        )
+        assert f"potential<{standing.pk}> stays in force" in verdict.lines[-1]
+    assert verdict.facts["n_property_labels"] == 3
+    judged = "reference_error" not in entry
+    assert list(verdict.facts["property_errors"]) == (["elastic"] if judged else [])
+    assert ("elastic is not judged: no label" in verdict.lines) != judged
+    assert "accepted" not in properties.collect(standing=basis, **given).facts, "there is nothing to keep instead"
+
+
+def test_properties_that_failed_altogether_refuse_nothing(cu_potential):
+    given = {"bounds": {"elastic": 0.05}, "best": {"elastic": 0.0}, "standing": cu_potential().store()}
+    verdict = properties.collect(child=ended(401, "No structure could be labelled"), **given)
+    assert not verdict.facts
+    assert verdict.lines[0].startswith("the properties could not be judged: ")
 
 
 def test_large_active_sets_are_made_by_a_job_that_goes_on_if_it_can(graded, cu_potential, settings, aceal_worker_code):

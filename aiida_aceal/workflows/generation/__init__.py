@@ -14,6 +14,7 @@ outputs: ``start`` says what to launch, ``collect`` (in ``gate``: ``decide``) wh
 ``active_set``          the active set of a potential
 ``validate``            errors of the new potential
 ``gate``                whether it comes into force, and whether it is the best
+``properties``          errors of its properties against the bounds of the gate, if it has any
 ``conclude``            what is in force and the best, what the generation cost, calibration
 ----------------------  --------------------------------------------------------------------------------
 ``given``               the inputs, with defaults filled in

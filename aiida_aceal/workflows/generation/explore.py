@@ -8,6 +8,7 @@ from typing import Any
 
 from aiida import orm
 
+from aiida_aceal.common.words import counted
 from aiida_aceal.data.active_set import ActiveSetData
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.potential import AcePotentialData
@@ -46,6 +47,7 @@ def start(
     window: orm.Dict,
     seed: int,
     number: int,
+    tests: Mapping[str, ConfigurationsData],
     call: Call,
 ) -> Started:
     """All explorers at once.
@@ -54,6 +56,7 @@ def start(
     :param window: gamma window in force, put into the settings of each explorer
     :param seed: of the campaign; each explorer of each generation has its own, derived from it
     :param number: of the generation
+    :param tests: sets that are never learnt, for explorers that ask for them
     """
     children = []
     for index, name in enumerate(sorted(explorers)):
@@ -68,6 +71,7 @@ def start(
             active_set=active_set,
             settings=settings,
             seed=orm.Int(derived_seed(seed, number, 1 + index)),
+            tests=dict(tests),
         )
         children.append(Child(label_of(name), cls, inputs, f"explore {name}"))
     return Started(children=children, lines=[f"exploring with {', '.join(sorted(explorers))}"])
@@ -79,6 +83,7 @@ def collect(
     gamma_stop: float,
     datasets: Mapping[str, ConfigurationsData],
     quarantine: Iterable[str],
+    tests: Mapping[str, ConfigurationsData],
     call: Call,
 ) -> Found:
     """Candidates of all explorers; a failed one costs only itself.
@@ -87,6 +92,7 @@ def collect(
     :param gamma_stop: converged if every run reached its full length with no grade above it
     :param datasets: the training set, whose configurations are no candidates
     :param quarantine: content hashes of other configurations that are no candidates
+    :param tests: sets whose configurations are no candidates either, since errors are measured on them
     :returns: fails with ``ERROR_EXPLORATION_FAILED`` if all explorers failed and left nothing
     """
     sets, failures, lines = {}, [], []
@@ -105,7 +111,10 @@ def collect(
     converged = summary.is_converged(numbers, gamma_stop)
     found = None
     if sets and not converged:
-        excluded = orm.List([*sorted(set(quarantine)), *known_hashes(datasets, sets)])
+        left_out = known_hashes(tests, sets)
+        if left_out:
+            lines.append(f"{counted(len(left_out), 'candidate')} left out: errors are measured on the same structures")
+        excluded = orm.List(sorted({*quarantine, *known_hashes(datasets, sets), *left_out}))
         found = call("merge", functions.merge_candidates, excluded=excluded, **sets).get("candidates")
     facts: dict[str, Any] = {"n_candidates": 0 if found is None else len(found)}
     gamma = numbers.get("max_gamma")

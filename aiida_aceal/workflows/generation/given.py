@@ -53,3 +53,7 @@ class Given:
         """What can be no candidate: the training set (``datasets``), and ``quarantine``, a list of hashes."""
         quarantine = self.inputs["quarantine"].get_list() if "quarantine" in self.inputs else []
         return {"datasets": self.datasets, "quarantine": quarantine}
+
+    def tests(self) -> dict[str, ConfigurationsData]:
+        """Sets that errors are measured on, which must never be learnt."""
+        return {**(self.inputs.get("tests") or {}), "validation": self.inputs["validation"]}

@@ -64,6 +64,26 @@ def generation_ports(spec: ProcessSpec) -> None:
         valid_type=ConfigurationsData,
         help="Validation set: gate and calibration; never fitted. It is labelled first if it has no labels.",
     )
+    spec.input_namespace(
+        "tests",
+        valid_type=ConfigurationsData,
+        dynamic=True,
+        required=False,
+        help="Further sets that serve as tests. Neither their structures nor those of `validation` are candidates.",
+    )
+    spec.input_namespace(
+        "properties", required=False, populate_defaults=False, help="Crystal and settings of `gate.properties`."
+    )
+    spec.input("properties.structure", valid_type=ConfigurationsData, help="As of aceal.validate.")
+    spec.input("properties.settings", valid_type=orm.Dict, required=False, help="As of aceal.validate.")
+    spec.input_namespace(
+        "properties.labelled", valid_type=ConfigurationsData, dynamic=True, required=False,
+        help="Structures of earlier validations: as of aceal.validate.",
+    )  # fmt: skip
+    spec.input(
+        "properties.best", valid_type=orm.Dict, required=False,
+        help="Relative errors of the properties of the best potential so far.",
+    )  # fmt: skip
     ports.step_ports(spec)
     spec.output("potential", valid_type=AcePotentialData, help="Potential in force after this generation.")
     spec.output("active_set", valid_type=ActiveSetData, required=False)
@@ -88,6 +108,12 @@ def generation_ports(spec: ProcessSpec) -> None:
         valid_type=orm.Dict,
         required=False,
         help="Expected force error as a monotone function of gamma, and the window it proposes.",
+    )
+    spec.output(
+        "properties", valid_type=orm.Dict, required=False, help="Summary of the aceal.validate that the gate asked for."
+    )
+    spec.output(
+        "property_structures", valid_type=ConfigurationsData, required=False, help="Its structures with their labels."
     )
     spec.output("generation_report", valid_type=orm.Dict, help="The numbers of this generation.")
     spec.exit_code(401, "ERROR_EXPLORATION_FAILED", message="No explorer gave a usable result: {reason}")
@@ -117,6 +143,9 @@ def check_inputs(inputs: Mapping[str, Any]) -> str | None:
     reference = inputs.get("dataset") or (selection.get("options") or {}).get("reference")
     if inputs.get("active_set") is not None and selection["strategy"] == "viability" and not reference:
         return "selection: viability judges candidates by the training set; give `dataset`"
+    gate = inputs["gate"].get_dict() if inputs.get("gate") is not None else {}
+    if gate.get("properties") and not inputs.get("properties"):
+        return "gate.properties: give the namespace `properties`, which says of which crystal"
     ensemble = inputs.get("ensemble_data")
     if ensemble is not None:
         problem = ensemble.check_potential(inputs["potential"]) if inputs.get("potential") is not None else None

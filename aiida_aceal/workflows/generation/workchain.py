@@ -22,6 +22,7 @@ from aiida_aceal.workflows.generation import (
     fit,
     gate,
     label,
+    properties,
     score,
     select,
     validate,
@@ -53,6 +54,7 @@ class GenerationWorkChain(StepRunner):
             if_(cls.has_to_label)(cls.label, cls.inspect_labels),
             if_(cls.has_to_learn)(cls.fit, cls.inspect_fit),
             if_(cls.has_new_potential)(cls.validate_potential, cls.inspect_validation),
+            if_(cls.has_bounds)(cls.compute_properties, cls.inspect_properties),
             if_(cls.has_to_grade_the_old)(cls.grade_the_old, cls.inspect_grading),
             cls.conclude,
         )
@@ -118,6 +120,7 @@ class GenerationWorkChain(StepRunner):
             potential=self.inputs.potential,
             active_set=self.inputs.active_set,
             window=self.inputs.window,
+            tests=self.given.tests(),
             call=self.call_once,
             **self.given.seeds(),
         )
@@ -128,6 +131,7 @@ class GenerationWorkChain(StepRunner):
         found = explore.collect(
             children=self._explorers(),
             gamma_stop=self.so_far.facts["gamma_stop"],
+            tests=self.given.tests(),
             call=self.call_once,
             **self.given.known(),
         )
@@ -307,6 +311,33 @@ class GenerationWorkChain(StepRunner):
         )
         return self.record_outcome(verdict)
 
+    def has_bounds(self) -> bool:
+        """Whether the gate has let the potential pass so far, and asks for properties too."""
+        return bool(self.so_far.facts["accepted"] and properties.bounds_of(self.given.settings("gate")))
+
+    def compute_properties(self) -> None:
+        """Start the validation of the properties that have bounds."""
+        started = properties.start(
+            potential=self.output_of("fit", "potential"),
+            active_set=self.so_far.node("active_set"),
+            given=self.inputs.properties,
+            bounds=properties.bounds_of(self.given.settings("gate")),
+            labeller=self.inputs.labeller,
+            worker=self.inputs.worker,
+        )
+        self.launch_step(started)
+
+    def inspect_properties(self) -> None:
+        """Take the errors of the properties to the gate."""
+        best = self.inputs.properties.get("best")
+        verdict = properties.collect(
+            child=self.launched(properties.LABEL),
+            bounds=properties.bounds_of(self.given.settings("gate")),
+            best=best.get_dict() if best is not None else None,
+            standing=self.inputs.potential,
+        )
+        self.record_outcome(verdict)
+
     def has_to_grade_the_old(self) -> bool:
         """A given potential stays, in force or as the best, and has no active set yet, which exploring needs."""
         facts = self.so_far.facts
@@ -371,6 +402,8 @@ class GenerationWorkChain(StepRunner):
             "selected": self.output_of("select", "selected"),
             "window": self.inputs.window,
             "calibration": calibrated.calibration,
+            "properties": self.output_of(properties.LABEL, "summary"),
+            "property_structures": self.output_of(properties.LABEL, "structures"),
             "generation_report": row,
         }
         for name, node in outputs.items():

@@ -92,7 +92,7 @@ def collect_validation(
 
     :param nodes: ``frames_*`` and ``labelled_*`` as in `sort_structures`, and ``evaluated``
     """
-    from aiida_aceal.properties import worst_row
+    from aiida_aceal.properties import intervals_that_hold, worst_row
 
     found = json.loads(numbers.get_content())
     gamma = {a.info["aceal_hash"]: a.info["gamma_max"] for a in _graded(nodes)}
@@ -121,6 +121,9 @@ def collect_validation(
             outputs[f"curves_{name}"] = curves
     failed = [name for name, entry in properties.items() if any(key.endswith("_error") for key in entry)]
     summary = {**facts.get_dict(), "properties": properties, "failed": failed, "worst": worst_row(found["rows"])}
+    intervals = intervals_that_hold(found["rows"])
+    if intervals is not None:
+        summary["intervals"] = intervals
     outputs["summary"] = orm.Dict(summary)
     labelled = _training(frames, labels)
     if labelled:
