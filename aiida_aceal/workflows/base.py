@@ -29,15 +29,20 @@ class AceWorkChain(WorkChain):
         found = [node for node in found if not is_stillborn(node)]
         return min(found, key=lambda node: (not node.is_finished_ok, node.pk)) if found else None
 
-    def start_child(self, label: str, process_class: Any, inputs: dict[str, Any], description: str = "") -> None:
+    def start_child(
+        self, label: str, process_class: Any, inputs: dict[str, Any], description: str = "", wait: bool = True
+    ) -> None:
         """Submit a process, or wait for the one of this label that exists already; it will stand in ``ctx[label]``.
 
-        A CalcJob becomes the job of a restart WorkChain, see `aiida_aceal.workflows.restart`.
+        Without ``wait`` a later step has to put it into the context. A CalcJob becomes the job of a restart WorkChain,
+        see `aiida_aceal.workflows.restart`.
         """
         from aiida_aceal.workflows.restart import under_restart  # a WorkChain of this kind itself
 
         process_class, inputs = under_restart(process_class, inputs)
-        self.to_context(**{label: self.submit_child(label, process_class, inputs, description)})
+        node = self.submit_child(label, process_class, inputs, description)
+        if wait:
+            self.to_context(**{label: node})
 
     def submit_child(
         self, label: str, process_class: Any, inputs: dict[str, Any], description: str = ""

@@ -15,6 +15,7 @@ from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.potential import AcePotentialData
 from aiida_aceal.properties import Engine, PropertiesSettings, compute_properties
 from aiida_aceal.workflows.validate.curves import curves_of
+from aiida_aceal.workflows.validate.workchain import ValidateWorkChain
 
 pytestmark = pytest.mark.long
 
@@ -154,8 +155,16 @@ def test_no_label_is_paid_twice(inputs, fitted):
     assert third.outputs.numbers["vacancy"].get_dict()["rows"] == first.outputs.numbers["vacancy"].get_dict()["rows"]
 
 
-def test_what_cannot_be_had_has_a_reason(inputs):
-    """Copper has no antisites; the others go on. MD of both sides and phonons."""
+def test_what_cannot_be_had_has_a_reason(inputs, monkeypatch):
+    """Copper has no antisites; the others go on. MD of both sides and phonons, all at once."""
+    waited = []
+    to_context = ValidateWorkChain.to_context
+
+    def record(self, **children):
+        waited.extend(children)
+        to_context(self, **children)
+
+    monkeypatch.setattr(ValidateWorkChain, "to_context", record)
     md = {"cell_length": 5.0, "steps": 40, "equilibration": 10, "interval": 5, "timestep_ps": 0.002}
     node = validate(inputs, settings={**SMALL, "properties": "antisite,phonon,md", "md": md})
     assert node.is_finished_ok, node.exit_message
@@ -166,6 +175,9 @@ def test_what_cannot_be_had_has_a_reason(inputs):
     assert found["reference"]["npt"]["volume_A3_per_atom"] > 0
     assert any(row["quantity"] == "rdf_mean_difference" for row in found["rows"])
     assert "bands" in curves_of(node.outputs.curves["phonon"])["reference"]
+    # labels are made while dynamics run: nothing waits for these before the structures are there
+    assert [key for key in waited if key.startswith("md_")] == ["md_potential", "md_reference"]
+    assert waited.index("md_potential") > waited.index("structures")
 
 
 def test_a_reference_that_fails(inputs):

@@ -129,9 +129,9 @@ class ValidateWorkChain(AceWorkChain):
         given = self.inputs.settings.get_dict()
         return {key: given[key] for key in ("symprec", *sections) if key in given}
 
-    def _worker(self, label: str, entry_point: str, description: str, **inputs: Any) -> None:
+    def _worker(self, label: str, entry_point: str, description: str, wait: bool = True, **inputs: Any) -> None:
         cls = CalculationFactory(entry_point)
-        self.start_child(label, cls, step_inputs(cls, self.inputs.worker, **inputs), description)
+        self.start_child(label, cls, step_inputs(cls, self.inputs.worker, **inputs), description, wait)
 
     def _label(self, label: str, configurations: ConfigurationsData, what: str) -> None:
         cls = step_class(self.inputs.labeller["entry_point"].value)
