@@ -41,7 +41,8 @@ def fit_linear(
     Parameters
     ----------
     potential
-        The basis (coefficients are ignored). With several densities only the first one is fitted, whose embedding
+        The basis. Its coefficients do not enter, but a fitted potential of lower training loss than the fit is what
+        is returned (`aiida_aceal.fitting.upfit`). With several densities only the first one is fitted, whose embedding
         must be linear; the others get zero coefficients.
     train, validation
         Structures with labels in ASE's usual place (``atoms.calc.results``).

@@ -116,15 +116,11 @@ class Rival:
 
 
 def the_start(job) -> Rival | None:
-    """What the fit of a job starts from, where it can do better than the fit: None for a blank potential.
+    """What the fit of a job starts from; None for a blank potential.
 
-    A linear fit is the minimum of its own loss over all coefficients of one linear density: nothing in it is a start.
+    A linear fit is compared with it too: regularised too strongly, or of several densities, it can be worse.
     """
-    pot = job.potential
-    one_linear = all(s.n_density == 1 and s.parameters[1] == 1.0 for s in pot.species.values())
-    if not job.upfit or (job.settings.method == "linear" and one_linear):
-        return None
-    return Rival.of(START, pot, job.reference, job)
+    return Rival.of(START, job.potential, job.reference, job) if job.upfit else None
 
 
 def better(result, rival: Rival, job) -> bool:

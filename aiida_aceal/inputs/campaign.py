@@ -181,6 +181,7 @@ def make_builder(prepared: Prepared, find_code: Callable[[str | None, str | None
 def _builder(prepared: Prepared, find_code: Callable[[str | None, str | None, str], Any], store: bool) -> Any:
     from aiida import orm
 
+    from aiida_aceal.data.active_set import ActiveSetData
     from aiida_aceal.data.dataset import ConfigurationsData
     from aiida_aceal.workflows import functions
     from aiida_aceal.workflows.active_learning import ActiveLearningWorkChain
@@ -188,6 +189,12 @@ def _builder(prepared: Prepared, find_code: Callable[[str | None, str | None, st
     campaign = prepared.campaign
     worker = find_code(campaign.codes.worker, "aceal-worker", "codes.worker")
 
+    active_set = None
+    if campaign.active_set is not None:
+        path = prepared.folder / campaign.active_set
+        if not path.is_file():
+            raise AceError(f"active_set: {campaign.active_set}: no such file in {prepared.folder}")
+        active_set = ActiveSetData(file=path)
     parts: dict[str, Any] = {}
     if prepared.fractions and not prepared.datasets and store:
         entries, seed, _ = prepared.structures["initial"]
@@ -209,6 +216,8 @@ def _builder(prepared: Prepared, find_code: Callable[[str | None, str | None, st
     builder.metadata.label = campaign.title[:255]
     builder.metadata.description = "; ".join(prepared.notes)
     builder.potential = basis_node(prepared.basis, prepared.potential, campaign.seed, store)
+    if active_set is not None:
+        builder.active_set = active_set
     options = campaign.job_options()
     builder.worker = {"code": worker, "options": orm.Dict(options)}
     if "initial" in prepared.structures:

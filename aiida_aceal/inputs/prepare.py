@@ -65,6 +65,12 @@ def basis_of(
     if potential is not None:
         if not (folder / potential).is_file():
             raise AceError(f"potential: {potential}: no such file in {folder}")
+        if Path(potential).suffix.lower() == ".yace":
+            raise AceError(
+                f"potential: {potential}: a .yace holds what LAMMPS evaluates (C-tilde coefficients), not the basis, "
+                "which refits and active sets need; give the .yaml it was made from (pacemaker keeps it as "
+                "output_potential.yaml)"
+            )
         return None, AcePotential.read(folder / potential)
     whole = {"elements": list(elements), **description}
     try:

@@ -111,6 +111,10 @@ class Campaign(AsksForProperties, Jobs):
     elements: list[str] | None = setting(None, "Elements of the potential [default: those of `initial`].")
     basis: dict[str, Any] = setting({}, "Overrides the protocol's basis: see Basis.")
     potential: str | None = setting(None, "File of a potential (.yaml) to improve, instead of `basis`.")
+    active_set: str | None = setting(
+        None, "File of the active set (.asi) of `potential`; with it, and with the structures it was fitted to as "
+            "`dataset`, the campaign begins with exploring [default: a first fit, and an active set of all data].",
+    )  # fmt: skip
     initial: list[dict[str, Any]] = setting([], "First configurations to label: see Lists of structures.")
     dataset: list[str] = setting(
         [], "Files of configurations that have labels already: any format that ASE reads, pacemaker's data frames, "
@@ -158,6 +162,13 @@ class Campaign(AsksForProperties, Jobs):
             raise ValueError("validation: 0 leaves nothing to decide by; give a fraction, a list or dynamics")
         if self.potential is not None and self.basis:
             raise ValueError("give `potential` or `basis`, not both")
+        if self.active_set is not None and self.potential is None:
+            raise ValueError("active_set: give the `potential` it belongs to as well")
+        if self.active_set is not None and (self.initial or not self.dataset):
+            raise ValueError(
+                "active_set: give the labelled structures of `potential` as `dataset`, and no `initial`: the campaign "
+                "begins with exploring"
+            )
         for name in {"active", "pool", "properties"} & set(self.explore):
             if "entry_point" not in self.explore[name].model_fields_set:
                 self.explore[name] = self.explore[name].replace(entry_point=f"aceal.explore.{name}")

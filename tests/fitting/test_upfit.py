@@ -141,6 +141,22 @@ def test_new_element_gets_its_reference_energy(small_potential, random_structure
     assert kept["Ni"] == pytest.approx(-5.0, abs=0.05)
 
 
+def test_a_linear_fit_of_one_density_is_never_worse_than_its_start(small_potential, random_structures, label):
+    true = small_potential(scale=0.2)
+    train, more = label(random_structures(20), true), label(random_structures(5, seed=4), true)
+    strong = {"regularization": {"method": "ridge", "alpha": 1e3}}
+    assert fit_linear(blank(true), train, strong).report["train"]["forces"]["rmse"] > 0.01
+    kept = fit_linear(true, train, strong, more)
+    np.testing.assert_array_equal(kept.potential.coefficients("Cu"), true.coefficients("Cu"))
+    assert kept.report["train"]["forces"]["rmse"] < 1e-9
+    assert any("than the potential it started from, which is kept" in line for line in kept.report["warnings"])
+    # where the fit is the better one it stays, and what it is compared with stands in the report
+    off = true.with_coefficients({"Cu": 1.1 * true.coefficients("Cu")})
+    better = fit_linear(off, train, {}, more)
+    assert better.report["train"]["forces"]["rmse"] < 0.2 * better.report["compared"]["start"]["train"]["forces"]
+    assert not any("which is kept" in line for line in better.report["warnings"])
+
+
 @pytest.mark.parametrize("case", ["linear", "nonlinear"])
 def test_a_fit_is_never_worse_than_its_start(given, caplog, case):
     """A linear fit of the first density cannot replace a fitted potential of two; a wild penalty spoils nothing."""

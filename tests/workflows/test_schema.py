@@ -159,6 +159,45 @@ def test_foreign_names_of_labels_are_taken_and_said(data, tmp_path, cu_atoms):
     ]  # fmt: skip
 
 
+def test_an_active_set_goes_with_its_potential(data, tmp_path, cu_atoms, codes):
+    from ase.io import write
+
+    from aiida_aceal.ace import AceModel, build_potential
+    from aiida_aceal.fitting import fit_linear
+    from aiida_aceal.uncertainty import build_active_set
+
+    frames = cu_atoms(12)
+    fitted = fit_linear(build_potential({"elements": ["Cu"], **data["basis"]}, seed=0), frames).potential
+    fitted.write(tmp_path / "mine.yaml")
+    fitted.write(tmp_path / "mine.yace")
+    build_active_set(AceModel(fitted), frames).save(tmp_path / "mine.asi")
+    write(tmp_path / "mine.extxyz", frames)
+    explore = (
+        {"md": {**data["explore"]["md"], "start": data["validation"]["start"]}}
+        if isinstance(data["validation"], dict)
+        else {"md": {"start": data["validation"]}}
+    )
+    given = {key: value for key, value in data.items() if key not in ("basis", "initial")}
+    given |= {"explore": explore, "dataset": ["mine.extxyz"], "potential": "mine.yaml", "active_set": "mine.asi"}
+    find = lambda label, default, where: codes[default]  # noqa: E731
+    builder = make_builder(prepare(check_campaign(given), tmp_path), find, store=False)
+    assert builder.active_set.check_potential(builder.potential) is None
+    with pytest.raises(AceError, match=r"active_set: other\.asi: no such file"):
+        make_builder(prepare(check_campaign({**given, "active_set": "other.asi"}), tmp_path), find, store=False)
+    with pytest.raises(AceError, match="active_set: give the `potential` it belongs to"):
+        check_campaign({**given, "potential": None})
+    with pytest.raises(AceError, match="active_set: give the labelled structures of `potential` as `dataset`"):
+        check_campaign({**given, "initial": data["initial"]})
+    with pytest.raises(AceError, match=r"potential: mine\.yace: a \.yace holds what LAMMPS evaluates"):
+        prepare(check_campaign({**given, "potential": "mine.yace"}), tmp_path)
+    small = build_potential(
+        {"elements": ["Cu"], "cutoff": 4.0, "nradmax_by_orders": [3], "lmax_by_orders": [0]}, seed=0
+    )
+    fit_linear(small, frames).potential.write(tmp_path / "mine.yaml")
+    with pytest.raises(AceError, match="active_set: "):
+        make_builder(prepare(check_campaign(given), tmp_path), find, store=False)
+
+
 def test_a_file_in_two_roles_is_refused(data, tmp_path, cu_atoms):
     from ase.io import write
 
