@@ -119,12 +119,16 @@ def _profile_of_the_room(request):
     rooms = request.path.relative_to(Path(__file__).parent).parts[:-1]
     if AIIDA_ROOMS.intersection(rooms):
         request.getfixturevalue("aiida_profile")
+        from aiida.manage import get_manager
+
+        # without a pause, waiting WorkChains keep a core busy by asking the data base
+        get_manager().get_runner(poll_interval=0.05)
 
 
 @pytest.fixture
 def localhost(aiida_profile, aiida_localhost):  # noqa: F811
     """This machine as a computer, without login shell and waiting."""
-    aiida_localhost.set_minimum_job_poll_interval(0.0)
+    aiida_localhost.set_minimum_job_poll_interval(0.1)
     aiida_localhost.configure(safe_interval=0, use_login_shell=False)
     return aiida_localhost
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from aiida.orm import ProcessNode
 
 POLL_SECONDS = 0.3
+#: how often a WorkChain looks whether its child has ended
+CHILD_POLL_SECONDS = 0.05
 #: what is granted to cancelled tasks
 LAST_SECONDS = 5.0
 #: exit status of a command that a second Ctrl-C ends
@@ -76,7 +78,9 @@ def run_watched(
 
     from aiida_aceal.workflows.stopping import end, sign
 
-    runner = get_manager().get_runner()
+    # with interval 0, the default of our profile, waiting WorkChains ask the data base without a pause, on a whole core
+    get_manager().reset_runner()
+    runner = get_manager().get_runner(poll_interval=CHILD_POLL_SECONDS)
     interrupts = Interrupts(runner.loop)
     with loop_scope(runner.loop), interrupts.caught():
         process = runner.instantiate_process(builder)

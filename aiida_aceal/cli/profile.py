@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 OWN_PROFILE = "aceal-demo"
 COMPUTER = "aceal-localhost"
+#: least time between two looks at the processes of this machine; without a pause, `ps` would run all the time
+JOB_POLL_SECONDS = 0.1
 #: executable -> plugin that is used if the code is picked in `verdi`
 EXECUTABLES = {"aceal-worker": "aceal.evaluate", "aceal-lmp": "aceal.lammps"}
 
@@ -210,7 +212,7 @@ def local_computer() -> Computer:
             workdir=str(Path(get_config().dirpath) / "scratch" / get_profile().name),
         ).store()
         computer.configure(safe_interval=0, use_login_shell=False)
-        computer.set_minimum_job_poll_interval(0.0)
+        computer.set_minimum_job_poll_interval(JOB_POLL_SECONDS)
         computer.set_default_mpiprocs_per_machine(1)
         return computer
 

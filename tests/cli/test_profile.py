@@ -35,7 +35,7 @@ def test_own_profile_is_made_once_and_used_again(python, tmp_path):
     first, second = python(CODE), python(CODE)
     assert first == second
     assert first["profile"] == "aceal-demo"
-    assert first["interval"] == 0.0
+    assert first["interval"] == 0.1
     assert first["broker"] is None
     assert first["shell"] is False
     config = json.loads((tmp_path / ".aiida" / "config.json").read_text())

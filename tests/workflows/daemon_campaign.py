@@ -35,7 +35,7 @@ def make_profile() -> None:
         broker_config=BrokerFactory("core.zeromq").get_default_config(),
     )
     config.set_default_profile("daemon")
-    config.set_option("runner.poll.interval", 0, scope="daemon")
+    config.set_option("runner.poll.interval", 1, scope="daemon")  # 0 would keep a core busy
     config.store()
     load_profile("daemon")
 
