@@ -110,6 +110,9 @@ def aiida_profile(aiida_config, aiida_profile_factory):  # noqa: F811
         }.items():
             aiida_config.set_option(key, value, scope=profile.name)
         aiida_config.store()
+        from aiida_aceal.cli.profile import commit_without_waiting
+
+        commit_without_waiting()
         yield profile
 
 

@@ -12,10 +12,14 @@ import json, sys
 from aiida_aceal.cli import profile
 loaded = profile.load(None, create=True)
 codes = [profile.local_code(name).uuid for name in profile.EXECUTABLES]
+from aiida.manage import get_manager
 from aiida.orm import QueryBuilder, Computer
+session = get_manager().get_profile_storage().get_session()
+pragma = lambda name: session.connection().exec_driver_sql(f"PRAGMA {name}").scalar()
 computer = QueryBuilder().append(Computer).one()[0]
 print(json.dumps({"profile": loaded.name, "codes": codes, "computer": computer.uuid,
     "interval": computer.get_minimum_job_poll_interval(), "broker": loaded.process_control_backend,
+    "journal": pragma("journal_mode"), "synchronous": pragma("synchronous"),
     "shell": computer.get_configuration()["use_login_shell"]}))
 """
 
@@ -36,6 +40,7 @@ def test_own_profile_is_made_once_and_used_again(python, tmp_path):
     assert first == second
     assert first["profile"] == "aceal-demo"
     assert first["interval"] == 0.1
+    assert (first["journal"], first["synchronous"]) == ("wal", 1)  # NORMAL
     assert first["broker"] is None
     assert first["shell"] is False
     config = json.loads((tmp_path / ".aiida" / "config.json").read_text())
