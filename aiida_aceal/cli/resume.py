@@ -42,14 +42,11 @@ def go_on(
 ) -> int:
     """Run the campaign again with changed settings; the exit code of the command."""
     from aiida_aceal.cli import profile as own
-    from aiida_aceal.cli.runner import launch, require_output, why_no_cache
+    from aiida_aceal.cli.runner import launch, require_output
     from aiida_aceal.cli.status import load_campaign
 
     require_output(output)
     loaded = own.load(profile, create=False)
-    problem = why_no_cache(loaded.name) if submit else None
-    if problem:
-        raise click.ClickException(f"{problem}; or leave --submit out")
     node = load_campaign(pk)
     _tidy(node)
     builder = node.get_builder_restart()

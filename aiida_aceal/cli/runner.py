@@ -68,26 +68,33 @@ def launch(
     :param name: of the profile that is loaded; ``profile``: as the user gave it
     """
     if submit:
-        note = why_no_cache(name) if cache else None
-        if note:
-            click.echo(f"Note: {note}.", err=True)
-        return _submit(builder, name, profile)
+        return _submit(builder, name, profile, cache)
     node, rows = _run(builder, title, name, profile, cache, verbose)
     return _conclude(node, rows, name, profile, output)
 
 
-def _submit(builder: Any, name: str, profile: str | None) -> int:
+def _submit(builder: Any, name: str, profile: str | None, cache: bool) -> int:
     from aiida.engine import submit
     from aiida.manage import get_manager
 
-    if get_manager().get_profile().process_control_backend is None:
+    from aiida_aceal.workflows.caching import choose_caching
+    from aiida_aceal.workflows.stopping import end
+
+    manager = get_manager()
+    if manager.get_profile().process_control_backend is None:
         raise click.ClickException(
             f"profile '{name}' has no broker, so no daemon can take the campaign: run it here (without --submit), or "
             "name a profile with a broker (verdi presto creates one)"
         )
+    process = None
     try:
-        node = submit(builder)
+        # the daemon takes up a process as soon as it is submitted, so the choice is noted before
+        process = manager.get_runner().instantiate_process(builder)
+        choose_caching(process.node, cache)
+        node = submit(process)
     except Exception as error:  # the broker is not reachable
+        if process is not None:
+            end(process.node, "it could not be submitted")
         raise click.ClickException(
             f"cannot submit ({error}): start the daemon with verdi -p {name} daemon start"
         ) from error
@@ -102,21 +109,22 @@ def _run(
 
     from aiida_aceal.cli.embedded import run_watched
     from aiida_aceal.cli.live import Display, Watcher, quiet_logging
+    from aiida_aceal.workflows.caching import choose_caching
 
     mode = enable_caching() if cache else disable_caching()
     with contextlib.ExitStack() as stack:
         stack.enter_context(mode)
         display = stack.enter_context(Display(title or "Active learning", verbose))
         stack.enter_context(quiet_logging(display))
-        node = run_watched(
-            builder,
-            Watcher(display),
-            display.notice,
-            lambda node: display.notice(
+
+        def started(node: Any) -> None:
+            choose_caching(node, cache)
+            display.notice(
                 f"Campaign {node.pk} in profile '{name}'; from another terminal: aiida-aceal status {node.pk}"
                 f"{_option(profile)}"
-            ),
-        )
+            )
+
+        node = run_watched(builder, Watcher(display), display.notice, started)
     return node, display.rows
 
 
@@ -162,18 +170,6 @@ def _how_to_go_on(node: Any, option: str) -> str:
     if node.exit_status in (411, 412):
         return f"To go on with other settings: aiida-aceal resume {node.pk} --set KEY=VALUE{option}"
     return f"To go on: aiida-aceal resume {node.pk}{option}"
-
-
-def why_no_cache(name: str) -> str | None:
-    """Why a daemon would compute finished jobs again, with the remedy, or ``None``; ``name`` is that of the profile."""
-    from aiida.manage.caching import get_use_cache
-
-    if get_use_cache(identifier="aiida.calculations:aceal.label.ase"):
-        return None
-    return (
-        f"AiiDA's caching is off in profile '{name}', so a daemon computes finished jobs again, labels too: "
-        f"verdi -p {name} config set caching.default_enabled true, then verdi -p {name} daemon restart"
-    )
 
 
 def _option(profile: str | None) -> str:

@@ -9,6 +9,8 @@ from aiida.engine import WorkChain
 from aiida.orm import CalcFunctionNode, CalcJobNode, Node, ProcessNode
 from plumpy.process_states import ProcessState
 
+from aiida_aceal.workflows.caching import FollowsCaching
+
 _CALLS = (LinkType.CALL_CALC, LinkType.CALL_WORK)
 
 
@@ -16,7 +18,7 @@ class StepError(RuntimeError):
     """A light step ended with an exit code; the text says why."""
 
 
-class AceWorkChain(WorkChain):
+class AceWorkChain(FollowsCaching, WorkChain):
     """WorkChain whose steps may be executed twice without harm.
 
     A worker that dies inside a step leaves children behind that the last checkpoint does not know; the step then runs
@@ -75,7 +77,8 @@ class AceWorkChain(WorkChain):
         """
         node = self.child(label)
         if node is None or not node.is_finished_ok:
-            _, node = function.run_get_node(**inputs, metadata={"call_link_label": label})
+            with self.caching(function.process_class):
+                _, node = function.run_get_node(**inputs, metadata={"call_link_label": label})
         if not node.is_finished_ok:
             raise StepError(why(node))
         outputs = {link.link_label: link.node for link in node.base.links.get_outgoing(link_type=LinkType.CREATE)}

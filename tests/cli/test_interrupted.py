@@ -14,12 +14,10 @@ import pytest
 import yaml
 from aiida import orm
 from aiida.manage.caching import enable_caching
-from click.testing import CliRunner
 from small_campaign import builder_for, small
 
 from aiida_aceal.cli.embedded import run_watched
 from aiida_aceal.cli.resume import _apply, _check
-from aiida_aceal.cli.root import main
 from aiida_aceal.workflows.stopping import STOP
 
 pytestmark = pytest.mark.long
@@ -147,13 +145,6 @@ def test_changes_that_cannot_be_made_are_refused(codes, change, words):
     with pytest.raises(click.ClickException) as caught:
         lay_over()
     assert words in caught.value.message
-
-
-def test_a_daemon_without_cache_does_not_pay_twice(codes, aiida_profile):
-    result = CliRunner().invoke(main, ["resume", "1", "--submit", "--profile", aiida_profile.name])
-    assert result.exit_code == 1
-    assert "caching.default_enabled true" in result.output
-    assert "or leave --submit out" in result.output
 
 
 @pytest.mark.timeout(300)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiida import orm
 from aiida.common.exceptions import InputValidationError
 from aiida.common.links import LinkType
 from aiida.engine import ExitCode, while_
-from aiida.plugins import WorkflowFactory
 
 from aiida_aceal.calculations.label_functions import structures_of
 from aiida_aceal.calculations.worker_base import n_threads
@@ -18,6 +17,8 @@ from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.labels.settings import LabelSettings
 from aiida_aceal.parsers.worker_base import end_of
 from aiida_aceal.workflows.base import AceWorkChain, why
+from aiida_aceal.workflows.labellers.followers import follower_of
+from aiida_aceal.workflows.waiting import WaitsForAny, ended
 
 
 class DftLabelSettings(LabelSettings):
@@ -34,12 +35,17 @@ class DftLabelSettings(LabelSettings):
     clean_workdir: bool = setting(True, "Empty the work folders of finished calculations.")
 
 
-class AceLabelWorkChain(AceWorkChain):
+#: structures that one calcfunction makes nodes of
+_BLOCK = 50
+
+
+class AceLabelWorkChain(WaitsForAny, AceWorkChain):
     """One WorkChain of a DFT plugin for each configuration.
 
-    At most ``max_concurrent`` of them are under way; as soon as the oldest is done, all that are done make room for
-    new ones. A configuration that fails is reported with its reason, the others go on. One whose job was cancelled,
-    killed or lost is tried again; if that happens too often, it is reported as not tried, which is no failure.
+    At most ``max_concurrent`` of them are under way, the largest structures first; as soon as any of them is done, the
+    next one starts. A configuration that fails is reported with its reason, the others go on. One whose job was
+    cancelled, killed or lost is tried again; if that happens too often, it is reported as not tried, which is no
+    failure.
     """
 
     #: entry point of the WorkChain that is called, and the plugin its code belongs to
@@ -168,10 +174,13 @@ class AceLabelWorkChain(AceWorkChain):
     def setup(self) -> None:
         """Put all configurations into the queue."""
         ranks = [atoms.cell.rank for atoms in self.inputs.configurations.iter_atoms()]
-        self.ctx.queue = [index for index, rank in enumerate(ranks) if rank == 3]
-        self.ctx.flight = []
+        # the largest first: what takes longest must not begin when everything else is done
+        queue = [index for index, rank in enumerate(ranks) if rank == 3]
+        self.ctx.queue = sorted(queue, key=lambda index: -int(self.inputs.configurations.sizes[index]))
+        #: index -> pk of its calculation
+        self.ctx.flight = {}
         self.ctx.tries = {}
-        self.ctx.batch = 0
+        self.ctx.said = 0
         reason = "no cell: this method needs three cell vectors; put the structure into a box"
         self.ctx.refused = {str(index): reason for index, rank in enumerate(ranks) if rank < 3}
 
@@ -188,57 +197,56 @@ class AceLabelWorkChain(AceWorkChain):
         """Label of the last calculation of a configuration."""
         return self.label_of(index, self.ctx.tries.get(str(index), 1))
 
-    def repeat_lost(self) -> list[int]:
-        """Configurations under way whose job has ended from outside and may be tried again; they leave the flight."""
-        again = []
-        for index in self.ctx.flight:
-            child, number = self.child(self.label_in_force(index)), self.ctx.tries.get(str(index), 1)
-            reason = lost(child) if child.is_terminated else None
-            if reason and number <= self.settings["max_resubmissions"]:
-                self.report(f"configuration {index}: {why(child)} ({reason}): tried again")
-                again.append(index)
-        self.ctx.tries = {**self.ctx.tries, **{str(index): self.ctx.tries.get(str(index), 1) + 1 for index in again}}
-        return again
+    def is_to_repeat(self, index: int) -> bool:
+        """Whether the calculation of a configuration has ended from outside and may be tried again."""
+        number = self.ctx.tries.get(str(index), 1)
+        child = self.child(self.label_of(index, number))
+        reason = lost(child) if child is not None else None
+        if not reason or number > self.settings["max_resubmissions"]:
+            return False
+        self.report(f"configuration {index}: {why(child)} ({reason}): tried again")
+        self.ctx.tries = {**self.ctx.tries, str(index): number + 1}
+        return True
 
     def advance(self) -> None:
-        """Start as many as there is room for, then wait for the oldest."""
-        limit = self.settings["max_concurrent"]
-        again = self.repeat_lost()
-        running = (i for i in self.ctx.flight if i not in again)
-        flight = [i for i in running if not self.child(self.label_in_force(i)).is_terminated]
-        room = max(0, limit - len(flight))
-        waiting = [*self.ctx.queue, *again]
-        start, queue = waiting[:room], waiting[room:]
+        """Start as many as there is room for, then wait until any of those under way has ended."""
+        limit, total = self.settings["max_concurrent"], len(self.inputs.configurations)
+        over = ended(self.ctx.flight.values())
+        again = [int(index) for index, pk in self.ctx.flight.items() if pk in over and self.is_to_repeat(int(index))]
+        flight = {index: pk for index, pk in self.ctx.flight.items() if pk not in over}
         refused = dict(self.ctx.refused)
-        if start:
-            flight += self._start(start, refused)
-        done = len(self.inputs.configurations) - len(queue) - len(flight)
-        self.report(f"{done} of {len(self.inputs.configurations)} configurations done, {len(flight)} under way")
-        self.ctx.queue, self.ctx.flight, self.ctx.refused = queue, flight, refused
-        if flight:
-            oldest = self.label_in_force(flight[0])
-            self.to_context(**{oldest: self.child(oldest)})
-
-    def _start(self, indices: list[int], refused: dict[str, str]) -> list[int]:
-        """Start the given configurations; returns those that run, ``refused`` takes the reasons of the others."""
-        process_class = WorkflowFactory(self._WORKFLOW)
-        name = f"structures_{indices[0]:05d}_{indices[-1]:05d}"
-        self.ctx.batch += 1
-        if any(str(index) in self.ctx.tries for index in indices):
-            name = f"{name}_{self.ctx.batch:05d}"  # some of them were made before, under a name of their own
-        structures = self.call_once(
-            name, structures_of, configurations=self.inputs.configurations, indices=orm.List(indices)
-        )
-        shared, started = self.shared_inputs(), []
-        for index, atoms in zip(indices, self.inputs.configurations.iter_atoms(indices)):
+        start, queue = next_starts([*again, *self.ctx.queue], len(flight), limit)
+        shared = self.shared_inputs() if start else {}
+        for index in start:
             try:
-                inputs = self.own_inputs(atoms, structures[f"structure_{index:05d}"], shared)
-                self.submit_child(self.label_in_force(index), process_class, inputs)
+                flight[str(index)] = self._start(index, shared).pk
             except (ValueError, InputValidationError) as error:
                 refused[str(index)] = f"not started: {' '.join(str(error).split())}"
-                continue
-            started.append(index)
-        return started
+        done = total - len(queue) - len(flight)
+        # twenty lines, not one for each label
+        if done >= self.ctx.said + max(1, total // 20) or done in (0, total):
+            self.report(f"{done} of {total} configurations done, {len(flight)} under way")
+            self.ctx.said = done
+        self.ctx.queue, self.ctx.flight, self.ctx.refused = queue, flight, refused
+        if flight:
+            self.wait_for_any(flight.values())
+
+    def _start(self, index: int, shared: Mapping[str, Any]) -> orm.ProcessNode:
+        """Start the calculation of a configuration.
+
+        :raises ValueError, InputValidationError: it cannot be computed
+        """
+        first = index - index % _BLOCK
+        last = min(first + _BLOCK, len(self.inputs.configurations)) - 1
+        structures = self.call_once(
+            f"structures_{first:05d}_{last:05d}",
+            structures_of,
+            configurations=self.inputs.configurations,
+            indices=orm.List([i for i in range(first, last + 1) if str(i) not in self.ctx.refused]),
+        )
+        (atoms,) = self.inputs.configurations.iter_atoms([index])
+        inputs = self.own_inputs(atoms, structures[f"structure_{index:05d}"], shared)
+        return self.submit_child(self.label_in_force(index), follower_of(self._WORKFLOW), inputs)
 
     def collect(self) -> ExitCode | None:
         """Labels of all that succeeded, reasons of all that did not."""
@@ -313,6 +321,12 @@ class AceLabelWorkChain(AceWorkChain):
             core += seconds * n_cores(job)
         end = child.mtime.timestamp()
         return {"wall_seconds": wall, "core_seconds": core, "n_calculations": len(jobs), "_end": end}
+
+
+def next_starts(queue: Sequence[int], n_running: int, limit: int) -> tuple[list[int], list[int]]:
+    """Which of the queue to start now, and what is left of it, when ``limit`` may run at the same time."""
+    room = max(0, limit - n_running)
+    return list(queue[:room]), list(queue[room:])
 
 
 def n_cores(job: orm.CalcJobNode) -> int:

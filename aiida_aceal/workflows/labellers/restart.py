@@ -28,7 +28,8 @@ class LabelRestartWorkChain(RestartWorkChain):
         super().setup()
         self.ctx.n_made = -1
         self.ctx.best = None
-        found = earlier_progress(self.inputs.calculation.value, self.inputs.job)
+        with self.caching(self.process_class):
+            found = earlier_progress(self.inputs.calculation.value, self.inputs.job)
         if found is not None and "progress" not in self.inputs.job and "parent_folder" not in self.inputs.job:
             self.ctx.earlier = {"progress": found.uuid}
             self.report(f"going on from the labels of {found.creator.process_label}<{found.creator.pk}>")
