@@ -81,7 +81,7 @@ def show(node) -> None:
         click.echo("\n".join(text_lines(rows)))
     for line in result_lines(node, rows):
         click.secho(f"{line}.", fg=colour(line))
-    for line in cost_lines(campaign_costs(node)):
+    for line in [*quarantine_lines(node, rows), *cost_lines(campaign_costs(node))]:
         click.echo(line)
     proposed = proposal_text(rows)
     if proposed:
@@ -99,6 +99,19 @@ def show(node) -> None:
     else:
         reason = node.exit_message or node.exception or node.process_status or state
         click.echo(f"Campaign {node.pk}: {state}, exit status {node.exit_status}: {reason}")
+
+
+def quarantine_lines(node, rows) -> list[str]:
+    """What is in quarantine, and how labels that were judged not plausible are released."""
+    items = [item for row in rows for item in row.get("quarantine") or []]
+    if not items:
+        return []
+    lines = [f"In quarantine, not trained on ({counted(len(items), 'structure')}):"]
+    lines += [f"  {item.get('hash')}: {item.get('reason')}" for item in items]
+    if any(str(item.get("reason")).startswith("label not plausible") for item in items):
+        release = f"aiida-aceal resume {node.pk} --set 'limits.trusted_labels=[HASH, ...]'"
+        lines.append(f"  If such a label is right: {release} trains on it.")
+    return lines
 
 
 def under_way(node) -> list[str]:

@@ -233,7 +233,7 @@ def _properties(node: ProcessNode) -> str:
 
 
 def write_files(node: ProcessNode, folder: Path) -> list[Path]:
-    """Report, potential (``.yaml``, ``.yace``), active set and labelled structures of a campaign."""
+    """Report, potential (``.yaml``, ``.yace``), active set and all labelled structures of a campaign."""
     from aiida_aceal.workflows.base import output
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -254,4 +254,10 @@ def write_files(node: ProcessNode, folder: Path) -> list[Path]:
             for key in sorted(sets):
                 sets[key].write_extxyz(handle)
         written.append(path)
+    for role in ("validation", "test"):
+        held = output(node, role)
+        if held is not None:
+            with open_whole(folder / f"{role}.extxyz") as handle:
+                held.write_extxyz(handle)
+            written.append(folder / f"{role}.extxyz")
     return written

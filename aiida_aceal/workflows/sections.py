@@ -89,6 +89,15 @@ class LimitsSection(Settings):
     )  # fmt: skip
     max_cut_candidates: int = setting(20, "Largest number of candidates that are cut in a generation.", ge=1)
     extract: CutSection | None = setting(None, "Settings of the cuts.")
+    max_label_deviation: float | None = setting(
+        2.0, "A new label whose energy is farther from the prediction (of the potential in force; without one, of the "
+        "other labels) is put in quarantine, unless 30 times the usual deviation is more; null: none is.",
+        unit="eV/atom", gt=0,
+    )  # fmt: skip
+    trusted_labels: list[str] = setting(
+        [], "Content hashes of structures, or their beginnings, whose labels are right however far they deviate: what "
+        "the quarantine lists, to release it.",
+    )  # fmt: skip
 
 
 class LoopSection(Settings):
@@ -118,7 +127,17 @@ SECTIONS: dict[str, tuple[type[Settings], tuple[str, ...]]] = {
     "selection": (SelectionSection, ("strategy", "count")),
     "activeset": (ActiveSetSection, ("kind", "tolerance", "memory", "calcfunction_below_mb")),
     "gate": (GateSection, ("enabled", "tolerance")),
-    "limits": (LimitsSection, ("max_failed_labels", "max_label_atoms", "max_cut_candidates", "extract")),
+    "limits": (
+        LimitsSection,
+        (
+            "max_failed_labels",
+            "max_label_atoms",
+            "max_cut_candidates",
+            "extract",
+            "max_label_deviation",
+            "trusted_labels",
+        ),
+    ),
     "loop": (LoopSection, ("max_generations", "max_refusals", "max_without_candidates")),
 }
 

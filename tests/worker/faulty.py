@@ -55,6 +55,17 @@ def no_start():
     return EMT()
 
 
+class WrongInLargeCells(EMT):
+    """EMT, but energies of cells longer than 7.5 A are wrong by 1000 eV."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=()):
+        """As the base, and wrong."""
+        super().calculate(atoms, properties, system_changes)
+        if atoms.cell.lengths().max() > 7.5:
+            self.results["energy"] += 1000.0
+            self.results["free_energy"] = self.results["energy"]
+
+
 class EnergyOnly(EMT):
     """A calculator without stress, and with threads counted as energy."""
 

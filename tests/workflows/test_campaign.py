@@ -284,11 +284,31 @@ def test_status_and_report_of_a_campaign(finished_campaign, aiida_profile, tmp_p
     cli("report", finished_campaign.pk, "--profile", aiida_profile.name, "-o", tmp_path / "out")
     latest = {"latest.yaml", "latest.yace", "latest.asi"} if "latest" in finished_campaign.outputs else set()
     assert {path.name for path in (tmp_path / "out").iterdir()} == latest | {
-        "report.html", "potential.yaml", "potential.yace", "potential.asi", "training.extxyz"
+        "report.html", "potential.yaml", "potential.yace", "potential.asi", "training.extxyz", "validation.extxyz",
+        "test.extxyz",
     }  # fmt: skip
     page = (tmp_path / "out" / "report.html").read_text()
     assert "converged" in page
     assert "<dt>Test RMSE (only reported)</dt>" in page
+
+
+def test_nothing_is_labelled_again_from_the_files_of_a_campaign(finished_campaign, codes, tmp_path):
+    from aiida_aceal.report.campaign import write_files
+
+    write_files(finished_campaign, tmp_path)
+    data = small(loop={"max_generations": 0}, potential=str(tmp_path / "potential.yaml"))
+    for key in ("basis", "initial"):
+        del data[key]
+    data["dataset"] = [str(tmp_path / "training.extxyz")]
+    for role in ("validation", "test"):
+        data[role] = [{"kind": "files", "paths": [str(tmp_path / f"{role}.extxyz")]}]
+    node = run_get_node(builder_for(data, codes)).node
+    assert node.exit_status == 410, node.exit_message
+    assert {job.process_label for job in jobs(node)} == {"AceFitCalculation", "AceEvaluateCalculation"}
+    assert sorted(node.outputs.validation.hashes) == sorted(finished_campaign.outputs.validation.hashes)
+    before, after = finished_campaign.outputs.summary, node.outputs.summary
+    assert after["n_training"] == before["n_training"]
+    assert after["n_test"] == before["n_test"]
 
 
 def test_a_label_that_fails_is_quarantined(finished_campaign, codes):

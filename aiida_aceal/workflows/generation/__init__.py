@@ -10,6 +10,7 @@ outputs: ``start`` says what to launch, ``collect`` (in ``gate``: ``decide``) wh
 ``cut``                 unknown environments in place of candidates too large for a label
 ``select``              which candidates are labelled
 ``label``               labels of what is new; quarantine
+``screen``              labels that cannot be right: quarantine, too
 ``fit``                 a new potential from all labelled sets
 ``active_set``          the active set of a potential
 ``validate``            errors of the new potential

@@ -24,6 +24,7 @@ from aiida_aceal.workflows.generation import (
     label,
     properties,
     score,
+    screen,
     select,
     validate,
 )
@@ -227,7 +228,18 @@ class GenerationWorkChain(StepRunner):
         )
         made = {"labelled": found.labelled, "validation": found.validation}
         made = {name: node for name, node in made.items() if node is not None}
-        return self.record_outcome(found, quarantine=found.quarantine, **made)
+        failure = self.record_outcome(found, quarantine=found.quarantine, **made)
+        if failure is not None:
+            return failure
+        screened = screen.screen(
+            sets=made,
+            potential=self.inputs.potential,
+            datasets=self.given.datasets,
+            limits=self.given.settings("limits"),
+            call=self.call_once,
+        )
+        quarantine = [*found.quarantine, *screened.quarantine]
+        return self.record_outcome(screened, quarantine=quarantine, **screened.sets)
 
     def has_to_learn(self) -> bool:
         """New labels, or labelled sets without an active set yet."""
