@@ -66,6 +66,7 @@ class AceLammpsCalculation(LammpsRawCalculation):
     thermo table and reads no dumps, and its ``lammps.base`` knows no ``pace/extrapolation``.
     """
 
+    RESTART = "aceal.restart.md"
     FILENAME_INPUT = "input.lammps"
     FILENAME_OUTPUT = "lammps.out"
 

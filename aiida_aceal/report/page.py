@@ -42,6 +42,9 @@ class Interactive:
     story: Sequence[tuple[str, str]] = field(default=())
 
 
+QUARANTINE = "<p>Structures whose labels failed or are not plausible; none was trained on.</p>"
+
+
 def page(
     title: str,
     rows: Sequence[Mapping[str, Any]],
@@ -75,7 +78,7 @@ calibration. The test set decides nothing: errors on it, if there is one, stand 
 <p class="note">Point for numbers, wheel to zoom, drag to move, double click to reset, click on a name to hide it.</p>
 <div class="charts" id="charts"></div>
 {_VIEWER if shown.structures else ""}{more}
-{f"<h2>Quarantine</h2><p>Structures whose labels failed or are not plausible; none was trained on.</p><ul>{failed}</ul>" if failed else ""}
+{f"<h2>Quarantine</h2>{QUARANTINE}<ul>{failed}</ul>" if failed else ""}
 {_nodes(shown.nodes)}<h2>Decisions</h2>
 <details><summary>{len(decisions)} lines</summary>
 <pre>{_text(chr(10).join(decisions)) or "none recorded"}</pre></details>

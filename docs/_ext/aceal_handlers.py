@@ -9,6 +9,7 @@ from aceal_text import cell, code, table
 
 def handlers_page() -> str:
     """One table for each WorkChain: its own handlers, in the order in which they are asked."""
+    from aiida_aceal.workflows.explorers.restart import MdRestartWorkChain
     from aiida_aceal.workflows.labellers.restart import LabelRestartWorkChain
     from aiida_aceal.workflows.restart import RestartWorkChain
 
@@ -18,7 +19,12 @@ def handlers_page() -> str:
         "changes the priority. What no handler knows ends the job with its own exit code, unless "
         "`on_unhandled_failure` says otherwise.\n",
     ]
-    for name, process in (("aceal.restart", RestartWorkChain), ("aceal.restart.label", LabelRestartWorkChain)):
+    chains = {
+        "aceal.restart": RestartWorkChain,
+        "aceal.restart.label": LabelRestartWorkChain,
+        "aceal.restart.md": MdRestartWorkChain,
+    }
+    for name, process in chains.items():
         rows = []
         for handler in sorted(process.get_process_handlers(), key=lambda handler: -handler.priority):
             text = cell(" ".join((inspect.getdoc(handler) or "").split()))
