@@ -31,6 +31,7 @@ from aiida.tools.pytest_fixtures import (  # noqa: F401
 #: folders of tests/ whose tests get the profile of the session by themselves
 AIIDA_ROOMS = {
     "data",
+    "faults",
     "jobs",
     "calculations",
     "parsers",
