@@ -28,6 +28,8 @@ from aiida_aceal.labels.signals import Stop
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 #: processes that end before they are ready, after which the whole batch is given up
 _MAX_FALSE_STARTS = 3
+#: seconds; the system cannot be told to wait for more than 24 days at once
+_LONGEST_WAIT = 3600.0
 #: exit codes of a calculator's process that somebody else ended: the kernel for want of memory, a user, the scheduler
 _KILLED = tuple(-number for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGXCPU, signal.SIGHUP))
 #: words of failures that may pass
@@ -156,7 +158,7 @@ def label_batch(
         """Seconds until the next limit is reached, ``None`` if there is none."""
         times = [] if deadline is None else [deadline]
         times += [one.started + limit_of(one) for one in pool if one.index is not None]
-        return max(0.0, min(times) - time.monotonic()) + 0.01 if times else None
+        return min(max(0.0, min(times) - time.monotonic()) + 0.01, _LONGEST_WAIT) if times else None
 
     try:
         while waiting or any(one.index is not None for one in pool):

@@ -268,6 +268,13 @@ def test_time_limits_by_size_and_the_others():
     assert TimeLimits.within(7.0, 800.0).limit(10, True) == 7.0
 
 
+def test_a_limit_of_months_is_no_longer_than_the_system_can_wait(label, cu_atoms):
+    # limits by size may come to that too: one atom in 10 ms allows 256 atoms 39 days
+    process, labelled, _ = label(cu_atoms(2, labelled=False), "--calculator", "emt", "--timeout", "1e7")
+    assert process.returncode == 0, process.stderr
+    assert len(labelled) == 2
+
+
 def test_one_hanging_structure_costs_only_itself(cu_atoms, tmp_path, monkeypatch):
     """Without any limit by the user, one worker, the first structure hangs: the others have their turn."""
     monkeypatch.chdir(tmp_path)
