@@ -279,10 +279,13 @@ STUDY = Study(
     title="Query by committee with four strategies, C, Si, Fe and TiO2",
     figures="Khan et al., strategies over four materials",
     form=CommitteeForm,
-    short={"seeds": (0, 1, 2, 3, 4)},
-    full={"seeds": tuple(range(10)), "pool": 170, "sizes": (8, 16, 32, 64, 128), "functions": 150, "max_atoms": 130},
+    short={
+        "seeds": (0, 1, 2, 3, 4), "pools": ("TiO2", "C"), "pool": 80, "test": 25, "sizes": (6, 12, 24, 48),
+        "functions": 40,
+    },
+    full={"seeds": tuple(range(10)), "pool": 150, "sizes": (8, 16, 32, 64, 128), "functions": 150, "max_atoms": 130},
     plan=plan,
     run=run,
     sources=("Si training", "Fe", "TiO2"),
     chosen_sources=lambda form: tuple(source for name in form.pools if (source := POOLS[name][2]) is not None),
-)
+)  # fmt: skip

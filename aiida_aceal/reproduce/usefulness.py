@@ -264,10 +264,12 @@ STUDY = Study(
     title="Accuracy against usefulness of uncertainties",
     figures="Model accuracy and data heterogeneity, all findings",
     form=UsefulnessForm,
-    short={"seeds": (0, 1)},
+    short={
+        "cases": ("InP crystals", "InP with defects", "W all"), "sizes": (20, 60, 180), "train": 50, "test": 50,
+    },
     full={"seeds": (0, 1, 2, 3, 4), "sizes": (40, 80, 160, 320, 640), "train": 400, "test": 200, "max_atoms": 140},
     plan=plan,
     run=run,
     sources=("InP", "Mo training", "W"),
     chosen_sources=lambda form: tuple(dict.fromkeys(CASES[name].source for name in form.cases)),
-)
+)  # fmt: skip

@@ -121,6 +121,6 @@ def test_only_the_sets_of_the_form_are_needed():
     study = find_study("committee")
     assert study.needs(study.settings(False, {"pools": ["C"]})) == ()
     assert study.needs(study.settings(False, {"pools": ["TiO2", "C"]})) == ("TiO2",)
-    assert set(study.needs(study.settings(False))) == set(study.sources)
+    assert set(study.needs(study.settings(True))) == set(study.sources)
     study = find_study("usefulness")
     assert study.needs(study.settings(False, {"cases": ["InP crystals", "InP with defects"]})) == ("InP",)

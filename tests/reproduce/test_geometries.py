@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aiida_aceal.reproduce.geometries import NEIGHBOUR, numbers, paths
+from aiida_aceal.reproduce.geometries import NEIGHBOUR, known_range, numbers, paths
 from aiida_aceal.reproduce.geometries import GeometriesForm as Form
 
 
@@ -19,6 +19,12 @@ def test_study(reproduce, copper_data, picture):
     assert row["outside, gamma"] > 0.5
     assert row["approach, gamma above 1 below"] < NEIGHBOUR
     picture("geometries")
+
+
+def test_what_is_learnt_ends_where_the_energy_does():
+    found = {"path": np.array([0, 0, 0, 0, 1]), "distance": np.array([2.0, 2.5, 3.0, 5.0, 1.0]),
+             "reference": np.array([1.0, 0.0, 0.3, 3.0, 0.1])}  # fmt: skip
+    assert known_range(found, 0.4) == [2.5, 3.0]
 
 
 def test_paths():
