@@ -15,6 +15,7 @@ from aiida.engine import calcfunction
 from ase import units
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from aiida_aceal.common.configurations import get_labels
 from aiida_aceal.data.dataset import ConfigurationsData
 
 #: names of calcfunction inputs and outputs end with the index of the configuration
@@ -133,6 +134,43 @@ def quantumespresso_labels(
     if result.get("stress") is not None:
         labels["stress"] = voigt(-units.GPa * np.array(result["stress"], dtype=float))
     return labels
+
+
+@calcfunction
+def collect_given_labels(
+    configurations: ConfigurationsData, settings: orm.Dict, **labels: ConfigurationsData
+) -> dict[str, orm.Data]:
+    """``labelled`` and ``report`` of labels from elsewhere; of two for one structure that of the later name counts.
+
+    Configurations without a label were not tried, which is no failure.
+    """
+    brought = {atoms.info["aceal_hash"]: atoms for name in sorted(labels) for atoms in labels[name].iter_atoms()}
+    results, processes = {}, {}
+    for index, digest in enumerate(configurations.hashes):
+        if digest in brought:
+            results[index], processes[str(index)] = brought[digest], brought[digest].info.get("label_source", "given")
+    absent = [index for index in range(len(configurations)) if index not in results]
+    outcomes = {
+        "reasons": {str(index): "no label was brought" for index in absent},
+        "processes": processes,
+        "not_tried": absent,
+        "report": {"wall_seconds": 0.0, "core_seconds": 0.0},
+    }
+
+    def read(atoms: Any, n_atoms: int, energy: str) -> dict[str, Any]:
+        order = element_order(atoms.get_chemical_symbols())
+        found = zip(("energy", "forces", "stress"), get_labels(atoms))
+        values = {name: value for name, value in found if value is not None}
+        return {**values, "forces": values["forces"][order]}
+
+    used = {"energy": "as given", "stress": True, **settings.get_dict(), "source": "aceal.label.manual"}
+    return _collect(configurations, used, outcomes, results, read)
+
+
+@calcfunction
+def merge_labels(**labels: ConfigurationsData) -> ConfigurationsData:
+    """All labels in one set; of two of one structure that of the later name counts."""
+    return ConfigurationsData.merge([labels[name] for name in sorted(labels, reverse=True)], source="labels")
 
 
 def voigt(matrix: np.ndarray) -> np.ndarray:

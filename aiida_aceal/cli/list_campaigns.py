@@ -58,9 +58,13 @@ def state(node: ProcessNode) -> str:
     if node.is_finished_ok:
         return "converged"
     if node.is_finished:
-        return {410: "generations used up", 411: "refused", 412: "no candidates", 413: "stopped"}.get(
-            node.exit_status, f"failed ({node.exit_status})"
-        )
+        return {
+            410: "generations used up",
+            411: "refused",
+            412: "no candidates",
+            413: "stopped",
+            414: "waits for labels",
+        }.get(node.exit_status, f"failed ({node.exit_status})")
     if node.is_terminated:
         return node.process_state.value
     where = runs_in(node)

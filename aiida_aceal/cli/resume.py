@@ -50,6 +50,7 @@ def go_on(
     node = load_campaign(pk)
     _tidy(node)
     builder = node.get_builder_restart()
+    give_labels(builder, node, bool(changes))
     for change in changes:
         click.echo(f"Changed: {_apply(builder, change)}")
     builder.metadata.label, builder.metadata.description = node.label, f"goes on from campaign {node.pk}"
@@ -65,6 +66,23 @@ def _check(builder: Any) -> None:
     problem = builder._process_spec.inputs.validate(builder._inputs(prune=True))
     if problem:
         raise click.ClickException(str(problem.message))
+
+
+def give_labels(builder: Any, node: ProcessNode, changed: bool) -> None:
+    """Pass on labels that were brought to the campaign.
+
+    :param changed: whether settings are changed, so that the campaign may not wait again
+    :raises click.ClickException: it waits for labels, and there are none
+    """
+    from aiida_aceal.workflows.labellers.manual import brought, gathered, waiting
+
+    found = brought(node)
+    if waiting(node) and not any(brought(node, labeller) for labeller in waiting(node)) and not changed:
+        raise click.ClickException(
+            f"campaign {node.pk} waits for labels and has none yet: aiida-aceal labels {node.pk} FILE..."
+        )
+    if found:
+        builder.labeller["labels"] = gathered(found, builder.labeller.get("labels"))
 
 
 def _tidy(node: ProcessNode) -> None:

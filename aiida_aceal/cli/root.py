@@ -11,10 +11,12 @@ from aiida_aceal.common.commands import OneLineErrors
 #: command name -> module of this package that holds it as ``command``
 COMMANDS = {
     "demo": "demo",
+    "init": "init",
     "run": "run",
     "list": "list_campaigns",
     "status": "status",
     "stop": "stop",
+    "labels": "labels",
     "resume": "resume",
     "extend": "extend",
     "report": "report",

@@ -143,6 +143,9 @@ def _conclude(node: Any, rows: list[dict[str, Any]], name: str, profile: str | N
             f"Converged: every run reached its full length with gamma <= {last.get('gamma_stop'):g} "
             f"({last.get('n_training')} training structures). That is no judgement of its errors, which follows."
         )
+    elif node.exit_status == 414:
+        click.secho(f"Waiting for labels: {node.exit_message}", fg="yellow")
+        _hand_out(node, output / "to_label" if output is not None else Path(f"aceal-{node.pk}-to-label"))
     elif node.is_finished:
         click.secho(f"Not converged (exit status {node.exit_status}): {node.exit_message}", fg="yellow")
     else:
@@ -163,8 +166,19 @@ def _conclude(node: Any, rows: list[dict[str, Any]], name: str, profile: str | N
     return 0 if node.is_finished_ok else 1
 
 
+def _hand_out(node: Any, folder: Path) -> None:
+    """Write the structures that wait for labels."""
+    from aiida_aceal.cli.labels import waiting_structures, written_for
+
+    waits = waiting_structures(node)
+    for path in written_for(waits[0][0], [atoms for _, found in waits for atoms in found], folder):
+        click.echo(f"Written: {path}")
+
+
 def _how_to_go_on(node: Any, option: str) -> str:
     """The command that goes on; the same inputs would end in the same way where the campaign itself decided to end."""
+    if node.exit_status == 414:
+        return f"When they have labels: aiida-aceal labels {node.pk} FILE...{option}"
     if node.exit_status == 410:
         return f"For more generations: aiida-aceal extend {node.pk} -n 10{option}"
     if node.exit_status in (411, 412):

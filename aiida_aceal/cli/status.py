@@ -133,7 +133,11 @@ def under_way(node) -> list[str]:
         lines.append(f"  now: {child.description or child.process_label} <{child.pk}> {how}, begun {age} ago")
         if words:
             lines[-1] += f": {words}"
-        if child.paused:
+        if child.paused and child.process_label == "AceLabelManualWorkChain":
+            lines.append(
+                f"       waits for labels: aiida-aceal labels {node.pk} FILE... (-w FOLDER writes the structures)"
+            )
+        elif child.paused:
             why = child.process_status or "no reason recorded"
             lines.append(f"       paused by the engine ({why}): verdi process play {child.pk} tries again")
     return lines

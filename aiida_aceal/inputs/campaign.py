@@ -27,7 +27,7 @@ from aiida_aceal.properties.names import property_names
 from aiida_aceal.workflows.protocol import SECTIONS, merged, protocol_inputs
 from aiida_aceal.workflows.sections import check_section
 from aiida_aceal.workflows.sets import SAMPLERS, set_fractions, split_configurations
-from aiida_aceal.workflows.steps import check_step, derived_seed
+from aiida_aceal.workflows.steps import check_step, derived_seed, step_class
 
 #: which seed each list of structures draws from
 _STREAMS = {"initial": 100, "validation": 101, "test": 102}
@@ -303,6 +303,8 @@ def _step(
     problem = check_step(inputs, where)
     if problem:
         raise AceError(problem)
+    if "code" not in step_class(step.entry_point).spec().inputs and step.code is None:
+        return inputs
     return {**inputs, "code": default if step.code is None and local else find_code(step.code, None, f"{where}.code")}
 
 

@@ -22,6 +22,7 @@ PARTS = (
     ("initial[].structure", "of a file", "aiida_aceal.exploration.bases:FileStructure"),
     ("initial[].structure", "atoms written out", "aiida_aceal.exploration.bases:AtomsStructure"),
     ("label.settings", "of aceal.label.ase", "aiida_aceal.labels.settings:AseLabelSettings"),
+    ("label.settings", "of aceal.label.manual", "aiida_aceal.labels.handout:ManualLabelSettings"),
     ("label.settings", "of aceal.label.vasp", "aiida_aceal.workflows.labellers.vasp:VaspLabelSettings"),
     (
         "label.settings",

@@ -32,6 +32,8 @@ class Jobs(Settings):
 
     def job_options(self) -> dict[str, Any]:
         """``metadata.options`` of all jobs: one process with all cores, unless the input says otherwise."""
+        if "parallel_env" in (self.options.get("resources") or {}):  # SGE counts no machines
+            return merged({"withmpi": False}, self.options)
         threads = self.threads or len(os.sched_getaffinity(0))
         resources = {"num_machines": 1, "num_mpiprocs_per_machine": 1, "num_cores_per_mpiproc": threads}
         return merged({"resources": resources, "withmpi": False}, self.options)
@@ -98,6 +100,9 @@ class ReferenceMD(Settings):
     kwargs: dict[str, Any] | None = setting(None, "Arguments of the calculator [default: those of `label.settings`].")
 
 
+#: what `label: none` stands for
+NO_LABELLER = {"entry_point": "aceal.label.manual", "settings": {"pause": False}}
+
 #: of the labelled structures; 0: none
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -137,7 +142,11 @@ class Campaign(AsksForProperties, Jobs):
         "Decides nothing; the errors of the returned potential on it are reported. As `validation`; 0: "
         "none [default: the protocol's fraction, if `dataset` has 50 structures, else none].",
     )
-    label: Labeller = section(Labeller, "The process that labels.")
+    label: Labeller = section(
+        Labeller,
+        "The process that labels; `none`: the campaign ends when it has chosen structures that need labels "
+        "(`aceal.label.manual` without `pause`).",
+    )
     explore: dict[str, Explorer] = setting(
         {"md": Explorer()},
         "Explorers, under names of your choice; for one called active, pool or properties the default "
@@ -192,4 +201,6 @@ def check_campaign(data: Any, source: str = "input") -> Campaign:
     """
     if not isinstance(data, Mapping):
         raise AceError(f"{source}: a mapping is expected (`initial: ...`, `label: ...`), found {type(data).__name__}")
+    if data.get("label") == "none":
+        data = {**data, "label": NO_LABELLER}
     return build(Campaign, data, Path(source))

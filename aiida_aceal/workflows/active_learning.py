@@ -17,6 +17,7 @@ from aiida_aceal.workflows import functions, ports, sets
 from aiida_aceal.workflows.base import clean_scratch, output, why
 from aiida_aceal.workflows.costs import campaign_costs
 from aiida_aceal.workflows.generation.workchain import GenerationWorkChain
+from aiida_aceal.workflows.labellers.manual import WAITING, WAITING_CAMPAIGN, WAITING_GENERATION
 from aiida_aceal.workflows.protocol import ProtocolMixin
 from aiida_aceal.workflows.sections import filled
 from aiida_aceal.workflows.steps import derived_seed, step_class, step_inputs
@@ -139,6 +140,14 @@ class ActiveLearningWorkChain(ProtocolMixin, ValidationSteps):
             "ERROR_NO_CANDIDATES",
             message="{number} generations in a row neither converged nor found a candidate: widen the window.",
         )
+        spec.output_namespace(
+            "to_label", valid_type=ConfigurationsData, dynamic=True, required=False,
+            help="Sets that wait for labels, which somebody has to bring; empty otherwise.",
+        )  # fmt: skip
+        spec.exit_code(
+            WAITING_CAMPAIGN, "ERROR_WAITING_FOR_LABELS",
+            message="{number} wait for labels (output `to_label`): aiida-aceal labels {pk} FILE...",
+        )  # fmt: skip
         spec.exit_code(413, "ERROR_STOPPED", message="Stopped on request after generation {number}; it can be resumed.")
 
     @classmethod
@@ -150,6 +159,9 @@ class ActiveLearningWorkChain(ProtocolMixin, ValidationSteps):
             return "give either `validation` (a set that is never fitted) or `sampler` (a process that makes one)"
         if inputs.get("test") is not None and inputs.get("test_sampler"):
             return "give either `test` (a set that is only reported on) or `test_sampler` (a process that makes one)"
+        labeller = (inputs.get("labeller") or {}).get("entry_point")
+        if inputs.get("properties") and labeller is not None and labeller.value == "aceal.label.manual":
+            return "properties: need a labeller that computes by itself; aceal.label.manual waits for a person"
         potential, active_set = inputs.get("potential"), inputs.get("active_set")
         if active_set is not None and potential is not None:
             if not potential.is_fitted or inputs.get("initial") is not None:
@@ -216,6 +228,10 @@ class ActiveLearningWorkChain(ProtocolMixin, ValidationSteps):
         for role, (label, _) in self._sets_to_make().items():
             child = self.ctx[label]
             labelled = output(child, "labelled")
+            if child.exit_status == WAITING:
+                self.report(f"the {role} set waits for labels")
+                self.ctx[role] = None
+                continue
             if labelled is None or not child.is_finished_ok:
                 return self.exit_codes.ERROR_SAMPLING_FAILED.format(name=role, reason=why(child))
             self.ctx[role] = labelled.uuid
@@ -269,6 +285,8 @@ class ActiveLearningWorkChain(ProtocolMixin, ValidationSteps):
         number = self.ctx.number
         child = self.ctx[f"generation_{number:03d}"]
         if not child.is_finished_ok:
+            if child.exit_status == WAITING_GENERATION:
+                return self._wait_for_labels(child)
             reason = why(child)
             self.report(f"generation {number} failed: {reason}")
             self.ctx.status = "failed"
@@ -306,6 +324,18 @@ class ActiveLearningWorkChain(ProtocolMixin, ValidationSteps):
             self.ctx.status = "stopped"
         self.ctx.number = number + 1
         return None
+
+    def _wait_for_labels(self, generation: orm.ProcessNode) -> ExitCode:
+        """End here; the campaign that goes on is given the labels."""
+        found = {name: output(generation, f"to_label__{name}") for name in ("initial", "label", "validation")}
+        test = self.ctx.get("label_test")
+        found["test"] = self.inputs.test if test is not None and test.exit_status == WAITING else None
+        wanted = {name: node for name, node in found.items() if node is not None}
+        self.ctx.status = "waiting"
+        self._attach()
+        self.out("to_label", wanted)
+        number = counted(sum(len(node) for node in wanted.values()), "structure")
+        return self.exit_codes.ERROR_WAITING_FOR_LABELS.format(number=number, pk=self.node.pk)
 
     def has_to_test(self) -> bool:
         """Whether there are a test set and a potential to evaluate on it."""

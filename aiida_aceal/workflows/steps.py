@@ -77,9 +77,9 @@ def check_step(step: Mapping[str, Any] | None, where: str) -> str | None:
             return f"{where}: `{key}` is filled by the generation; leave it out"
         if key not in ports and not ports.dynamic:
             return f"{where}: {step['entry_point'].value} has no input '{key}'; {nearest(key, ports)}"
-        message = ports[key].validate(value) if key in ports else None
-        if message:
-            return f"{where}: {message}"
+        problem = ports[key].validate(value) if key in ports else None
+        if problem:
+            return f"{where}: {problem.message}"  # without plumpy's own words on the port
     check = getattr(cls, "check_settings", None)
     if check is not None and step.get("settings") is not None:
         message = check({"settings": step["settings"]})

@@ -30,6 +30,11 @@ SETTINGS = (
     ("aiida_aceal.selection.strategies", "ViabilityOptions", "Strategy `viability`: its `options`"),
     ("aiida_aceal.uncertainty.settings", "ActiveSetSettings", "Active sets"),
     ("aiida_aceal.labels.settings", "AseLabelSettings", "Labels: `settings` of `aceal.label.ase`"),
+    (
+        "aiida_aceal.labels.handout",
+        "ManualLabelSettings",
+        "Labels: `settings` of `aceal.label.manual`",
+    ),
     ("aiida_aceal.workflows.labellers.vasp", "VaspLabelSettings", "Labels: `settings` of `aceal.label.vasp`"),
     (
         "aiida_aceal.workflows.labellers.quantumespresso",

@@ -25,6 +25,7 @@ from aiida_aceal.workflows.protocol import merged
 #: declarations of steps that need another entry point, and what that step is
 STEPS = {
     "AseLabelSettings": ("label", {"entry_point": "aceal.label.ase", "settings": {"calculator": "emt"}}),
+    "ManualLabelSettings": ("label", {"entry_point": "aceal.label.manual"}),
     "FitJobSettings": ("fit", {}),
     "WalkerSettings": ("explore", {"md": {"entry_point": "aceal.explore.md"}}),
     "ActiveSettings": ("explore", {"active": {"entry_point": "aceal.explore.active"}}),
@@ -82,11 +83,10 @@ def with_value(place, heading, model, key, value):
             body = {**step[name], "settings": placed(key, value), **({"start": start} if start else {})}
             data["explore"] = {name: body}
             return data
+        given = {} if section == "label" else data.get(section, {})  # each labeller has settings of its own
         return {
             **data,
-            section: merged(
-                data.get(section, {}), {**step, "settings": merged(step.get("settings", {}), placed(key, value))}
-            ),
+            section: merged(given, {**step, "settings": merged(step.get("settings", {}), placed(key, value))}),
         }
     if place == "window":
         policy = heading.removeprefix("policy: ").split()[0]

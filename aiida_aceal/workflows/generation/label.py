@@ -12,6 +12,7 @@ from aiida_aceal.common.words import counted
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.workflows.base import output, why
 from aiida_aceal.workflows.generation.outcome import Child, Failure, Outcome, Started, report_of
+from aiida_aceal.workflows.labellers.manual import WAITING
 from aiida_aceal.workflows.ports import is_labelled
 from aiida_aceal.workflows.steps import step_class, step_inputs
 
@@ -72,9 +73,12 @@ def collect(
     :param wanted: of :func:`to_label`
     :param children: name of the set -> its finished process
     :param tolerated: fraction of the labels that may fail
-    :returns: fails with ``ERROR_LABELLING_FAILED`` if a set has no label at all, and with
-        ``ERROR_TOO_MANY_FAILED_LABELS``
+    :returns: fails with ``ERROR_LABELLING_FAILED`` if a set has no label at all, with
+        ``ERROR_TOO_MANY_FAILED_LABELS``, and with ``ERROR_WAITING_FOR_LABELS`` if somebody has to bring them
     """
+    waiting = sum(len(node) for name, node in wanted.items() if children[name].exit_status == WAITING)
+    if waiting:
+        return Labelled(failure=Failure("ERROR_WAITING_FOR_LABELS", {"number": counted(waiting, "structure")}))
     total = failed = left = 0
     seconds = {"wall_seconds": 0.0, "core_seconds": 0.0}
     made: dict[str, ConfigurationsData] = {}

@@ -13,6 +13,7 @@ from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.ensemble import EnsembleData
 from aiida_aceal.data.potential import AcePotentialData
 from aiida_aceal.workflows import functions, ports
+from aiida_aceal.workflows.labellers.manual import WAITING_GENERATION
 from aiida_aceal.workflows.sections import filled
 
 
@@ -128,6 +129,11 @@ def generation_ports(spec: ProcessSpec) -> None:
     spec.exit_code(
         409, "ERROR_NO_ENSEMBLE_THRESHOLD", message="`candidates: ensemble` needs a threshold to decide by: {reason}"
     )
+    spec.output_namespace(
+        "to_label", valid_type=ConfigurationsData, dynamic=True, required=False,
+        help="Sets that wait for labels, which somebody has to bring; empty otherwise.",
+    )  # fmt: skip
+    spec.exit_code(WAITING_GENERATION, "ERROR_WAITING_FOR_LABELS", message="{number} wait for labels.")
     spec.exit_code(408, "ERROR_NO_POTENTIAL", message="The first potential was refused: {reason}")
 
 

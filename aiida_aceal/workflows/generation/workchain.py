@@ -226,6 +226,8 @@ class GenerationWorkChain(StepRunner):
             children=self._children(wanted, label.label_of),
             tolerated=self.given.settings("limits")["max_failed_labels"],
         )
+        if found.failure is not None and found.failure.name == "ERROR_WAITING_FOR_LABELS":
+            self.out("to_label", wanted)
         made = {"labelled": found.labelled, "validation": found.validation}
         made = {name: node for name, node in made.items() if node is not None}
         failure = self.record_outcome(found, quarantine=found.quarantine, **made)
