@@ -16,7 +16,8 @@ copyright = author
 release = metadata.version("aiida-aceal")
 version = release
 
-extensions = ["myst_parser", "sphinx_copybutton", "aceal_reference"]
+extensions = ["myst_parser", "sphinx_copybutton", "aceal_mathml", "aceal_reference"]
+html_math_renderer = "mathml"
 myst_enable_extensions = ["amsmath", "attrs_block", "colon_fence", "deflist", "dollarmath", "fieldlist"]
 myst_heading_anchors = 4
 exclude_patterns = ["_build", "_ext", "README.md", "reference/generated/deck.md", "tutorial/demo_output.md"]

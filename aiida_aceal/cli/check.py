@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import click
 
@@ -112,10 +113,16 @@ def profile_state(name: str | None) -> str:
 
 @click.command()
 @PROFILE
-def command(profile: str | None) -> None:
+@click.option(
+    "--remote", metavar="INPUT.yaml", type=click.Path(path_type=Path),
+    help="Run a small job with each code that this input names, on its computer and with its options, too: the worker, "
+    "LAMMPS with ML-PACE, and one label by the labeller. These jobs are stored.",
+)  # fmt: skip
+def command(profile: str | None, remote: Path | None) -> None:
     """Check the environment, the AiiDA profile and the codes, and test that gamma behaves as it should.
 
-    Takes a few seconds and stores nothing. The exit code is 1 if a check that campaigns need fails.
+    Takes a few seconds and stores nothing, unless --remote is given. The exit code is 1 if a check that campaigns need
+    fails.
     """
     good = True
 
@@ -132,6 +139,10 @@ def command(profile: str | None) -> None:
         ("profile", lambda: profile_state(profile)),
         ("self-test", gamma_means_what_it_should),
     ]
+    if remote is not None:
+        from aiida_aceal.cli.remote import remote_checks
+
+        checks += remote_checks(remote, profile)
     for name, check in checks:
         began = time.perf_counter()
         try:

@@ -22,6 +22,7 @@ COMMANDS = {
     "report": "report",
     "validate": "validate",
     "check": "check",
+    "setup-computer": "setup_computer",
     "compare": "compare",
     "reproduce": "reproduce",
 }

@@ -73,6 +73,7 @@ def test_wrong_settings_are_found_before_anything_is_stored(cli, tmp_path, secti
     text = cli("run", tmp_path / "input.yaml", "--profile", aiida_profile.name, code=2)
     for word in words:
         assert word in text
+    assert "Error occurred validating port" not in text
     assert stored() == before
 
 

@@ -22,6 +22,7 @@ NEEDED = {
     "sphinx": "sphinx",
     "myst_parser": "myst-parser",
     "furo": "furo",
+    "latex2mathml": "latex2mathml",
     "sphinx_copybutton": "sphinx-copybutton",
 }
 #: a marked block: `% run` before Python that is executed, `% output` before what the last one printed
@@ -103,6 +104,17 @@ def test_every_key_of_the_input_is_in_the_reference(site):
     for place, key in keys:
         name = key.rpartition(".")[2]
         assert f">{key}<" in html or f">{name}<" in html, f"{place}.{key}"
+
+
+def test_formulas_need_no_network(site):
+    """Formulas are MathML of known commands, and no page loads a script or a style from elsewhere."""
+    theory = (site / "topics" / "theory.html").read_text(encoding="utf-8")
+    assert theory.count("<math") > 50
+    for path in site.rglob("*.html"):
+        html = path.read_text(encoding="utf-8")
+        assert not re.search(r'<(?:script|link)[^>]*(?:src|href)="https?:', html), path.relative_to(site)
+        for formula in re.findall(r"<math.*?</math>", html, re.DOTALL):
+            assert "\\" not in formula, f"{path.relative_to(site)}: {formula}"
 
 
 def test_links_resolve(site):

@@ -1,4 +1,4 @@
-"""The recipes of the page on queries give answers on a real, small campaign."""
+"""The recipes of the page on queries, and Python of other pages, give answers on a real, small campaign."""
 
 from __future__ import annotations
 
@@ -15,9 +15,17 @@ BLOCK = re.compile(r"^% run\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 pytestmark = [pytest.mark.long, pytest.mark.skipif(not PAGE.is_file(), reason="docs/ is not part of this installation")]
 
 
+@pytest.fixture(scope="module")
+def finished():
+    """What the first test has run, for the others."""
+    return {}
+
+
 @pytest.fixture
-def campaign(aiida_profile, aceal_worker_code, aceal_lmp_code, cu_atoms):
+def campaign(finished, aiida_profile, aceal_worker_code, aceal_lmp_code, cu_atoms):
     """A campaign of two generations on 32 copper atoms: first fit, one exploration."""
+    if finished:
+        return finished["node"]
     from aiida import orm
     from aiida.engine import run_get_node
     from aiida.plugins import WorkflowFactory
@@ -48,6 +56,7 @@ def campaign(aiida_profile, aceal_worker_code, aceal_lmp_code, cu_atoms):
     # too few generations to converge, by intention
     assert node.exit_status in (0, 410), node.exit_message
     assert isinstance(node.outputs.summary, orm.Dict)
+    finished["node"] = node
     return node
 
 
@@ -61,3 +70,36 @@ def test_recipes_run(campaign):
             exec(compile(text, str(PAGE), "exec"), namespace)
             assert printed.tell() > before or "refused_potential" in text, f"no answer:\n{text}"
     assert "chosen because" in printed.getvalue()
+
+
+def python_of(page: str) -> str:
+    """The first block of Python of a page that is not marked."""
+    text = (PAGE.parents[2] / page).read_text(encoding="utf-8")
+    return re.search(r"(?<!% run\n)^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL).group(1)
+
+
+def test_python_of_other_pages(campaign, aiida_profile, tmp_path, monkeypatch):
+    """Blocks of README, tutorial, fits, queries and properties, with the campaign in place of PK."""
+    import numpy as np
+    from ase.build import bulk
+
+    from aiida_aceal.report.campaign import write_files
+
+    monkeypatch.chdir(tmp_path)
+    write_files(campaign, tmp_path / "demo")
+    names: dict = {}
+    exec(python_of("README.md"), names)
+    assert np.isfinite(names["atoms"].get_potential_energy())
+    names = {"atoms": bulk("Cu", cubic=True)}
+    exec(python_of("docs/tutorial/index.md"), names)
+    assert np.isfinite(names["atoms"].get_forces()).all()
+    assert names["atoms"].calc.results["gamma"].max() > 0
+    jobs = [node for node in campaign.called_descendants if node.process_label == "AceFitCalculation"]
+    names = {"fit_node": jobs[-1], "np": np}
+    exec(python_of("docs/howto/fit.md"), names)
+    assert names["labels"].shape == names["predictions"].shape
+    names = {"PK": campaign.pk}
+    exec(python_of("docs/howto/queries.md").replace('"aceal-demo"', repr(aiida_profile.name)), names)
+    assert names["campaign"].pk == campaign.pk
+    exec(python_of("docs/howto/properties.md"), names)
+    assert names["node"].is_finished_ok, names["node"].exit_message

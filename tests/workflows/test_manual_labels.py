@@ -55,7 +55,7 @@ def number_in(text: str) -> int:
     return int(text.split("aiida-aceal labels ")[1].split()[0])
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_a_campaign_ends_and_goes_on(run, tmp_path):
     from aiida.orm import load_node
 
@@ -110,7 +110,7 @@ def test_a_campaign_ends_and_goes_on(run, tmp_path):
     assert {info["label_source"] for info in labels.infos} >= {"first.extxyz, structure 0", "one.extxyz, structure 0"}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_no_labeller_and_a_data_set(run, tmp_path):
     """Fit, active set, MD, select, and the structures to be labelled in an output and a file."""
     from aiida.orm import load_node
@@ -131,7 +131,7 @@ def test_no_labeller_and_a_data_set(run, tmp_path):
     assert len(read("out/to_label/structures.extxyz", ":")) == len(node.outputs.to_label["label"])
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_a_campaign_of_the_daemon_pauses(tmp_path):
     environment = {
         **os.environ,
@@ -139,7 +139,7 @@ def test_a_campaign_of_the_daemon_pauses(tmp_path):
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }
     done = subprocess.run(
-        [sys.executable, SCRIPT], capture_output=True, text=True, env=environment, timeout=580, cwd=tmp_path
+        [sys.executable, SCRIPT], capture_output=True, text=True, env=environment, timeout=1700, cwd=tmp_path
     )
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
