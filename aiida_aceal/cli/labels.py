@@ -55,8 +55,7 @@ def command(pk, files, profile, folder, partial, hold, skip_unknown, tolerance, 
         count = sum(len(found) for _, found in waits)
         click.echo(f"Campaign {node.pk} waits for labels of {len(still)} of {counted(count, 'structure')}.")
         if folder is not None and still:
-            for path in written_for(waits[0][0], still, folder):
-                click.echo(f"Written: {path}")
+            click.echo(f"Written: {written_for(waits[0][0], still, folder)}")
         return
     missing = _bring(waits, list(_read(files)), tolerance, skip_unknown)
     if hold or (missing and not partial):
@@ -83,12 +82,13 @@ def waiting_structures(node: ProcessNode) -> list[tuple[ProcessNode, list[Atoms]
     return found
 
 
-def written_for(labeller: ProcessNode, structures: Sequence[Atoms], folder: Path) -> list[Path]:
-    """Write structures as the settings of the labeller ask; the files for the eye: one, or one and the folders."""
+def written_for(labeller: ProcessNode, structures: Sequence[Atoms], folder: Path) -> str:
+    """Write structures as the settings of the labeller ask; what was written, in words."""
     from aiida_aceal.labels.handout import ManualLabelSettings, write_handout
 
     files = write_handout(folder, structures, ManualLabelSettings.read(labeller.inputs.settings.get_dict()))
-    return [files[0], *sorted({path.parent for path in files[1:]})]
+    folders = {path.parent for path in files[1:]}
+    return f"{files[0]}" + (f" and {counted(len(folders), 'folder')} with a POSCAR" if folders else "")
 
 
 def _read(files: Sequence[Path]) -> Iterator[tuple[str, Atoms]]:

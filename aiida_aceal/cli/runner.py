@@ -171,8 +171,7 @@ def _hand_out(node: Any, folder: Path) -> None:
     from aiida_aceal.cli.labels import waiting_structures, written_for
 
     waits = waiting_structures(node)
-    for path in written_for(waits[0][0], [atoms for _, found in waits for atoms in found], folder):
-        click.echo(f"Written: {path}")
+    click.echo(f"Written: {written_for(waits[0][0], [atoms for _, found in waits for atoms in found], folder)}")
 
 
 def _how_to_go_on(node: Any, option: str) -> str:
