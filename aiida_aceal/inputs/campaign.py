@@ -20,6 +20,7 @@ from aiida_aceal.common.errors import AceError
 from aiida_aceal.exploration.initial import LABEL_KEYS, generate, read_files
 from aiida_aceal.fitting.split import split_roles
 from aiida_aceal.inputs.apart import by_file, check_apart
+from aiida_aceal.inputs.dynamics import Share, runs_here
 from aiida_aceal.inputs.prepare import basis_node, basis_of, check_builder, elements_in, refusals_of_ports
 from aiida_aceal.inputs.properties import crystals
 from aiida_aceal.inputs.schema import Campaign, ReferenceMD, Step
@@ -55,6 +56,8 @@ class Prepared:
     fractions: dict[str, float] = field(default_factory=dict)
     #: what was assumed or left out in reading: names of labels, ionic steps that are not converged
     notes: list[str] = field(default_factory=list)
+    #: explorer -> what its walkers get of the cores of this machine, of those that run here
+    shares: dict[str, Share | None] = field(default_factory=dict)
 
 
 def sections_of(campaign: Campaign) -> dict[str, Any]:
@@ -129,7 +132,11 @@ def prepare(campaign: Campaign, folder: str | Path = ".") -> Prepared:
     everything += [atoms for found in datasets.values() for atoms in found]
     elements = sorted(campaign.elements or elements_in(everything))
     basis, potential = basis_of(campaign.potential, sections["basis"], elements, folder, campaign.seed)
-    return Prepared(campaign, folder, sections, potential, basis, structures, datasets, fractions, notes)
+    prepared = Prepared(campaign, folder, sections, potential, basis, structures, datasets, fractions, notes)
+    for name, runs in runs_here(campaign, sections, structures).items():
+        prepared.notes += runs.notes
+        prepared.shares[name] = runs.share
+    return prepared
 
 
 def _with_keys(entry: Any, keys: Mapping[str, str | None]) -> Any:
@@ -254,7 +261,14 @@ def _builder(prepared: Prepared, find_code: Callable[[str | None, str | None, st
         of_properties = step.entry_point == _PROPERTIES
         settings = merged(_defaults_of(campaign, prepared, step), step.settings)
         code = worker if not lammps else find_code(step.code or campaign.codes.lammps, "aceal-lmp", "codes.lammps")
-        explorers[name] = _step(step, settings, code, options, find_code, f"explore.{name}")
+        own = options
+        of_cores = prepared.shares.get(name)
+        if of_cores is not None:
+            most = settings.get("max_concurrent")
+            if most is None or (isinstance(most, int) and most > of_cores.walkers):
+                settings = {**settings, "max_concurrent": of_cores.walkers}
+            own = merged(options, {"resources": {"num_cores_per_mpiproc": of_cores.threads}})
+        explorers[name] = _step(step, settings, code, own, find_code, f"explore.{name}")
         if f"start_{name}" in prepared.structures:
             explorers[name]["configurations"] = node(f"start_{name}")
         elif of_properties:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from aiida_aceal.common.errors import AceError
+from aiida_aceal.common.plausible import HOTTEST, LONGEST_STEP
 from aiida_aceal.common.settings import Settings, build, section, setting
 from aiida_aceal.common.yaml import load_yaml
 from aiida_aceal.inputs.properties import AsksForProperties
@@ -92,10 +93,12 @@ class ReferenceMD(Settings):
     """Snapshots of dynamics with the labelling calculator."""
 
     start: list[dict[str, Any]] = setting(help="Start configurations, one run for each: a list as in `initial`.")
-    temperature: list[float] = setting(help="Temperature at the first and at the last step.", unit="K", ge=0, items=2)
+    temperature: list[float] = setting(
+        help="Temperature at the first and at the last step.", unit="K", ge=0, le=HOTTEST, items=2
+    )
     steps: int = setting(500, "Number of MD steps.", gt=0)
     interval: int = setting(25, "Steps between snapshots.", gt=0)
-    timestep: float = setting(0.002, "Time step.", unit="ps", gt=0)
+    timestep: float = setting(0.002, "Time step; usual: 0.0005 to 0.005.", unit="ps", gt=0, le=LONGEST_STEP)
     calculator: str | None = setting(None, "ASE calculator [default: that of `label.settings`].")
     kwargs: dict[str, Any] | None = setting(None, "Arguments of the calculator [default: those of `label.settings`].")
 

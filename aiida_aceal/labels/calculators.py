@@ -8,10 +8,14 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
-from collections.abc import Mapping
+import shlex
+import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from ase.data import chemical_symbols
 
 from aiida_aceal.common.errors import AceError
 
@@ -22,6 +26,8 @@ ALIASES = {
     "ace": "aiida_aceal.ace:AceCalculator",
     "aceal": "aiida_aceal.ace:AceCalculator",
 }
+#: methods of tblite's ASE calculator
+TBLITE_METHODS = ("GFN1-xTB", "GFN2-xTB", "IPEA1-xTB")
 #: how to get a package that is not there
 REMEDIES = {
     "tblite": "pip install 'aiida-aceal[xtb]'",
@@ -98,6 +104,47 @@ def calculator_spec(name: str, kwargs: Mapping[str, Any] | None = None) -> Calcu
     spec = CalculatorSpec(name, target, words)
     spec.create()  # wrong arguments are found before any process starts
     return spec
+
+
+def check_abilities(spec: CalculatorSpec, elements: Iterable[str]) -> None:
+    """Refuse, without computing anything, what a calculator is known to be unable to do.
+
+    :raises AceError: an element it has no parameters for, an unknown method of tblite, an executable that is not there
+    """
+    calculator = spec.create()
+    known: Iterable[str] | None = None
+    if spec.target == ALIASES["tblite"]:
+        method = spec.kwargs.get("method")
+        if method not in TBLITE_METHODS:
+            near = difflib.get_close_matches(str(method), TBLITE_METHODS, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise AceError(
+                f"calculator '{spec.name}': kwargs.method: must be one of {', '.join(TBLITE_METHODS)}, found "
+                f"{method!r}{hint}"
+            )
+        known = chemical_symbols[1:87]
+    elif spec.target == "ase.calculators.emt:EMT":
+        from ase.calculators.emt import parameters
+
+        known = list(parameters)
+    elif isinstance(getattr(getattr(calculator, "potential", None), "elements", None), (list, tuple)):
+        known = calculator.potential.elements
+    elif spec.target == "ase.calculators.eam:EAM":
+        known = list(calculator.elements)
+    foreign = [] if known is None else sorted(set(elements) - set(known))
+    if foreign:
+        raise AceError(
+            f"calculator '{spec.name}' cannot label {', '.join(foreign)}; it knows {', '.join(sorted(known))}"
+            if len(list(known)) < 30
+            else f"calculator '{spec.name}' cannot label {', '.join(foreign)}"
+        )
+    command = getattr(getattr(calculator, "profile", None), "command", None) or getattr(calculator, "command", None)
+    words = shlex.split(command) if isinstance(command, str) else list(command or [])
+    if words and shutil.which(words[0]) is None:
+        raise AceError(
+            f"calculator '{spec.name}' needs the executable '{words[0]}', which is not found; install it, or name it "
+            "in ASE's configuration"
+        )
 
 
 def _absolute(value: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
+from aiida_aceal.common.plausible import HOTTEST, LONGEST_STEP
 from aiida_aceal.common.settings import Settings, setting
 
 
@@ -56,11 +57,11 @@ class SampleSettings(Settings):
     calculator: str = setting(help="ASE calculator: a short name (emt, tblite, gpaw, ...) or package.module:Class.")
     kwargs: dict[str, Any] | None = setting(None, "Arguments of the calculator.")
     temperature: tuple[float, float] = setting(
-        (300.0, 300.0), "Temperature at the first and at the last step.", unit="K", ge=0
+        (300.0, 300.0), "Temperature at the first and at the last step.", unit="K", ge=0, le=HOTTEST
     )
     steps: int = setting(500, "Steps of each run.", ge=1)
     interval: int = setting(25, "Steps between snapshots.", ge=1)
-    timestep: float = setting(0.002, "Time step.", unit="ps", gt=0)
+    timestep: float = setting(0.002, "Time step; usual: 0.0005 to 0.005.", unit="ps", gt=0, le=LONGEST_STEP)
 
     @model_validator(mode="after")
     def _reached(self) -> SampleSettings:

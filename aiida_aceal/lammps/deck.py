@@ -13,6 +13,7 @@ from ase.io.lammpsdata import write_lammps_data
 from pydantic import model_validator
 
 from aiida_aceal.common.errors import AceError
+from aiida_aceal.common.plausible import HOTTEST, LONGEST_STEP
 from aiida_aceal.common.settings import Settings, setting
 
 #: file names a deck uses
@@ -38,13 +39,13 @@ class MDSettings(Settings):
 
     steps: int = setting(help="Number of MD steps, a multiple of gamma_interval.", ge=1)
     ensemble: Literal["nvt", "npt", "nve"] = setting("nvt", "Ensemble.")
-    temperature_K: float = setting(300.0, "Temperature at the start.", unit="K", gt=0)
+    temperature_K: float = setting(300.0, "Temperature at the start.", unit="K", gt=0, le=HOTTEST)
     temperature_end_K: float | None = setting(
-        None, "Temperature at the end (linear ramp); null: constant.", unit="K", gt=0
+        None, "Temperature at the end (linear ramp); null: constant.", unit="K", gt=0, le=HOTTEST
     )
     pressure_bar: float = setting(0.0, "Pressure at the start (npt).", unit="bar")
     pressure_end_bar: float | None = setting(None, "Pressure at the end (linear ramp); null: constant.", unit="bar")
-    timestep_ps: float = setting(0.001, "MD time step.", unit="ps", gt=0)
+    timestep_ps: float = setting(0.001, "MD time step; usual: 0.0005 to 0.005.", unit="ps", gt=0, le=LONGEST_STEP)
     thermostat: Literal["nose-hoover", "langevin"] = setting(
         "nose-hoover", "nose-hoover (fix nvt, fix npt) or langevin (with nvt)."
     )

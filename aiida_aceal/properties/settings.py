@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from aiida_aceal.common.plausible import HOTTEST, LONGEST_STEP
 from aiida_aceal.common.settings import Settings, section, setting
 
 from .names import ALL, DEFAULT, property_names
@@ -87,9 +88,9 @@ class PairSettings(Settings):
 class MdSettings(Settings):
     """Molecular dynamics with the engine itself (ASE)."""
 
-    temperature_K: float = setting(300.0, "Temperature.", unit="K", gt=0)
+    temperature_K: float = setting(300.0, "Temperature.", unit="K", gt=0, le=HOTTEST)
     cell_length: float = setting(10.0, "Least distance of opposite faces of the supercell.", unit="A", gt=0)
-    timestep_ps: float = setting(0.002, "Time step.", unit="ps", gt=0)
+    timestep_ps: float = setting(0.002, "Time step; usual: 0.0005 to 0.005.", unit="ps", gt=0, le=LONGEST_STEP)
     equilibration: int = setting(500, "Steps before anything is measured.", ge=0)
     steps: int = setting(1000, "Steps that are measured, in NVE and in NPT each.", ge=10)
     interval: int = setting(10, "Steps between frames.", ge=1)

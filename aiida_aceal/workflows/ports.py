@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from aiida import orm
 from aiida.engine import ProcessSpec
 
 from aiida_aceal.calculations.worker_base import foreign_elements
+from aiida_aceal.common.errors import AceError
+from aiida_aceal.common.plausible import first_on_top
 from aiida_aceal.common.settings import describe
 from aiida_aceal.data.dataset import ConfigurationsData
+from aiida_aceal.labels.calculators import calculator_spec, check_abilities
 from aiida_aceal.workflows.ensemble_settings import ENSEMBLE, check_ensemble, check_fitter
 from aiida_aceal.workflows.sections import SECTIONS, check_section, filled
 from aiida_aceal.workflows.steps import check_step
@@ -128,6 +133,14 @@ def check_steps(inputs: Mapping[str, Any], explorers_required: bool) -> str | No
     message = check_fitter(inputs)
     if message:
         return message
+    message = check_calculator(inputs.get("labeller"), inputs.get("potential"))
+    if message:
+        return message
+    initial = inputs.get("initial")
+    if isinstance(initial, ConfigurationsData) and not is_labelled(initial):
+        message = first_on_top(initial.iter_atoms(), "initial")
+        if message:
+            return message
     for name in ("initial", "validation", "test"):
         message = foreign_elements(inputs.get("potential"), inputs.get(name), name)
         if message:
@@ -140,6 +153,26 @@ def check_steps(inputs: Mapping[str, Any], explorers_required: bool) -> str | No
         message = foreign_elements(inputs.get("potential"), node, f"dataset.{key}")
         if message:
             return message
+    return None
+
+
+def check_calculator(labeller: Mapping[str, Any] | None, potential: Any) -> str | None:
+    """What the ASE calculator of a labeller cannot do, where it can be known: its code is of this installation.
+
+    Calculators with files of their own are not tried: they find them in the folder of the job only.
+    """
+    code = (labeller or {}).get("code")
+    if code is None or labeller["entry_point"].value != "aceal.label.ase" or labeller.get("files"):
+        return None
+    here = Path(sys.executable).parent
+    if not isinstance(code, orm.InstalledCode) or Path(str(code.filepath_executable)).parent != here:
+        return None
+    settings = labeller["settings"].get_dict()
+    elements = potential.elements if potential is not None else ()
+    try:
+        check_abilities(calculator_spec(settings["calculator"], settings.get("kwargs")), elements)
+    except AceError as error:
+        return f"labeller: {error}"
     return None
 
 

@@ -82,7 +82,8 @@ def check_step(step: Mapping[str, Any] | None, where: str) -> str | None:
             return f"{where}: {problem.message}"  # without plumpy's own words on the port
     check = getattr(cls, "check_settings", None)
     if check is not None and step.get("settings") is not None:
-        message = check({"settings": step["settings"]})
+        given = {key: step[key] for key in ("settings", "configurations", "code", "files") if key in step}
+        message = check(given)
         if message:
             return f"{where}: {message}"
     return None

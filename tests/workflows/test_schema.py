@@ -9,6 +9,7 @@ import yaml
 from aiida_aceal.common.errors import AceError
 from aiida_aceal.inputs.campaign import make_builder, prepare
 from aiida_aceal.inputs.schema import check_campaign, read_campaign
+from aiida_aceal.workflows.protocol import merged
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 
@@ -157,6 +158,45 @@ def test_foreign_names_of_labels_are_taken_and_said(data, tmp_path, cu_atoms):
     assert [note.split("/")[-1] for note in prepared.notes] == [
         "held.extxyz: energy from REF_energy", "mine.extxyz: energy from REF_energy",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"label": {"settings": {"calculator": "emmt"}}}, r"unknown calculator 'emmt': did you mean 'emt'"),
+        ({"elements": ["Cu", "Si"]}, r"labeller: calculator 'emt' cannot label Si"),
+        ({"explore": {"md": {"settings": {"timestep_ps": 2.0}}}}, r"timestep_ps: must be a number \(ps\) above 0"),
+        ({"explore": {"md": {"settings": {"temperature_K": -300.0}}}}, "temperature_K: must be a number"),
+        ({"explore": {"md": {"settings": {"ensemble": "npt"}, "start": [{"kind": "dimers", "pairs": ["Cu-Cu"]}]}}},
+         r"explorers\.md: configurations, structure 0 \(Cu2\) is not periodic in three directions"),
+        ({"explore": {"md": {"start": [{"kind": "dimers", "pairs": ["Cu"], "distance": [0.2, 2], "count": 3}]}}},
+         r"explorers\.md: configurations, structure 0 .*: atoms 0 and 1 \(Cu-Cu\) are 0\.2 A apart, on top of each"),
+        ({"initial": [{"kind": "dimers", "pairs": ["Cu"], "distance": [0.2, 2], "count": 3}]},
+         r"initial, structure 0 .* are 0\.2 A apart"),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_known_before_anything_runs(data, aiida_profile, tmp_path, changes, words):
+    from aiida_aceal.cli.dry import describe
+
+    settings = {"steps": 100, "temperature_K": 300.0}
+    explore = {"md": {"start": data["validation"], "settings": settings}}
+    given = merged({**data, "explore": explore}, changes)
+    with pytest.raises(AceError, match=words):
+        describe(check_campaign(given), tmp_path)
+
+
+def test_walkers_share_the_cores_and_odd_settings_are_said(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("aiida_aceal.inputs.dynamics.available_cores", lambda: 2)
+    settings = {"steps": 100, "timestep_ps": 0.01, "walkers": 2}
+    given = {**data, "explore": {"md": {"start": data["validation"], "settings": settings}}}
+    prepared = prepare(check_campaign(given), tmp_path)
+    assert (prepared.shares["md"].walkers, prepared.shares["md"].threads) == (2, 1)
+    assert prepared.notes == [
+        "explore.md: timestep_ps 0.01 is long for most materials (usual: up to 0.005); runs may explode",
+        "explore.md: 2 walkers at a time instead of 4, with 1 core each: this machine has 2",
+    ]
+    elsewhere = merged(given, {"explore": {"md": {"code": "lmp@cluster"}}})
+    assert prepare(check_campaign(elsewhere), tmp_path).shares["md"] is None
 
 
 def test_an_active_set_goes_with_its_potential(data, tmp_path, cu_atoms, codes):

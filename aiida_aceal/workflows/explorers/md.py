@@ -7,6 +7,7 @@ from typing import Any
 from aiida import orm
 from aiida.engine import ExitCode, ProcessSpec, while_
 
+from aiida_aceal.common.plausible import check_start
 from aiida_aceal.common.settings import describe
 from aiida_aceal.common.words import counted
 from aiida_aceal.data.active_set import ActiveSetData
@@ -76,8 +77,12 @@ class ExploreMdWorkChain(AceWorkChain):
 
     @classmethod
     def check_settings(cls, inputs: dict[str, Any]) -> str | None:
-        """Unknown keys and bad values, found before anything runs."""
-        return walkers.check_settings(inputs["settings"].get_dict())
+        """Unknown keys and bad values, and structures that no run can start from, found before anything runs."""
+        settings, start = inputs["settings"].get_dict(), inputs.get("configurations")
+        message = walkers.check_settings(settings)
+        if message or not isinstance(start, ConfigurationsData):
+            return message
+        return check_start(settings, start.to_atoms())
 
     @classmethod
     def validate_inputs(cls, inputs: Any, _: Any) -> str | None:
@@ -87,7 +92,9 @@ class ExploreMdWorkChain(AceWorkChain):
             problem = active_set.check_potential(potential)
             if problem:
                 return f"active_set: {problem}"
-        return ports.foreign_elements(potential, inputs.get("configurations"), "configurations")
+        settings = inputs.get("settings")
+        message = cls.check_settings(inputs) if settings is not None else None
+        return message or ports.foreign_elements(potential, inputs.get("configurations"), "configurations")
 
     def prepare(self) -> None:
         """List the walkers."""
