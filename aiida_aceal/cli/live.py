@@ -101,25 +101,27 @@ class Display:
             below.append(self._spinner)
         below += [Text(f"     {text_of(job)}", no_wrap=True, overflow="ellipsis") for job in self.jobs]
         below = below[: max(1, self.console.height - 2)]
-        return Group(self._table(self.console.height - 1 - len(below)), *below)
+        room = self.console.height - 1 - len(below)
+        return Group(newest_rows(self.rows, self.title, self.console, room), *below)
 
     def _step_line(self) -> str:
         width = self.console.width - 40
         words = self.step if len(self.step) <= width else self.step[: max(10, width)] + "…"
         return words if self.left is None else f"{words} (about {_clock(self.left)} left of this generation)"
 
-    def _table(self, room: int) -> Any:
-        """The table with as many of the newest rows as fit into so many lines."""
-        from rich.text import Text
 
-        width, rows = self.console.width, list(self.rows)
-        while rows:
-            title = self.title if len(rows) == len(self.rows) else f"{self.title} (the last {len(rows)} generations)"
-            table = rich_table(rows, title, width)
-            if len(rows) == 1 or len(self.console.render_lines(table, pad=False)) <= room:
-                return table
-            rows.pop(0)
-        return Text(self.title)
+def newest_rows(rows: Sequence[dict[str, Any]], title: str, console: Any, room: int) -> Any:
+    """The table with as many of the newest rows as fit into so many lines of a terminal, at least one."""
+    from rich.text import Text
+
+    rows, n_all = list(rows), len(rows)
+    while rows:
+        shown = title if len(rows) == n_all else f"{title} (the last {len(rows)} generations)"
+        table = rich_table(rows, shown, console.width)
+        if len(rows) == 1 or len(console.render_lines(table, pad=False)) <= room:
+            return table
+        rows.pop(0)
+    return Text(title)
 
 
 def _clock(seconds: float) -> str:

@@ -8,6 +8,8 @@ from aiida_aceal.cli.params import PK_OR_LATEST, PROFILE
 from aiida_aceal.common.words import counted
 
 WATCH_SECONDS = 5.0
+#: lines that follow the table while a campaign runs
+LINES_BELOW = 13
 
 
 def load_campaign(identifier: str | None):
@@ -54,16 +56,20 @@ def command(pk: str | None, profile: str | None, watch: bool) -> None:
     while True:
         if watch:
             click.clear()
-        show(node)
+        show(node, brief=watch and not node.is_terminated)
         if not watch or node.is_terminated:
             return
         time.sleep(WATCH_SECONDS)
 
 
-def show(node) -> None:
-    """Print the table, the errors and the state."""
+def show(node, brief: bool = False) -> None:
+    """Print the table, the errors, the costs and the state.
+
+    :param brief: leave out what does not fit on a terminal: older generations, costs
+    """
     from rich.console import Console
 
+    from aiida_aceal.cli.live import newest_rows
     from aiida_aceal.report.campaign import result_lines
     from aiida_aceal.report.costs import cost_lines
     from aiida_aceal.report.judgement import colour
@@ -75,13 +81,15 @@ def show(node) -> None:
 
     rows = rows_of(node)
     console = Console()
-    if console.is_terminal:
+    if console.is_terminal and brief:
+        console.print(newest_rows(rows, node.label or "", console, console.height - LINES_BELOW))
+    elif console.is_terminal:
         console.print(rich_table(rows, node.label or None, console.width))
     else:
         click.echo("\n".join(text_lines(rows)))
     for line in result_lines(node, rows):
         click.secho(f"{line}.", fg=colour(line))
-    for line in [*quarantine_lines(node, rows), *cost_lines(campaign_costs(node))]:
+    for line in [*quarantine_lines(node, rows), *([] if brief else cost_lines(campaign_costs(node)))]:
         click.echo(line)
     proposed = proposal_text(rows)
     if proposed:
