@@ -104,7 +104,8 @@ def prepare(campaign: Campaign, folder: str | Path = ".") -> Prepared:
     keys = {key: getattr(campaign, key) for key in LABEL_KEYS}
     for name, (entries, seed) in lists.items():
         try:
-            keyed = [_with_keys(entry, keys) for entry in entries]
+            unlabelled = name.startswith("start_") or isinstance(getattr(campaign, name), ReferenceMD)
+            keyed = entries if unlabelled else [_with_keys(entry, keys) for entry in entries]
             structures[name] = (entries, seed, generate(keyed, seed=seed, base_directory=folder, say=notes.append))
         except AceError as error:
             raise AceError(f"{_place(name)}: {error}") from error

@@ -32,7 +32,7 @@ FAR = {
 }
 #: blocks that are files of other commands: a key that only they have -> declaration
 OTHER = {
-    "mode": "aiida_aceal.jobs.explore_files:PoolFile",
+    "mode": "aiida_aceal.jobs.explore_files:{}File",
     "data": "aiida_aceal.fitting.settings:FitFile",
     "nonlinear": "aiida_aceal.fitting.settings:FitFile",  # the part of such a file that differs
     "relaxation": "aiida_aceal.properties.settings:ValidateSettings",
@@ -73,15 +73,19 @@ def files(tmp_path_factory, small_potential):
     """The files that the pages speak of."""
     folder = tmp_path_factory.mktemp("files")
     (folder / "old").mkdir()
+    many = ("train", "labelled", "old/training", "mine")
     for number, name in enumerate(
-        ("train", "labelled", "old/training", "test", "pool", "melt", "vacancy", "old_structures")
+        (*many, "old/validation", "old/test", "test", "pool", "melt", "vacancy", "old_structures")
     ):
         frames = []
-        for k in range(60 if number < 3 else 2):
+        for k in range(60 if name in many else 2):
             atoms = bulk("Cu", cubic=True) * (2, 1, 1)
             atoms.rattle(0.05, seed=100 * number + k)
             atoms.calc = EMT()
-            atoms.get_forces()
+            forces = atoms.get_forces()
+            if name == "mine":  # labels under names of one's own
+                atoms.info["PBE_energy"] = atoms.get_potential_energy()
+                atoms.arrays["PBE_forces"], atoms.calc = forces, None
             frames.append(atoms)
         write(folder / f"{name}.extxyz", frames, format="extxyz")
     write(folder / "my_cell.cif", bulk("Cu", cubic=True))
@@ -108,7 +112,7 @@ def test_yaml(text, files, aceal_worker_code, aceal_lmp_code):
         return
     if other is not None:
         rest = {"data": ["train.extxyz"], "output": "x.yaml"} if other.endswith("FitFile") else {}
-        build(load(other), {**rest, **data}, "block")
+        build(load(other.format(str(data.get("mode")).capitalize())), {**rest, **data}, "block")
         return
     if "validate" in data and "active_set" in data:  # input of `aiida-aceal validate`
         data.pop("active_set")
@@ -122,7 +126,12 @@ def test_yaml(text, files, aceal_worker_code, aceal_lmp_code):
     explore = data.get("explore", {}).values()
     if "initial" not in base and not any("start" in step for step in explore):
         base["explore"] = {"md": {"start": [{"kind": "files", "paths": ["melt.extxyz"]}]}}
+    if "properties" in data.get("gate", {}):
+        base["validate"] = {"structure": [{"bulk": "Cu", "a": 3.6}], "properties": "elastic,vacancy"}
     data = {**base, **data}
+    if "dataset" in data:  # folders of outputs and data frames: tests of the readers
+        data["dataset"] = [name for name in data["dataset"] if not name.endswith(("/", ".gzip"))]
+        assert data["dataset"]
     for section in ("label", "fit"):
         step = data.get(section)
         if isinstance(step, dict) and step.get("entry_point") in FAR:  # its code and its families are far away
