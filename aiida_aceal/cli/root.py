@@ -20,6 +20,7 @@ COMMANDS = {
     "resume": "resume",
     "extend": "extend",
     "report": "report",
+    "collect": "collect",
     "validate": "validate",
     "check": "check",
     "setup-computer": "setup_computer",
