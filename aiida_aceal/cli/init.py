@@ -69,6 +69,7 @@ def command(structure, data, method, temperature, budget, template, computer, co
     how = method_of(asked["method"], code, computer)
     labelled = [atoms for path in data for atoms in _labelled(path)]
     spec, frames = _structure(asked["structure"], template if not data else None, output)
+    how.check([*frames, *labelled])
     proposal = propose(
         [*frames, *labelled], tuple(asked["temperature"]), asked["budget"], len(labelled), how.dynamics is not None
     )

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from aiida_aceal.common.errors import AceError
 from aiida_aceal.common.settings import nearest
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 CLUSTER = """\
 # codes of AiiDA by label (verdi code list)
@@ -33,6 +38,20 @@ class Method:
     dynamics: tuple[int, int] | None = None
     #: what is to be done before the campaign can run
     todo: tuple[str, ...] = ()
+    #: calculator of ASE's own that labels on this machine
+    calculator: str | None = None
+
+    def check(self, structures: Iterable[Atoms]) -> None:
+        """Refuse a calculator that is not there or has no parameters for an element.
+
+        :raises AceError: the calculator and the elements
+        """
+        if self.calculator is None:
+            return
+        from aiida_aceal.labels.calculators import calculator_spec, check_abilities
+
+        elements = {symbol for atoms in structures for symbol in atoms.get_chemical_symbols()}
+        check_abilities(calculator_spec(self.calculator), sorted(elements))
 
 
 def _cluster(computer: str) -> str:
@@ -127,6 +146,8 @@ label:
 """,
         calculator,
         dynamics=(800, 25) if calculator in ("emt", "lj", "eam", "ace") else None,
+        # one that needs arguments is looked at when these stand in the input
+        calculator=calculator if calculator in ("emt", "lj") else None,
     )
 
 

@@ -123,6 +123,7 @@ def test_from_data(cli, cu_atoms, tmp_path, monkeypatch):
         (["-s", "cu.xyz"], "give --method"),
         (["-s", "cu.xyz", "-m", "emmt"], "no method 'emmt'; did you mean 'emt'"),
         (["-s", "none.xyz", "-m", "emt"], "none.xyz: no such file"),
+        (["-s", "salt.xyz", "-m", "emt"], "calculator 'emt' cannot label Cl, Na"),
         (["-s", "cu.xyz", "-m", "emt", "-t", "900", "300"], "from 900 to 300 K is no range"),
         (["-s", "cu.xyz", "-m", "emt", "-b", "5"], "5 labels are too few"),
     ],
@@ -130,6 +131,7 @@ def test_from_data(cli, cu_atoms, tmp_path, monkeypatch):
 def test_what_cannot_be_is_one_line(cli, words, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write("cu.xyz", bulk("Cu", cubic=True), format="extxyz")
+    write("salt.xyz", bulk("NaCl", "rocksalt", a=5.64), format="extxyz")
     text = cli("init", *words, code=2)
     assert message in text, text
     assert not (tmp_path / "input.yaml").exists()
