@@ -76,13 +76,14 @@ def run_watched(
     from aiida.engine.utils import loop_scope
     from aiida.manage import get_manager
 
+    from aiida_aceal.worker.warm import warm_server
     from aiida_aceal.workflows.stopping import end, sign
 
     # with interval 0, the default of our profile, waiting WorkChains ask the data base without a pause, on a whole core
     get_manager().reset_runner()
     runner = get_manager().get_runner(poll_interval=CHILD_POLL_SECONDS)
     interrupts = Interrupts(runner.loop)
-    with loop_scope(runner.loop), interrupts.caught():
+    with warm_server(), loop_scope(runner.loop), interrupts.caught():
         process = runner.instantiate_process(builder)
         node = process.node
         sign(node)

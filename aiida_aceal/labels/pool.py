@@ -20,12 +20,16 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Literal
 
+from threadpoolctl import threadpool_limits
+
 from aiida_aceal.common.errors import AceError
 from aiida_aceal.labels.calculators import CalculatorSpec, compute_labels
 from aiida_aceal.labels.limits import TimeLimits
 from aiida_aceal.labels.signals import Stop
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+#: how processes are started; copies of the warm server (`aiida_aceal.worker.warm`) fork, others would copy threads
+start_method = "spawn"
 #: processes that end before they are ready, after which the whole batch is given up
 _MAX_FALSE_STARTS = 3
 #: seconds; the system cannot be told to wait for more than 24 days at once
@@ -99,7 +103,9 @@ def label_batch(
     waiting = deque(range(len(configurations)))
     put_off: set[int] = set()
     folder = Path(tempfile.mkdtemp(prefix="label-", dir=os.getcwd()))
-    context = multiprocessing.get_context("spawn")
+    # a fork of a process with threads may hang; the time limit of the worker is one
+    method = start_method if threading.active_count() == 1 else "spawn"
+    context = multiprocessing.get_context(method)
     pool: list[_Process] = []
     false_starts = 0
 
@@ -107,7 +113,8 @@ def label_batch(
         number = f"{len(list(folder.iterdir()))}"
         (folder / number).mkdir()
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, str(folder / number), spec, options))
+        words = (theirs, str(folder / number), spec, options, threads if method == "fork" else None)
+        process = context.Process(target=_serve, args=words)
         with _environment(threads):
             process.start()
         theirs.close()
@@ -260,9 +267,18 @@ def _tail(one: _Process, limit: int = 300) -> str:
 # --- in the child ------------------------------------------------------------------------------------------------
 
 
-def _serve(pipe: Connection, folder: str, spec: CalculatorSpec, options: dict[str, Any]) -> None:
-    """Label what comes through the pipe until it is closed."""
+def _serve(
+    pipe: Connection, folder: str, spec: CalculatorSpec, options: dict[str, Any], threads: int | None = None
+) -> None:
+    """Label what comes through the pipe until it is closed.
+
+    :param threads: of libraries that were loaded before this process was forked
+    """
     os.setpgid(0, 0)  # so that a program started by the calculator can be ended with it
+    if threads is not None:
+        threadpool_limits(threads)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # who is asked to end is our parent, and it ends us
     threading.Thread(target=_follow_parent, daemon=True).start()
     os.chdir(folder)
