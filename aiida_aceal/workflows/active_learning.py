@@ -22,7 +22,7 @@ from aiida_aceal.workflows.protocol import ProtocolMixin
 from aiida_aceal.workflows.sections import filled
 from aiida_aceal.workflows.steps import derived_seed, step_class, step_inputs
 from aiida_aceal.workflows.stopping import STOP
-from aiida_aceal.workflows.summary import error_numbers
+from aiida_aceal.workflows.summary import error_numbers, story
 from aiida_aceal.workflows.validate.steps import ValidationSteps, check_properties, properties_ports
 from aiida_aceal.workflows.windows import policies
 
@@ -312,7 +312,7 @@ class ActiveLearningWorkChain(ProtocolMixin, ValidationSteps):
         self.ctx.quarantine = [*self.ctx.quarantine, *(item["hash"] for item in row["quarantine"] if item.get("hash"))]
         self.ctx.refusals = self.ctx.refusals + 1 if row["status"] == "refused" else 0
         self.ctx.empty = self.ctx.empty + 1 if row["status"] == "no_candidates" else 0
-        self.report(_story(row))
+        self.report(story(row))
         loop = filled("loop", self.inputs.loop.get_dict() if "loop" in self.inputs else {})
         if row["status"] == "converged":
             self.ctx.status = "converged"
@@ -420,22 +420,6 @@ class ActiveLearningWorkChain(ProtocolMixin, ValidationSteps):
         """Where the best potential comes from, in words."""
         number = self.ctx.best_generation
         return "the one given at the start" if number is None else f"of generation {number}"
-
-
-def _story(row: dict[str, Any]) -> str:
-    """One line on a finished generation."""
-
-    def number(key: str, scale: float = 1.0) -> str:
-        value = row.get(key)
-        return "-" if value is None else f"{scale * value:.3g}"
-
-    return (
-        f"generation {row['generation']} {row['status']}: steps {row.get('md_steps_reached', '-')}/"
-        f"{row.get('md_steps_total', '-')}, max gamma {number('max_gamma')}, {row['n_candidates']} candidates, "
-        f"{row['n_selected']} selected, {row.get('n_training', 0)} training structures, validation "
-        f"{number('holdout_energy_rmse', 1000)} meV/atom {number('holdout_forces_rmse', 1000)} meV/A, "
-        f"{row['wall_seconds']:.0f} s"
-    )
 
 
 def _check_window(node: orm.Dict | None, _: Any) -> str | None:

@@ -126,3 +126,19 @@ def campaign_summary(facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
         "holdout_improvement": holdout[0] / returned if holdout and returned else None,
         "units": UNITS,
     }
+
+
+def story(row: dict[str, Any]) -> str:
+    """One line on a finished generation."""
+
+    def number(key: str, scale: float = 1.0) -> str:
+        value = row.get(key)
+        return "-" if value is None else f"{scale * value:.3g}"
+
+    return (
+        f"generation {row['generation']} {row['status']}: steps {row.get('md_steps_reached', '-')}/"
+        f"{row.get('md_steps_total', '-')}, max gamma {number('max_gamma')}, {row['n_candidates']} candidates, "
+        f"{row['n_selected']} selected, {row.get('n_training', 0)} training structures, validation "
+        f"{number('holdout_energy_rmse', 1000)} meV/atom {number('holdout_forces_rmse', 1000)} meV/A, "
+        f"{row['wall_seconds']:.0f} s"
+    )
