@@ -108,7 +108,7 @@ def test_a_campaign_or_its_potential_by_number(cli, codes, tmp_path, aiida_profi
     text = cli("validate", node.pk, path, "-o", tmp_path / "one.html", *profile)
     assert "independent_GPa.C44" in text
     assert "labelling" not in text
-    assert f"Properties of small <{node.pk}>" in (tmp_path / "one.html").read_text()
+    assert f"Properties of small &lt;{node.pk}&gt;" in (tmp_path / "one.html").read_text()
     # the same by the potential, and another property: the campaign's labeller is asked
     path.write_text(yaml.safe_dump({"validate": {**wanted, "properties": "vacancy", "defects": {"cell_length": 7.0}}}))
     text = cli("validate", node.outputs.potential.pk, path, "-o", tmp_path / "two.html", *profile)

@@ -95,7 +95,7 @@ def test_quantum_espresso(validate, pw_code, pseudo_family):  # noqa: F811
     labeller = {
         "entry_point": orm.Str("aceal.label.quantumespresso"), "code": pw_code, "settings": orm.Dict(settings),
     }  # fmt: skip
-    potential = fitted("Si", Engine(_springs).label(rattled(bulk("Si", cubic=True))))
+    potential = fitted("Si", Engine(_tersoff).label(rattled(bulk("Si", cubic=True))))
     node = validate(potential, bulk("Si", a=5.4), labeller, {"properties": "eos", "eos": {"points": 5}})
     assert node.is_finished_ok, node.exit_message
     reference = node.outputs.numbers["eos"]["reference"]["diamond"]
@@ -109,7 +109,11 @@ def test_quantum_espresso(validate, pw_code, pseudo_family):  # noqa: F811
     assert 80 < reference["bulk_modulus_GPa"] < 110  # 96 by LDA
 
 
-def _springs():
-    from ase.calculators.lj import LennardJones
+def _tersoff():
+    from ase.calculators.tersoff import Tersoff, TersoffParameters
 
-    return LennardJones(sigma=2.1, epsilon=0.5, rc=5.0)
+    third = TersoffParameters(
+        m=3.0, gamma=1.0, lambda3=0.0, c=100390.0, d=16.217, h=-0.59825, n=0.78734, beta=1.1e-6, lambda2=1.73222,
+        B=471.18, R=2.85, D=0.15, lambda1=2.4799, A=1830.8,
+    )  # fmt: skip
+    return Tersoff({("Si", "Si", "Si"): third})
