@@ -49,10 +49,6 @@ class VaspLabelSettings(DftLabelSettings):
         None, "INCAR tags in lower case, merged into the defaults for labels; null removes a tag."
     )
     kpoints_spacing: float = setting(0.04, "As in aiida-vasp.", unit="2 pi/A", gt=0)
-    keep_files: list[str] = setting(
-        ["OUTCAR", "vasp_output"], "Files of each calculation that stay in AiiDA's repository; all others, also "
-        "vasprun.xml, are read and dropped: energies, forces and stress stay in any case.",
-    )  # fmt: skip
     magmom_mapping: dict[str, Any] | None = setting(None, "As in aiida-vasp.")
     ldau_mapping: dict[str, Any] | None = setting(None, "As in aiida-vasp.")
 
@@ -90,12 +86,7 @@ class AceLabelVaspWorkChain(AceLabelWorkChain):
     def shared_inputs(self) -> dict[str, Any]:
         """Everything but structure and parameters."""
         settings = self.settings
-        parser = {
-            "parser_settings": {"energy_type": list(VASP_ENERGIES.values())},
-            # keys of aiida-vasp: what it needs is retrieved for the parser only, unless it is to be kept
-            "ALWAYS_STORE": False,
-            "ADDITIONAL_RETRIEVE_LIST": list(settings["keep_files"]),
-        }
+        parser = {"parser_settings": {"energy_type": list(VASP_ENERGIES.values())}}
         inputs = {
             "code": self.inputs.code,
             "kpoints_spacing": orm.Float(settings["kpoints_spacing"]),
