@@ -15,6 +15,7 @@ from ase.calculators.emt import EMT
 from aiida_aceal.calculations.label_functions import vasp_labels
 from aiida_aceal.common.configurations import get_labels
 from aiida_aceal.data.dataset import ConfigurationsData
+from aiida_aceal.workflows.collect import collect_labels, inputs_of, sources_of
 
 
 @pytest.fixture
@@ -90,6 +91,23 @@ def test_batch_with_failures(run_label):
     assert costs[0]["core_seconds"] == pytest.approx(1.5)
     assert costs[4]["core_seconds"] == pytest.approx(3.0), "both calculations of the hard one count"
     assert report["core_seconds"] == pytest.approx(sum(c["core_seconds"] for c in costs.values()))
+
+
+def test_its_calculations_can_be_collected(run_label):
+    """As if they were somebody's own: from the outputs of aiida-vasp's WorkChain, and from those of its job."""
+    results, _ = run_label([alloy(0)])
+    (label,) = results["labelled"].to_atoms()
+    chain = orm.load_node(label.info["label_process"])
+    (job,) = [child for child in chain.called_descendants if isinstance(child, orm.CalcJobNode)]
+    for process in (chain, job):
+        made = collect_labels(**inputs_of(sources_of(process), "extrapolated"))["configurations"]
+        (atoms,) = made.to_atoms()
+        order = np.argsort(label.get_chemical_symbols(), kind="stable")
+        assert atoms.get_chemical_symbols() == [label.symbols[k] for k in order]
+        assert get_labels(atoms)[0] == pytest.approx(get_labels(label)[0], abs=1e-9)
+        assert get_labels(atoms)[1] == pytest.approx(get_labels(label)[1][order], abs=1e-9)
+        assert get_labels(atoms)[2] == pytest.approx(get_labels(label)[2], abs=1e-9)
+        assert chain.outputs.misc.uuid in {link.node.uuid for link in made.creator.base.links.get_incoming().all()}
 
 
 def test_a_killed_calculation_is_tried_again(run_label, job_metadata, tmp_path):
