@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 STUDIES = {
     "al-ni": "al_ni",
     "committee": "committee",
+    "ensembles": "ensembles",
+    "frenkel": "frenkel",
     "geometries": "geometries",
     "indicators": "indicators",
     "linear-full": "linear_full",
+    "pool": "pool",
     "usefulness": "usefulness",
 }
 
