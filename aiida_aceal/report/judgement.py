@@ -139,6 +139,8 @@ def _next(
             "look at the properties in the report" if validated else "compute properties: aiida-aceal validate"
         )
         return steps
+    if outliers:
+        return [*steps, "then run again, since wrong labels spoil all else"]
     if levels.get("forces") == "small":
         steps.append(
             "the forces are learnt, the energies are not: check that all energies are of one method and setting"

@@ -119,6 +119,7 @@ def test_one_wrong_energy_is_named(shift, tmp_path):
     found = said(right, crystals(10, 100, wrong=[3], shift=shift))
     assert found["Outliers"].startswith("mine.extxyz#3 (validation set): energy error")
     assert found["Next"].startswith("check the labels of the outliers")
+    assert "larger basis" not in found["Next"]
     assert not found["Errors"].startswith("small")
     clean = said(right, crystals(10, 100))
     assert "Outliers" not in clean
