@@ -360,13 +360,17 @@ def dataset_export(datum, output, force) -> None:
 @options.DESCRIPTION()
 @decorators.with_dbenv()
 def dataset_import(files, energy_key, forces_key, stress_key, source, label, description) -> None:
-    """Store configurations from extended XYZ, ASE databases or other files that ASE reads, as one node."""
+    """Store configurations of files and folders as one node.
+
+    Extended XYZ, ASE databases and all else that ASE reads, data frames of pacemaker, outputs of VASP and Quantum
+    ESPRESSO.
+    """
     from aiida.plugins import DataFactory
 
     from aiida_aceal.common.configurations import read_configurations
 
     def make():
-        frames = read_configurations(files, energy_key, forces_key, stress_key)
+        frames = read_configurations(files, energy_key, forces_key, stress_key, say=echo.echo)
         return DataFactory("aceal.dataset").from_atoms(frames, source=source or ", ".join(f.name for f in files))
 
     _store(make, label or files[0].stem, description or "")

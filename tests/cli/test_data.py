@@ -111,6 +111,13 @@ def test_import(run, active_set, cu_atoms, small_potential, tmp_path):
     node = stored(run(*words))
     assert node.has_labels("energy", "forces")
     assert node.source == "a.extxyz"
+    for atoms in frames:
+        atoms.info["REF_energy"] = 1.0
+        atoms.arrays["REF_forces"] = atoms.arrays["F_dft"]
+    write_configurations(tmp_path / "b.extxyz", frames)
+    said = run("aceal-dataset", "import", tmp_path / "b.extxyz")
+    assert "b.extxyz: energy from REF_energy, forces from REF_forces" in " ".join(said.split())
+    assert stored(said).has_labels("energy", "forces")
     assert "no such file" in run("aceal-dataset", "import", tmp_path / "none.extxyz", code=1)
     bad = run("aceal-potential", "import", tmp_path / "a.extxyz", code=1)
     assert "Traceback" not in bad

@@ -1,6 +1,7 @@
 """``aceal-worker fit``: files in, files out, and messages for bad settings."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import yaml
 from click.testing import CliRunner
 
 from aiida_aceal.ace import AceModel, AcePotential
-from aiida_aceal.common.configurations import write_configurations
+from aiida_aceal.common.configurations import read_configurations, write_configurations
 from aiida_aceal.fitting import Ensemble
 from aiida_aceal.worker.main import main
 
@@ -115,6 +116,21 @@ def test_bad_settings(workplace, settings, message):
     assert result.exit_code == 2
     assert message in result.output
     assert "Traceback" not in result.output
+
+
+def test_usual_names_of_labels_need_no_keys(workplace):
+    frames = read_configurations("train.extxyz")
+    for atoms in frames:
+        atoms.info["dft_energy"], atoms.arrays["dft_forces"] = (
+            atoms.calc.results["energy"],
+            atoms.calc.results["forces"],
+        )
+        atoms.calc = None
+    write_configurations("foreign.extxyz", frames)
+    result = workplace(data="foreign.extxyz", report="r.json")
+    assert result.exit_code == 0, result.output
+    assert "foreign.extxyz: energy from dft_energy, forces from dft_forces" in result.output
+    assert json.loads(Path("r.json").read_text())["train"]["forces"]["rmse"] < 1e-3
 
 
 def test_bad_files(tmp_path):
