@@ -269,7 +269,7 @@ def draw(figure: Any, rows: list[dict[str, Any]], form: UsefulnessForm) -> None:
         ticks = [np.mean([r["error"] for r in rows if r["case"] == case and r["functions"] == n]) for n in form.sizes]
         for place in axes[:, column]:
             place.set_xscale("log")
-            place.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
+            place.set_xticks(ticks, [f"{tick:.2g}" if tick < 10 else f"{tick:.0f}" for tick in ticks])
             place.minorticks_off()
     axes[0, 0].set_ylabel("rank correlation")
     axes[1, 0].set_ylabel("ROC area of novelty")
