@@ -159,7 +159,8 @@ def check_steps(inputs: Mapping[str, Any], explorers_required: bool) -> str | No
 def check_calculator(labeller: Mapping[str, Any] | None, potential: Any) -> str | None:
     """What the ASE calculator of a labeller cannot do, where it can be known: its code is of this installation.
 
-    Calculators with files of their own are not tried: they find them in the folder of the job only.
+    Calculators with files of their own are not tried: they find them in the folder of the job only. Neither are classes
+    that the input names: a check must not run a stranger's module.
     """
     code = (labeller or {}).get("code")
     if code is None or labeller["entry_point"].value != "aceal.label.ase" or labeller.get("files"):
@@ -168,6 +169,8 @@ def check_calculator(labeller: Mapping[str, Any] | None, potential: Any) -> str 
     if not isinstance(code, orm.InstalledCode) or Path(str(code.filepath_executable)).parent != here:
         return None
     settings = labeller["settings"].get_dict()
+    if ":" in settings["calculator"]:
+        return None
     elements = potential.elements if potential is not None else ()
     try:
         check_abilities(calculator_spec(settings["calculator"], settings.get("kwargs")), elements)
