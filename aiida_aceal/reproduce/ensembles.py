@@ -107,7 +107,7 @@ def conclude(rows: list[dict[str, Any]], first: Any, form: EnsemblesForm) -> Out
         Finding(
             "The weak ensemble is the cheaper one to evaluate",
             "yes" if all(r["seconds"]["weak"] < r["seconds"]["strong"] for r in rows) else "no",
-            "energies and forces of all structures: "
+            "energies and forces of all structures, wall time of one job each: "
             + ", ".join(f"{r['seconds']['weak']:.1f} against {r['seconds']['strong']:.1f} s" for r in rows),
         ),
     ]
