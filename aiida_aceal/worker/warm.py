@@ -76,8 +76,9 @@ def warm_server() -> Iterator[None]:
             words = [sys.executable, "-m", "aiida_aceal.worker.warm", address]
             log = open(Path(folder) / LOG_FILE, "wb")  # noqa: SIM115 - closed below
             server = subprocess.Popen(
-                words, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, start_new_session=True
-            )
+                words, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, start_new_session=True,
+                cwd=folder,  # where no other copy of this package can be found before the installed one
+            )  # fmt: skip
             log.close()
             os.environ[ADDRESS] = address
         yield

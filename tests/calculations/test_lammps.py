@@ -174,7 +174,7 @@ def test_refused_at_submission(run_md, cu_potential):
 
 def test_explosion_keeps_the_frames_before(run_md):
     """Far too long a time step: atoms are lost, but the frames before are there."""
-    settings = {"timestep_ps": 0.05, "temperature_K": 3000.0, "temperature_end_K": None, "gamma_interval": 1}
+    settings = {"timestep_ps": 0.02, "temperature_K": 30000.0, "temperature_end_K": None, "gamma_interval": 1}
     results, node = run_md({**settings, "steps": 500, "gamma_lo": 0.5, "gamma_hi": 1e300})
     assert node.exit_status == 320, node.exit_message
     assert "original 32 current" in node.exit_message

@@ -14,7 +14,9 @@ from aiida_aceal.uncertainty import build_active_set
 
 PACKAGE = Path(aiida_aceal.__file__).parent
 #: write into temporary folders of their own, or run without our package
-PRIVATE = {"common/atomic.py", "data/ensemble.py", "data/active_set.py", "fitting/pacemaker_data.py"}
+PRIVATE = {
+    "common/atomic.py", "data/ensemble.py", "data/active_set.py", "fitting/pacemaker_data.py", "worker/warm.py",
+}  # fmt: skip
 SAVERS = {"save", "savez", "savez_compressed", "savetxt", "savefig"}
 
 

@@ -110,7 +110,7 @@ def test_no_candidates_is_no_failure(room):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mode": "pol"}, "must be 'active' or 'pool', found 'pol'"),
+        ({"mode": "pol"}, "must be 'active' or 'pool' or 'properties', found 'pol'"),
         ({"mode": "pool", "gama_lo": 2}, "did you mean 'gamma_lo'"),
         ({"mode": "pool", "attempts": 2}, "unknown key 'attempts'"),
         ({"mode": "active", "count": "many"}, "count: must be a positive integer, found 'many'"),
