@@ -183,6 +183,7 @@ def test_values_keep_their_type(given, written):
             assert [type(x) for x in found] == [type(x) for x in value]
 
 
+@pytest.mark.long
 def test_test_set_with_pyace(run_fit, cu_configurations):
     """The evaluator pyace writes no table of the test set: the errors come from its predictions."""
     held, pyace = cu_configurations(4, seed=2), {"backend": {"evaluator": "pyace"}}

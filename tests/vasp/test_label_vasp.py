@@ -153,6 +153,7 @@ def test_which_energy(run_label, energy, shift):
     assert get_labels(atoms)[2] is None
 
 
+@pytest.mark.long
 def test_nothing_or_too_little(run_label):
     results, node = run_label([close_pair(0.8), close_pair(1.2)], max_iterations=2)
     assert node.exit_status == 310

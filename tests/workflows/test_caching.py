@@ -33,6 +33,7 @@ def test_a_choice_ends_with_its_context_also_after_an_exception():
         assert get_use_cache(identifier=TYPE), "a context around it is left alone"
 
 
+@pytest.mark.long
 def test_the_choice_of_the_topmost_process_counts(aceal_worker_code, cu_configurations, cu_potential, job_metadata):
     potential, configurations = cu_potential(), cu_configurations(2)
     inputs = {"code": aceal_worker_code, "configurations": configurations, "potential": potential}

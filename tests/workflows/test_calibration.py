@@ -100,6 +100,7 @@ def test_no_pairs():
     assert has_pairs([pairs(0.1)])
 
 
+@pytest.mark.long
 def test_generations_store_their_calibration(finished_campaign):
     found = {}
     for number, generation in enumerate(generations(finished_campaign)):

@@ -292,6 +292,7 @@ def test_status_and_report_of_a_campaign(finished_campaign, aiida_profile, tmp_p
     assert "<dt>Test RMSE (only reported)</dt>" in page
 
 
+@pytest.mark.long
 def test_nothing_is_labelled_again_from_the_files_of_a_campaign(finished_campaign, codes, tmp_path):
     from aiida_aceal.report.campaign import write_files
 
@@ -327,6 +328,7 @@ def test_a_label_that_fails_is_quarantined(finished_campaign, codes):
     assert all(item["hash"] and "force" in item["reason"] for item in row["quarantine"])
 
 
+@pytest.mark.long
 def test_too_many_failed_labels_end_the_campaign(finished_campaign, codes):
     data = small(label={"settings": {"calculator": "emt", "max_force": 1e-6}})
     del data["test"]
@@ -368,6 +370,7 @@ def _again(first, **changes):
     return builder
 
 
+@pytest.mark.long
 def test_the_gate_compares_with_the_best_and_not_with_the_last(finished_campaign):
     """Better than the last is not enough: so errors could grow by the tolerance in every generation."""
     first = generations(finished_campaign)[1]
