@@ -20,7 +20,7 @@ from aiida_aceal.cli.embedded import run_watched
 from aiida_aceal.cli.resume import _apply, _check
 from aiida_aceal.workflows.stopping import STOP
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.unproven
 
 AT_MOST = 300.0
 

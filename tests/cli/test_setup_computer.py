@@ -64,7 +64,7 @@ def test_what_is_missing_is_named(cli, words, message, tmp_path, monkeypatch):
     assert message in cli("setup-computer", *words, code=2)
 
 
-@pytest.mark.long
+@pytest.mark.unproven
 def test_apply(tmp_path, aiida_profile):
     """The commands make computer and codes in a fresh profile."""
     folder = Path(sys.executable).parent

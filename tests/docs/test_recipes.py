@@ -12,7 +12,10 @@ import pytest
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "howto" / "queries.md"
 BLOCK = re.compile(r"^% run\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-pytestmark = [pytest.mark.long, pytest.mark.skipif(not PAGE.is_file(), reason="docs/ is not part of this installation")]
+pytestmark = [
+    pytest.mark.unproven,
+    pytest.mark.skipif(not PAGE.is_file(), reason="docs/ is not part of this installation"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -118,7 +118,7 @@ def test_which_energy_and_failures(run_label):
     ("settings", "message"),
     [
         ({"pseudo_family": "none"}, "no family of pseudopotentials 'none'"),
-        ({"pseudo_family": None}, "`pseudo_family` is missing"),
+        ({"pseudo_family": None}, "pseudo_family: must be text, found None"),
     ],
 )
 def test_families(pseudo_family, settings, message):

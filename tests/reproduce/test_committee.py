@@ -27,7 +27,7 @@ def silicon(tmp_path):
     return tmp_path
 
 
-@pytest.mark.long
+@pytest.mark.unproven
 def test_study(reproduce, silicon, picture):
     tiny = {"pools": ["Si"], "pool": 18, "test": 5, "sizes": [4, 8], "functions": 10, "members": 2, "bootstrap": 50,
             "seeds": [0, 1]}  # fmt: skip

@@ -8,7 +8,7 @@ from aiida_aceal.reproduce import grades
 from aiida_aceal.reproduce.indicators import numbers
 
 
-@pytest.mark.long
+@pytest.mark.unproven
 def test_study(reproduce, copper_data, picture):
     tiny = {"train": 14, "test": 5, "wide": 8, "sizes": [8, 20], "members": 3, "cutoff": 4.5, "energy_limit": 0.3}
     text, found = reproduce("indicators", copper_data, **tiny)

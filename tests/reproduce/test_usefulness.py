@@ -32,7 +32,7 @@ def sets(tmp_path_factory):
     return folder
 
 
-@pytest.mark.long
+@pytest.mark.unproven
 def test_study(reproduce, sets, picture):
     tiny = {"cases": ["Mo dynamics", "Mo mixed"], "sizes": [6, 14], "train": 14, "test": 12, "clusters": 2,
             "members": 2, "seeds": [0]}  # fmt: skip
