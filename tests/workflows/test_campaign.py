@@ -60,7 +60,7 @@ def test_costs_by_stage_stand_in_rows_and_summary(finished_campaign):
         fits = cost["stages"]["fits"]  # none where the run met nothing new
         assert (fits["core_seconds"] > 0) == (fits["n_jobs"] > 0) == (row["status"] != "converged"), cost
         assert (cost["stages"]["md"]["n_jobs"] > 0) == (row["generation"] > 0)
-    whole = total["cost"]["total"]
+    whole = total["cost"]["total"]["total"]
     outside = total["cost"]["campaign"]
     assert outside["stages"]["labels"]["n_jobs"] == 2  # the validation set is sampled, the test set labelled
     assert outside["stages"]["validation"]["n_jobs"] == 1
