@@ -151,11 +151,11 @@ def test_labels_go_on_with_more_time(run_restarting, hanging, job_metadata):
     """Four labels of three seconds each are too many for the first job; the next ones get more time."""
     inputs = hanging(0, 1, 2, 3, kwargs={"fault": "slow"})
     metadata = job_metadata(prepend_text=FAULTY)
-    metadata["options"]["max_wallclock_seconds"] = 8
+    metadata["options"]["max_wallclock_seconds"] = 12
     node, jobs = run_restarting("aceal.label.ase", **inputs, metadata=metadata)
     assert node.is_finished_ok, node.exit_message
     assert [job.exit_status for job in jobs] == [*[311] * (len(jobs) - 1), 0]
-    assert [job.get_option("max_wallclock_seconds") for job in jobs][:2] == [8, 16]
+    assert [job.get_option("max_wallclock_seconds") for job in jobs][:2] == [12, 24]
     assert output(node, "labelled").hashes == inputs["configurations"].hashes
     made = [output(job, "report").get_dict() for job in jobs]
     assert made[-1]["n_taken"] == made[-2]["n_labelled"], "no label is made twice"
