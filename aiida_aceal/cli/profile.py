@@ -94,7 +94,7 @@ def load(name: str | None, create: bool) -> Profile:
 def commit_without_waiting() -> None:
     """Transactions of the loaded profile return before the disk has them, if it is SQLite with a write-ahead journal.
 
-    A campaign makes thousands of small ones, each a few milliseconds of waiting otherwise. A process that dies loses
+    A campaign makes many small ones, each a few milliseconds of waiting otherwise. A process that dies loses
     nothing by this; a machine that loses its power may lose the last transactions, never the data base.
     """
     from aiida.manage import get_manager
