@@ -62,11 +62,11 @@ def run(
 
     own.configuration()
     loaded = own.load(profile, create=True)
-    from aiida.manage.caching import disable_caching, enable_caching
+    from aiida_aceal.workflows.caching import cache_used
 
     warnings.simplefilter("ignore")
     make_builder(prepared, own.find_code, store=False)
-    with enable_caching() if cache else disable_caching():
+    with cache_used(cache):
         builder = make_builder(prepared, own.find_code, store=True)
         with bar or contextlib.nullcontext(), quiet_logging(display):
             return run_watched(builder, display), loaded.name

@@ -92,12 +92,12 @@ def _run(
     os.environ.setdefault("MPLBACKEND", "Agg")
     own.configuration()
     own.load(profile, create=True)
-    from aiida.manage.caching import disable_caching, enable_caching
+    from aiida_aceal.workflows.caching import cache_used
 
     warnings.simplefilter("ignore")
     display = Display(study.title, verbose)
 
-    with enable_caching() if cache is not False else disable_caching(), quiet_logging(display):
+    with cache_used(cache is not False), quiet_logging(display):
         bench = Bench(
             study.plan(form), data, own.find_code, lambda builder: run_watched(builder, paused_job),
             display.notice, threads,

@@ -77,7 +77,7 @@ def _submit(builder: Any, name: str, profile: str | None, cache: bool) -> int:
     from aiida.engine import submit
     from aiida.manage import get_manager
 
-    from aiida_aceal.workflows.caching import choose_caching
+    from aiida_aceal.workflows.caching import cache_used, choose_caching
     from aiida_aceal.workflows.stopping import end
 
     manager = get_manager()
@@ -105,15 +105,12 @@ def _submit(builder: Any, name: str, profile: str | None, cache: bool) -> int:
 def _run(
     builder: Any, title: str, name: str, profile: str | None, cache: bool, verbose: bool
 ) -> tuple[Any, list[dict[str, Any]]]:
-    from aiida.manage.caching import disable_caching, enable_caching
-
     from aiida_aceal.cli.embedded import run_watched
     from aiida_aceal.cli.live import Display, Watcher, quiet_logging
-    from aiida_aceal.workflows.caching import choose_caching
+    from aiida_aceal.workflows.caching import cache_used, choose_caching
 
-    mode = enable_caching() if cache else disable_caching()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(mode)
+        stack.enter_context(cache_used(cache))
         display = stack.enter_context(Display(title or "Active learning", verbose))
         stack.enter_context(quiet_logging(display))
 

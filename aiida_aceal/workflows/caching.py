@@ -35,12 +35,12 @@ def caching_of(node: ProcessNode) -> bool | None:
 
 
 @contextlib.contextmanager
-def as_chosen(choice: bool | None, process_type: str) -> Iterator[None]:
-    """The cache is used, or not, for processes of this type while the context lasts."""
-    if choice is None or get_use_cache(identifier=process_type) == choice:
-        yield
-        return
-    # AiiDA's contexts are not ended by an exception, and a daemon's worker must not keep the choice of one campaign
+def cache_used(choice: bool) -> Iterator[None]:
+    """The cache is used, or not, in this interpreter while the context lasts, however it ends.
+
+    AiiDA's own contexts stay in force after an exception, and neither a daemon's worker nor a session of Python may
+    keep the choice of one campaign.
+    """
     failure: BaseException | None = None
     with enable_caching() if choice else disable_caching():
         try:
@@ -49,6 +49,16 @@ def as_chosen(choice: bool | None, process_type: str) -> Iterator[None]:
             failure = error
     if failure is not None:
         raise failure
+
+
+@contextlib.contextmanager
+def as_chosen(choice: bool | None, process_type: str) -> Iterator[None]:
+    """The cache is used, or not, for processes of this type while the context lasts."""
+    if choice is None or get_use_cache(identifier=process_type) == choice:
+        yield
+        return
+    with cache_used(choice):
+        yield
 
 
 class FollowsCaching:

@@ -8,7 +8,7 @@ from aiida.manage.caching import enable_caching, get_use_cache
 from aiida.plugins import CalculationFactory
 
 from aiida_aceal.cli.embedded import run_watched
-from aiida_aceal.workflows.caching import as_chosen, choose_caching
+from aiida_aceal.workflows.caching import as_chosen, cache_used, choose_caching
 from aiida_aceal.workflows.restart import under_restart
 
 TYPE = "aiida.calculations:aceal.evaluate"
@@ -31,6 +31,17 @@ def test_a_choice_ends_with_its_context_also_after_an_exception():
         with as_chosen(True, TYPE), as_chosen(None, TYPE):
             assert get_use_cache(identifier=TYPE)
         assert get_use_cache(identifier=TYPE), "a context around it is left alone"
+
+
+@pytest.mark.parametrize("choice", [True, False])
+def test_a_command_that_ends_badly_leaves_no_choice_behind(choice):
+    for error in (RuntimeError, KeyboardInterrupt, SystemExit):
+        with pytest.raises(error), cache_used(choice):
+            assert get_use_cache(identifier=TYPE) == choice
+            raise error
+        assert not get_use_cache(identifier=TYPE)
+        with enable_caching(identifier=TYPE):
+            assert get_use_cache(identifier=TYPE), "AiiDA's own settings count again"
 
 
 @pytest.mark.long
