@@ -7,6 +7,7 @@ import sqlite3
 import sys
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -27,6 +28,10 @@ from aiida.tools.pytest_fixtures import (  # noqa: F401
     stopped_daemon_client,
     submit_and_await,
 )
+
+# the same examples in every run: a test fails for what was changed. `--hypothesis-profile=default` looks for new ones
+hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.load_profile("repeatable")
 
 #: folders of tests/ whose tests get the profile of the session by themselves
 AIIDA_ROOMS = {

@@ -43,6 +43,19 @@ SHAPES = {
         "functions": {"UNARY": {"nradmax_by_orders": [6, 2, 2, 2], "lmax_by_orders": [0, 2, 2, 1]},
                       "BINARY": {"nradmax_by_orders": [6, 2, 2, 1], "lmax_by_orders": [0, 2, 2, 1]}},
     },
+    "AlCuNi, 300 functions each, 2 densities": {
+        "elements": ["Al", "Cu", "Ni"], "cutoff": 6.0, "ndensity": 2, "fs_parameters": [1, 1, 1, 0.5],
+        "functions": {"number_of_functions_per_element": 300,
+                      "UNARY": {"nradmax_by_orders": [8, 4, 3, 2], "lmax_by_orders": [0, 3, 2, 1]},
+                      "BINARY": {"nradmax_by_orders": [8, 3, 2, 1], "lmax_by_orders": [0, 3, 2, 1]},
+                      "TERNARY": {"nradmax_by_orders": [8, 2, 1, 1], "lmax_by_orders": [0, 2, 1, 1]}},
+    },
+    "AlCoCrFeNi, 1150 functions each, 2 densities": {
+        "elements": ["Al", "Co", "Cr", "Fe", "Ni"], "cutoff": 6.0, "ndensity": 2, "fs_parameters": [1, 1, 1, 0.5],
+        "functions": {"UNARY": {"nradmax_by_orders": [8, 4, 3, 2], "lmax_by_orders": [0, 3, 2, 1]},
+                      "BINARY": {"nradmax_by_orders": [8, 3, 2, 1], "lmax_by_orders": [0, 3, 2, 1]},
+                      "TERNARY": {"nradmax_by_orders": [8, 2, 1], "lmax_by_orders": [0, 2, 1]}},
+    },
 }  # fmt: skip
 
 
