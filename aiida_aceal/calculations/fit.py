@@ -16,12 +16,15 @@ class AceFitCalculation(AceJobCalculation):
     ``settings`` are those of :class:`aiida_aceal.fitting.FitSettings` (``method``, ``weights``, ``regularization``,
     ``reference_energies``, ...) and ``validation_fraction``; with ``ensemble``
     (:class:`aiida_aceal.fitting.ensemble_settings.EnsembleSettings`) an ensemble on the same data is another output.
+    A nonlinear fit that runs out of time ends shortly before with exit code 306 and the potential it has.
     ``retrieved`` keeps a readable report, ``report.txt``, and labels and predictions for parity plots, ``parity.npz``
     (thinned).
     """
 
     JOB = JOB
     _PARSER = "aceal.fit"
+    #: the WorkChain that campaigns run it under
+    RESTART = "aceal.restart.fit"
 
     @classmethod
     def check_settings(cls, inputs: Mapping[str, Any]) -> str | None:

@@ -33,6 +33,7 @@ def fit_nonlinear(
     names: Sequence[str] | None = None,
     validation_names: Sequence[str] | None = None,
     progress: Callable[[str], None] | None = None,
+    deadline: float | None = None,
 ) -> FitResult:
     """Fit all coefficients (and, by default, radial coefficients) of an ACE with any embedding.
 
@@ -41,6 +42,9 @@ def fit_nonlinear(
     `aiida_aceal.fitting.fit_linear`; ``validation`` is only evaluated. Early stopping holds out a part of ``train``
     (``nonlinear.validation_fraction``) and keeps the parameters of lowest loss there. ``result.report["rounds"]`` holds
     the course, ``result.report["early_stopping"]`` how many structures were held out.
+
+    ``deadline`` is a moment of `time.perf_counter` at which the optimisation must be over. If it ends for this,
+    ``result.report["stopped"]`` is ``deadline``, and a fit of the result goes on from where it was.
 
     Raises
     ------
@@ -60,7 +64,7 @@ def fit_nonlinear(
         if previous is not None:
             start = _carry_over(previous, part.potential)
             part = _with_potential(part, start)
-        problem, theta, trace, linear = _fit_once(part, start, settings, progress, last=count is None)
+        problem, theta, trace, linear = _fit_once(part, start, settings, progress, count is None, deadline)
         previous, reference = problem.unpack(theta)
         job = replace(job, reference=reference)  # a copy: the problem keeps the reference of its own start
         traces.append(trace)
@@ -99,7 +103,7 @@ def _prepare(potential, train, settings: FitSettings, validation, names, validat
 
 
 def _fit_once(
-    job: Prepared, start: AcePotential | None, settings: FitSettings, progress, last: bool
+    job: Prepared, start: AcePotential | None, settings: FitSettings, progress, last: bool, deadline: float | None
 ) -> tuple[Problem, np.ndarray, Trace, LinearPart]:
     options = settings.nonlinear
     problem = Problem(job, options.radial, settings.reference_energies == "joint")
@@ -123,6 +127,7 @@ def _fit_once(
         options.tolerance if last else max(options.tolerance, 2e-2),
         options.max_seconds,
         options.patience if validate is not None else None,
+        deadline,
     )
     objective.evaluations = 0
     theta, trace = minimise(

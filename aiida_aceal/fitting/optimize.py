@@ -7,6 +7,7 @@ evaluations (preconditioned L-BFGS: J. Nocedal and S. J. Wright, Numerical Optim
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -89,13 +90,15 @@ class Trace:
 class StopRule:
     """When to end: ``evaluations`` in all, ``tolerance`` relative decrease of a round, ``seconds`` of wall time,
 
-    ``patience`` rounds without a better validation loss (None: no early stopping).
+    ``patience`` rounds without a better validation loss (None: no early stopping). ``deadline``: the moment of
+    `time.perf_counter` at which the run must be over; rounds are shortened so that it is kept.
     """
 
     evaluations: int
     tolerance: float
     seconds: float | None = None
     patience: int | None = None
+    deadline: float | None = None
 
 
 def minimise(
@@ -144,7 +147,11 @@ def minimise(
         if rule.seconds is not None and entry["seconds"] > rule.seconds:
             trace.stopped = "seconds"
             break
-        theta, ev = step(objective, theta, ev, min(refresh, left), state)
+        left = min(refresh, left, _evaluations_until(rule.deadline, trace, objective.evaluations))
+        if left <= 0:
+            trace.stopped = "deadline"
+            break
+        theta, ev = step(objective, theta, ev, left, state)
         falls = old - ev.loss > rule.tolerance * old
         ev = objective.follow_noise(theta, ev)
         if not falls:
@@ -155,6 +162,14 @@ def minimise(
                 best_theta = theta
             break
     return best_theta, trace
+
+
+def _evaluations_until(deadline: float | None, trace: Trace, done: int) -> int:
+    """How many more evaluations end before the deadline, by what those so far have taken."""
+    if deadline is None:
+        return sys.maxsize
+    now = time.perf_counter()
+    return int((deadline - now) / max((now - trace.started) / max(done, 1), 1e-9))
 
 
 def _line(entry: dict) -> str:

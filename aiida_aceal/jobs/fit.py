@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .declaration import Input, Job, Output
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
     from aiida_aceal.fitting import Ensemble, FitResult
 
     from .task import Task
+
+
+#: share of the time limit after which a nonlinear fit ends with what it has: errors and report take time as well
+OPTIMISING = 0.8
+#: exit code of a fit that ended for the time limit: with its result as `potential`, the next goes on from there
+UNFINISHED = 5
 
 
 def run(task: Task) -> dict[str, Any]:
@@ -34,8 +41,13 @@ def run(task: Task) -> dict[str, Any]:
         rest, out = split_by_origin(train, chosen.validation_fraction, settings.seed)
         held, held_names = [train[k] for k in out], [names[k] for k in out]
         train, names = [train[k] for k in rest], [names[k] for k in rest]
-    result = fit(start, train, settings, held, names, held_names, progress=task.say)
-    if chosen.ensemble is not None:
+    deadline = task.deadline(OPTIMISING)
+    result = fit(start, train, settings, held, names, held_names, progress=task.say, deadline=deadline)
+    unfinished = result.report.get("stopped") == "deadline"
+    if unfinished:
+        result.report["unfinished"] = True
+        task.say("the time is nearly over: the fit ends with what it has, and can be gone on from")
+    if chosen.ensemble is not None and not unfinished:
         from aiida_aceal.fitting import fit_ensemble
 
         # nonlinear members keep the radial functions that the fit has optimised
@@ -52,6 +64,11 @@ def run(task: Task) -> dict[str, Any]:
     _write_parity(task, result)
     task.echo(text.rstrip("\n"))
     return result.report
+
+
+def exit_status(report: Mapping[str, Any]) -> int:
+    """Whether it was cut short by the time limit."""
+    return UNFINISHED if report.get("unfinished") else 0
 
 
 def _write_parity(task: Task, result: FitResult) -> None:
@@ -93,7 +110,9 @@ JOB = Job(
     "parity_data: parity.npz       labels and predictions, [N, 2] arrays\n"
     "method: linear                or nonlinear\n"
     "ensemble: {members: 8}        optional: also fit an ensemble; ensemble_output: ensemble.zip\n"
-    "weights: {...}  regularization: {...}  reference_energies: fit | joint | isolated | none | {Cu: -3}  seed: 0",
+    "weights: {...}  regularization: {...}  reference_energies: fit | joint | isolated | none | {Cu: -3}  seed: 0\n\n"
+    "A nonlinear fit under `aceal-worker --time-limit` that runs out of time writes what it has and ends with exit code "
+    "5; with that as `potential` the next one goes on.",
     run,
     "aiida_aceal.fitting.settings:FitFile",
     style="file",
@@ -123,4 +142,5 @@ JOB = Job(
     seed_required=False,
     label_keys=True,
     finite=True,
+    exit_status=exit_status,
 )  # fmt: skip

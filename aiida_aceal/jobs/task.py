@@ -30,6 +30,7 @@ class Task:
     :param settings: instance of the job's settings model
     :param files: path (or paths, for inputs with ``many``) of each input and output that was named
     :param label_keys: arguments ``energy_key``, ``forces_key``, ``stress_key`` of the reader of configurations
+    :param time_limit: seconds after which the command will be ended, whatever it has done
     """
 
     def __init__(
@@ -39,10 +40,11 @@ class Task:
         files: Mapping[str, Path | Sequence[Path]],
         seed: int = 0,
         label_keys: Mapping[str, str] | None = None,
+        time_limit: float | None = None,
     ) -> None:
         self.job, self.settings, self.seed = job, settings, seed
         self.label_keys = dict(label_keys or {})
-        self.started = time.perf_counter()
+        self.started, self.time_limit = time.perf_counter(), time_limit
         self._files = {
             name: [Path(p) for p in path] if isinstance(path, (list, tuple)) else [Path(path)]
             for name, path in files.items()
@@ -55,6 +57,10 @@ class Task:
     def seconds(self) -> float:
         """Wall time so far."""
         return time.perf_counter() - self.started
+
+    def deadline(self, share: float) -> float | None:
+        """The moment of `time.perf_counter` at which this share of the time limit is over; None without a limit."""
+        return None if self.time_limit is None else self.started + share * self.time_limit
 
     def say(self, text: str) -> None:
         """Progress: one line on stderr."""

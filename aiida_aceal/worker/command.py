@@ -33,7 +33,8 @@ class JobCommand(click.Command):
     def __init__(self, job: Job) -> None:
         def callback(report_file: Path | None, **given: Any) -> None:
             plan = plan_of_file(job, given["settings_file"]) if job.style == "file" else plan_of_words(job, given)
-            run_job(*plan, report_file)
+            group = click.get_current_context().parent
+            run_job(*plan, report_file, group.params.get("time_limit") if group else None)
 
         self.job = job
         # said here, since click would end it at the dots of DATA...
@@ -140,12 +141,13 @@ def run_job(
     label_keys: Mapping[str, Any],
     planned: Path | None,
     report_file: Path | None,
+    time_limit: float | None = None,
 ) -> dict[str, Any]:
-    """Run a job as planned; writes and returns the report.
+    """Run a job as planned; writes and returns the report. ``time_limit``: seconds after which it will be ended.
 
     :raises AceError: anything that is wrong with settings or files
     """
-    task, cpu = Task(job, settings, files, seed, label_keys), sum(os.times()[:4])
+    task, cpu = Task(job, settings, files, seed, label_keys, time_limit), sum(os.times()[:4])
     problem = job.check_inputs(
         settings.to_dict(given=True), [part.name for part in job.inputs if task.given(part.name)]
     )

@@ -12,6 +12,7 @@ def handlers_page() -> str:
     from aiida_aceal.workflows.explorers.restart import MdRestartWorkChain
     from aiida_aceal.workflows.labellers.restart import LabelRestartWorkChain
     from aiida_aceal.workflows.restart import RestartWorkChain
+    from aiida_aceal.workflows.restart_fit import FitRestartWorkChain
 
     parts = [
         "# Handlers of restarts\n",
@@ -23,6 +24,7 @@ def handlers_page() -> str:
         "aceal.restart": RestartWorkChain,
         "aceal.restart.label": LabelRestartWorkChain,
         "aceal.restart.md": MdRestartWorkChain,
+        "aceal.restart.fit": FitRestartWorkChain,
     }
     for name, process in chains.items():
         rows = []

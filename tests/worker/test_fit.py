@@ -158,3 +158,60 @@ def test_report_option_and_keys(workplace, tmp_path):
     keys = CliRunner().invoke(main, ["fit", "--keys"])
     assert keys.exit_code == 0
     assert "validation_fraction: null" in keys.output
+
+
+SLOW = {"evaluations": 100_000, "tolerance": 0, "early_stopping": False, "refresh": 5}
+
+
+def fit_within(seconds, **settings):
+    """The job with a time limit that nobody enforces; report and exit code."""
+    from aiida_aceal.jobs import find_job
+    from aiida_aceal.worker.command import plan_of_file, run_job
+
+    given = {"potential": "basis.yaml", "data": "train.extxyz", "output": "fitted.yaml", "method": "nonlinear"}
+    Path("settings.yaml").write_text(yaml.safe_dump({**given, **settings}))
+    plan = plan_of_file(find_job("fit"), Path("settings.yaml"))
+    status = 0
+    try:
+        run_job(*plan, Path("r.json"), time_limit=seconds)
+    except SystemExit as end:
+        status = end.code
+    return json.loads(Path("r.json").read_text()), status
+
+
+def test_a_nonlinear_fit_ends_before_its_time_limit(workplace):
+    """It writes what it has, and the next one goes on from there."""
+    assert workplace("--report", "r.json").exit_code == 0
+    linear = json.loads(Path("r.json").read_text())
+    first, status = fit_within(4.0, nonlinear=SLOW)
+    assert status == 5
+    assert first["unfinished"]
+    assert first["stopped"] == "deadline"
+    assert first["cost"]["wall_seconds"] < 4.0
+    done = first["rounds"][-1]["evaluations"]
+    assert 5 < done < 100_000
+    assert AcePotential.read("fitted.yaml").is_fitted
+    assert first["train"]["forces"]["rmse"] <= 1.001 * linear["train"]["forces"]["rmse"]
+    second, status = fit_within(None, potential="fitted.yaml", nonlinear={**SLOW, "evaluations": 20})
+    assert status == 0
+    assert "unfinished" not in second
+    assert second["start"] == "potential"
+    # begins where the first ended, and ends no worse
+    assert second["rounds"][0]["force_rmse"] == pytest.approx(first["train"]["forces"]["rmse"], rel=0.02)
+    assert second["train"]["forces"]["rmse"] <= 1.01 * first["train"]["forces"]["rmse"]
+
+
+def test_no_time_at_all_gives_the_start(workplace):
+    """The linear fit with which a nonlinear one begins is a result too."""
+    workplace()
+    report, status = fit_within(1e-6, nonlinear=SLOW, ensemble={"members": 3}, ensemble_output="e.zip")
+    assert status == 5
+    assert report["rounds"][-1]["evaluations"] == 1
+    assert not Path("e.zip").exists()
+    assert AcePotential.read("fitted.yaml").is_fitted
+
+
+def test_a_linear_fit_heeds_no_deadline(workplace):
+    report, status = fit_within(1e-6, method="linear")
+    assert status == 0
+    assert "unfinished" not in report
