@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from aiida.orm import ProcessNode
 
 POLL_SECONDS = 0.3
-#: how often a WorkChain looks whether its child has ended
-CHILD_POLL_SECONDS = 0.05
 #: what is granted to cancelled tasks
 LAST_SECONDS = 5.0
 #: exit status of a command that a second Ctrl-C ends
@@ -76,12 +74,13 @@ def run_watched(
     from aiida.engine.utils import loop_scope
     from aiida.manage import get_manager
 
+    from aiida_aceal.cli.engine import EmbeddedRunner
     from aiida_aceal.worker.warm import warm_server
     from aiida_aceal.workflows.stopping import end, sign
 
-    # with interval 0, the default of our profile, waiting WorkChains ask the data base without a pause, on a whole core
-    get_manager().reset_runner()
-    runner = get_manager().get_runner(poll_interval=CHILD_POLL_SECONDS)
+    get_manager().reset_runner()  # closes its loop, which is that of the thread
+    runner = EmbeddedRunner()
+    get_manager().set_runner(runner)
     interrupts = Interrupts(runner.loop)
     with warm_server(), loop_scope(runner.loop), interrupts.caught():
         process = runner.instantiate_process(builder)

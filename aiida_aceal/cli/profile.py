@@ -84,6 +84,7 @@ def load(name: str | None, create: bool) -> Profile:
         )
     try:
         loaded = load_profile(wanted, allow_switch=True)
+        keep_what_was_read()
         if wanted == OWN_PROFILE:
             commit_without_waiting()
     except Exception as error:  # AiiDA raises many types for a broken or newer storage
@@ -109,6 +110,17 @@ def commit_without_waiting() -> None:
         connection.exec_driver_sql("PRAGMA synchronous=NORMAL")
         event.listen(engine, "connect", lambda new, _: new.execute("PRAGMA synchronous=NORMAL"))
     session.commit()
+
+
+def keep_what_was_read() -> None:
+    """Objects of the session stay as they are after a transaction, in this interpreter and from now on.
+
+    Else each of the many small transactions makes all nodes in memory be read again. AiiDA reads what may change
+    (attributes, extras) anew at each access anyway.
+    """
+    from aiida.manage import get_manager
+
+    get_manager().get_profile_storage().get_session().expire_on_commit = False
 
 
 @contextlib.contextmanager

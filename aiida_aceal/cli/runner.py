@@ -77,7 +77,7 @@ def _submit(builder: Any, name: str, profile: str | None, cache: bool) -> int:
     from aiida.engine import submit
     from aiida.manage import get_manager
 
-    from aiida_aceal.workflows.caching import cache_used, choose_caching
+    from aiida_aceal.workflows.caching import choose_caching
     from aiida_aceal.workflows.stopping import end
 
     manager = get_manager()

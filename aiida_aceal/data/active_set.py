@@ -17,6 +17,7 @@ from aiida.orm import SinglefileData
 
 from aiida_aceal.ace import AceError
 from aiida_aceal.common.archives import check_inverse, read_arrays
+from aiida_aceal.data.hashing import StoredHashCaching
 from aiida_aceal.data.potential import AcePotentialData
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class ActiveSetData(SinglefileData):
     A local active set (one for each cluster of environments) is kept whole in :attr:`local_filename` beside the
     ``.asi`` of its global part, with the attribute ``local``: definition, switch, number of clusters per element.
     """
+
+    _CLS_NODE_CACHING = StoredHashCaching
 
     DEFAULT_FILENAME = "active_set.asi"
 

@@ -22,6 +22,7 @@ from ase.data import chemical_symbols
 
 from aiida_aceal.common.atomic import open_whole
 from aiida_aceal.common.configurations import check_configuration, configuration_hash, format_extxyz, get_labels
+from aiida_aceal.data.hashing import StoredHashCaching
 
 _INFOS = "infos.json"
 _EXTRA = "atom_"
@@ -52,6 +53,8 @@ class ConfigurationsData(ArrayData):
     ``n_energy``, ``n_forces``, ``n_stress``, ``has_energy``, ``has_forces``, ``has_stress`` (all of them have),
     ``min_atoms``, ``max_atoms``, ``source``, ``gamma_max``.
     """
+
+    _CLS_NODE_CACHING = StoredHashCaching
 
     # --- construction ------------------------------------------------------------------------------------------
 

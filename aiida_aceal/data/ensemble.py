@@ -10,6 +10,7 @@ from aiida.common.exceptions import ValidationError
 from aiida.orm import SinglefileData
 
 from aiida_aceal.common.errors import AceError
+from aiida_aceal.data.hashing import StoredHashCaching
 from aiida_aceal.data.potential import AcePotentialData, basis_hash, potential_hash
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class EnsembleData(SinglefileData):
     (``None`` if the bases of the members differ), ``potential_hashes``, ``n_structures`` (of the training set),
     ``threshold_notes`` (what the thresholds leave out, and why one is missing).
     """
+
+    _CLS_NODE_CACHING = StoredHashCaching
 
     DEFAULT_FILENAME = "ensemble.zip"
 

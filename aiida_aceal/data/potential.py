@@ -12,6 +12,7 @@ from aiida.common.exceptions import ValidationError
 from aiida.orm import SinglefileData
 
 from aiida_aceal.ace import AceError, AcePotential
+from aiida_aceal.data.hashing import StoredHashCaching
 
 
 def basis_hash(potential: AcePotential) -> str:
@@ -51,6 +52,8 @@ class AcePotentialData(SinglefileData):
     (per element), ``radial_type``, ``max_rank``, ``is_fitted``, ``reference_energies`` (eV), ``basis_hash``,
     ``potential_hash``.
     """
+
+    _CLS_NODE_CACHING = StoredHashCaching
 
     DEFAULT_FILENAME = "potential.yaml"
 

@@ -111,8 +111,8 @@ JOB = Job(
     "method: linear                or nonlinear\n"
     "ensemble: {members: 8}        optional: also fit an ensemble; ensemble_output: ensemble.zip\n"
     "weights: {...}  regularization: {...}  reference_energies: fit | joint | isolated | none | {Cu: -3}  seed: 0\n\n"
-    "A nonlinear fit under `aceal-worker --time-limit` that runs out of time writes what it has and ends with exit code "
-    "5; with that as `potential` the next one goes on.",
+    "A nonlinear fit under `aceal-worker --time-limit` that runs out of time writes what it has and ends with exit "
+    "code 5; with that as `potential` the next one goes on.",
     run,
     "aiida_aceal.fitting.settings:FitFile",
     style="file",

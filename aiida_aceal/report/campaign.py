@@ -18,8 +18,10 @@ def decisions(node: ProcessNode) -> list[str]:
     """Everything that the campaign and its children reported, in order."""
     from aiida.orm import Log
 
+    from aiida_aceal.workflows.base import descendants
+
     found = []
-    for process in [node, *node.called_descendants]:
+    for process in (node, *descendants(node)):
         for log in Log.collection.get_logs_for(process):
             message = log.message
             if message.startswith("[") and "]: " in message:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aiida_aceal.report.rows import generations
-from aiida_aceal.workflows.base import output
+from aiida_aceal.workflows.base import descendants, output
 
 if TYPE_CHECKING:
     from aiida.orm import CalcJobNode, ProcessNode
@@ -58,7 +58,7 @@ def enumerate_generations(campaign: ProcessNode) -> list[tuple[int, ProcessNode]
 
 
 def _jobs(process: ProcessNode, label: str) -> list[CalcJobNode]:
-    found = [node for node in process.called_descendants if node.process_label == label]
+    found = [node for node in descendants(process) if node.process_label == label]
     return sorted(found, key=lambda node: node.pk)
 
 

@@ -6,12 +6,14 @@ from typing import Any
 
 from aiida.common.links import LinkType
 from aiida.engine import WorkChain
-from aiida.orm import CalcFunctionNode, CalcJobNode, Node, ProcessNode
+from aiida.orm import CalcFunctionNode, CalcJobNode, Node, ProcessNode, QueryBuilder
 from plumpy.process_states import ProcessState
 
 from aiida_aceal.workflows.caching import FollowsCaching
 
 _CALLS = (LinkType.CALL_CALC, LinkType.CALL_WORK)
+#: numbers in one query, which SQLite bounds
+_AT_ONCE = 500
 
 
 class StepError(RuntimeError):
@@ -109,13 +111,28 @@ def output(process: ProcessNode | None, name: str) -> Node | None:
     return found[0] if found else None
 
 
+def descendants(process: ProcessNode) -> list[ProcessNode]:
+    """All processes that a process has called, and what these have called, by pk; with few queries."""
+    found: list[ProcessNode] = []
+    level = [process.pk]
+    while level:
+        called: list[ProcessNode] = []
+        for first in range(0, len(level), _AT_ONCE):
+            few = {"id": {"in": level[first : first + _AT_ONCE]}}
+            query = QueryBuilder().append(ProcessNode, filters=few, tag="caller")
+            called += query.append(ProcessNode, with_incoming="caller", project="*").all(flat=True)
+        found += called
+        level = [node.pk for node in called]
+    return sorted(found, key=lambda node: node.pk)
+
+
 def clean_scratch(process: ProcessNode) -> tuple[int, list[str]]:
     """Empty the work folders of all jobs below ``process`` that ended well; those of failed jobs stay for a look.
 
     :returns: number of folders, and what went wrong
     """
     by_computer: dict[str, list[CalcJobNode]] = {}
-    for node in process.called_descendants:
+    for node in descendants(process):
         if isinstance(node, CalcJobNode) and node.is_finished_ok and not node.base.caching.is_created_from_cache:
             by_computer.setdefault(node.computer.uuid, []).append(node)
     cleaned, problems = 0, []

@@ -14,7 +14,7 @@ from aiida import orm
 from aiida.common.links import LinkType
 from aiida.common.timezone import now
 
-from aiida_aceal.workflows.base import output
+from aiida_aceal.workflows.base import descendants, output
 
 #: stage -> heading of its column
 STAGES = {"md": "MD", "selection": "selection", "labels": "labels", "fits": "fits", "validation": "validation"}
@@ -97,7 +97,10 @@ def _covered(jobs: Iterable[JobCost]) -> float:
 
 def costs_of(process: orm.ProcessNode) -> dict[str, Any]:
     """Table of one generation, or of what a campaign does itself: sets that are sampled, tests of the result."""
-    jobs = jobs_of(process)
+    return _costs_of(process, jobs_of(process))
+
+
+def _costs_of(process: orm.ProcessNode, jobs: Sequence[JobCost]) -> dict[str, Any]:
     end = process.mtime if process.is_terminated else now()
     if process.process_label == "GenerationWorkChain":
         return cost_table(jobs, process.ctime.timestamp(), end.timestamp())
@@ -113,14 +116,15 @@ def campaign_costs(campaign: orm.ProcessNode) -> dict[str, Any]:
         own = costs_of(campaign)
         return {"generations": {str(campaign.inputs.generation.value): own}, "campaign": None, "total": own}
     children = [child for child in campaign.called if child.process_label == "GenerationWorkChain"]
-    jobs = jobs_of(campaign)
-    generations = {}
+    own = jobs_of(campaign)
+    jobs, generations = list(own), {}
     for child in sorted(children, key=lambda child: child.pk):
-        generations[str(child.inputs.generation.value)] = costs_of(child)
-        jobs += jobs_of(child)
+        below = jobs_of(child)
+        generations[str(child.inputs.generation.value)] = _costs_of(child, below)
+        jobs += below
     end = campaign.mtime if campaign.is_terminated else now()
     total = cost_table(jobs, campaign.ctime.timestamp(), end.timestamp())
-    return {"generations": generations, "campaign": costs_of(campaign), "total": total}
+    return {"generations": generations, "campaign": _costs_of(campaign, own), "total": total}
 
 
 def jobs_of(process: orm.ProcessNode) -> list[JobCost]:
@@ -133,7 +137,7 @@ def jobs_of(process: orm.ProcessNode) -> list[JobCost]:
             continue
         if isinstance(child, orm.CalcFunctionNode) and stage in STAGES:
             found.append(_light(child, stage))
-        below = [child] if isinstance(child, orm.CalcJobNode) else child.called_descendants
+        below = [child] if isinstance(child, orm.CalcJobNode) else descendants(child)
         found += [_job(node, _own_stage(node, stage)) for node in below if isinstance(node, orm.CalcJobNode)]
     return found
 

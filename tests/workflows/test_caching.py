@@ -36,9 +36,16 @@ def test_a_choice_ends_with_its_context_also_after_an_exception():
 @pytest.mark.parametrize("choice", [True, False])
 def test_a_command_that_ends_badly_leaves_no_choice_behind(choice):
     for error in (RuntimeError, KeyboardInterrupt, SystemExit):
-        with pytest.raises(error), cache_used(choice):
-            assert get_use_cache(identifier=TYPE) == choice
-            raise error
+        seen = []
+
+        def end(error=error, seen=seen):
+            with cache_used(choice):
+                seen.append(get_use_cache(identifier=TYPE))
+                raise error
+
+        with pytest.raises(error):
+            end()
+        assert seen == [choice]
         assert not get_use_cache(identifier=TYPE)
         with enable_caching(identifier=TYPE):
             assert get_use_cache(identifier=TYPE), "AiiDA's own settings count again"

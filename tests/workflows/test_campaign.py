@@ -152,7 +152,8 @@ def test_every_step_is_a_process_of_its_own(finished_campaign):
     assert called["explore_md"] == "ExploreMdWorkChain"
     assert called["label_label"] == "LabelRestartWorkChain"
     assert called["maxvol"] == "maxvol"
-    assert {called[name] for name in ("select", "fit", "before", "after", "holdout")} == {"RestartWorkChain"}
+    assert {called[name] for name in ("select", "before", "after", "holdout")} == {"RestartWorkChain"}
+    assert called["fit"] == "FitRestartWorkChain"
     jobs = {name: [job.process_label for job in node.called] for name, node in _steps(child).items()}
     assert jobs["select"] == ["AceSelectCalculation"]
     assert jobs["label_label"] == ["AceLabelAseCalculation"]

@@ -10,7 +10,7 @@ from aiida import orm
 from aiida.common.timezone import now
 
 from aiida_aceal.workflows import functions
-from aiida_aceal.workflows.base import output
+from aiida_aceal.workflows.base import descendants, output
 from aiida_aceal.workflows.costs import costs_of
 from aiida_aceal.workflows.generation.outcome import Call, Outcome
 from aiida_aceal.workflows.windows.calibration import has_pairs
@@ -38,7 +38,7 @@ def in_force(
 
 def costs(process: orm.ProcessNode) -> dict[str, Any]:
     """Seconds since ``process`` was made, number of its jobs, of those from the cache, cost by stage."""
-    called = [node for node in process.called_descendants if isinstance(node, orm.CalcJobNode)]
+    called = [node for node in descendants(process) if isinstance(node, orm.CalcJobNode)]
     return {
         "wall_seconds": round((now() - process.ctime).total_seconds(), 2),
         "n_jobs": len(called),

@@ -16,7 +16,7 @@ from aiida_aceal.common.settings import check, setting
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.labels.settings import LabelSettings
 from aiida_aceal.parsers.worker_base import end_of
-from aiida_aceal.workflows.base import AceWorkChain, why
+from aiida_aceal.workflows.base import AceWorkChain, descendants, why
 from aiida_aceal.workflows.labellers.followers import follower_of
 from aiida_aceal.workflows.waiting import WaitsForAny, ended
 
@@ -313,7 +313,7 @@ class AceLabelWorkChain(WaitsForAny, AceWorkChain):
 
     def _cost(self, child: orm.ProcessNode) -> dict[str, Any]:
         """Wall and core seconds of all calculations of a child, restarts included."""
-        jobs = [node for node in child.called_descendants if isinstance(node, orm.CalcJobNode)]
+        jobs = [node for node in descendants(child) if isinstance(node, orm.CalcJobNode)]
         wall = core = 0.0
         for job in jobs:
             seconds = self.job_cost(job) or 0.0
