@@ -116,9 +116,10 @@ def aiida_profile(aiida_config, aiida_profile_factory):  # noqa: F811
         }.items():
             aiida_config.set_option(key, value, scope=profile.name)
         aiida_config.store()
-        from aiida_aceal.cli.profile import commit_without_waiting
+        from aiida_aceal.cli.profile import commit_without_waiting, keep_what_was_read
 
         commit_without_waiting()
+        keep_what_was_read()
         yield profile
 
 
@@ -130,14 +131,14 @@ def _profile_of_the_room(request):
         request.getfixturevalue("aiida_profile")
         from aiida.manage import get_manager
 
-        # without a pause, waiting WorkChains keep a core busy by asking the data base
-        get_manager().get_runner(poll_interval=0.05)
+        # without pauses here and for jobs, waiting keeps a core busy by asking
+        get_manager().get_runner(poll_interval=0.1)
 
 
 @pytest.fixture
 def localhost(aiida_profile, aiida_localhost):  # noqa: F811
     """This machine as a computer, without login shell and waiting."""
-    aiida_localhost.set_minimum_job_poll_interval(0.1)
+    aiida_localhost.set_minimum_job_poll_interval(0.3)
     aiida_localhost.configure(safe_interval=0, use_login_shell=False)
     return aiida_localhost
 
