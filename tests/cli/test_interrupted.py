@@ -20,7 +20,7 @@ from aiida_aceal.cli.embedded import run_watched
 from aiida_aceal.cli.resume import _apply, _check
 from aiida_aceal.workflows.stopping import STOP
 
-pytestmark = pytest.mark.unproven
+pytestmark = pytest.mark.long
 
 AT_MOST = 300.0
 

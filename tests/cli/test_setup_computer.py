@@ -64,7 +64,7 @@ def test_what_is_missing_is_named(cli, words, message, tmp_path, monkeypatch):
     assert message in cli("setup-computer", *words, code=2)
 
 
-@pytest.mark.unproven
+@pytest.mark.long
 def test_apply(tmp_path, aiida_profile):
     """The commands make computer and codes in a fresh profile."""
     folder = Path(sys.executable).parent
@@ -83,5 +83,6 @@ def test_apply(tmp_path, aiida_profile):
     )  # fmt: skip
     assert {"aceal-worker@here", "lmp@here"} <= set(run("verdi", "-p", "fresh", "code", "list", "-r").split())
     assert "all 6 tests succeeded" in run("verdi", "-p", "fresh", "computer", "test", "here")
-    script = "from aiida.orm import load_computer; print(load_computer('here').get_minimum_job_poll_interval())"
-    assert run("verdi", "-p", "fresh", "shell", "--plain", "-c", script).split()[-1] == "2.0"
+    script = tmp_path / "poll.py"
+    script.write_text("from aiida.orm import load_computer; print(load_computer('here').get_minimum_job_poll_interval())")
+    assert run("verdi", "-p", "fresh", "run", str(script)).split()[-1] == "2.0"

@@ -209,7 +209,7 @@ def test_python_compiles(text):
         exec(line, {})
 
 
-@pytest.mark.unproven
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_from_python(aiida_profile, tmp_path, monkeypatch, capsys):
     """The block of the page on one's own system, as printed but for the name of the profile, ends well."""

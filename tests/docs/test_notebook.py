@@ -9,7 +9,7 @@ import pytest
 NOTEBOOK = Path(__file__).resolve().parents[2] / "docs" / "tutorial" / "demo.ipynb"
 
 pytestmark = [
-    pytest.mark.unproven,
+    pytest.mark.long,
     pytest.mark.skipif(not NOTEBOOK.is_file(), reason="docs/ is not part of this installation"),
 ]
 

@@ -13,7 +13,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "howto" / "queries.md"
 BLOCK = re.compile(r"^% run\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 pytestmark = [
-    pytest.mark.unproven,
+    pytest.mark.long,
     pytest.mark.skipif(not PAGE.is_file(), reason="docs/ is not part of this installation"),
 ]
 

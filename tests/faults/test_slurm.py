@@ -16,7 +16,7 @@ from small_slurm import jobs
 
 from aiida_aceal.cli.profile import local_code
 
-pytestmark = pytest.mark.unproven
+pytestmark = pytest.mark.long
 
 #: Slurm counts in minutes: no shorter limit can be asked for
 WALL_SECONDS = 60

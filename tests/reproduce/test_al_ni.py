@@ -6,7 +6,7 @@ import pytest
 from aiida_aceal.reproduce.al_ni import decorations, numbers
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_study(reproduce, picture):
     text, found = reproduce("al-ni", structures=60, functions=20, cutoff=4.5, members=3)
     assert "grades, seed 1" in text

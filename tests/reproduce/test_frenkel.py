@@ -7,7 +7,7 @@ from aiida_aceal.reproduce.frenkel import STRATEGIES, conclude, cut, hop, minima
 from aiida_aceal.reproduce.frenkel import FrenkelForm as Form
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_study(reproduce, picture):
     tiny = {"elements": ["Cu", "Au"], "lattice": 5.6, "repeat": [1, 1, 1], "calculator": "emt", "steps": 60,
             "interval": 3, "first": 4, "added": 4, "functions": 12, "cutoff": 4.5, "points": 7}  # fmt: skip

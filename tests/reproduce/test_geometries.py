@@ -7,7 +7,7 @@ from aiida_aceal.reproduce.geometries import NEIGHBOUR, known_range, numbers, pa
 from aiida_aceal.reproduce.geometries import GeometriesForm as Form
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_study(reproduce, copper_data, picture):
     tiny = {"train": 14, "functions": 20, "cutoff": 4.5, "members": 3, "points": 20, "energy_limit": 0.3}
     _, found = reproduce("geometries", copper_data, **tiny)

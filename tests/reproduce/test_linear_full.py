@@ -7,7 +7,7 @@ from aiida_aceal.reproduce.linear_full import LinearFullForm as Form
 from aiida_aceal.reproduce.linear_full import conclude, numbers
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_study(reproduce, copper_data, picture):
     tiny = {"train": 12, "test": 6, "wide": 8, "functions": 12, "evaluations": 5, "cutoff": 4.5, "energy_limit": 0.3}
     text, found = reproduce("linear-full", copper_data, **tiny)

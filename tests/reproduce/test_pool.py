@@ -12,7 +12,7 @@ from aiida_aceal.reproduce.pool import PoolForm as Form
 TINY = {"train": 8, "test": 4, "wide": 4, "functions": 15, "sizes": [3, 6], "cutoff": 4.5, "energy_limit": 0.3}
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_study(reproduce, copper_data, picture):
     text, found = reproduce("pool", copper_data, **TINY)
     assert "all of the pool learnt, seed 0" in text

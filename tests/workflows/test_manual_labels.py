@@ -15,7 +15,6 @@ from small_campaign import CELL, small
 
 from aiida_aceal.cli.root import main
 
-pytestmark = pytest.mark.long
 
 SCRIPT = Path(__file__).with_name("daemon_manual.py")
 
@@ -55,6 +54,7 @@ def number_in(text: str) -> int:
     return int(text.split("aiida-aceal labels ")[1].split()[0])
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_a_campaign_ends_and_goes_on(run, tmp_path):
     from aiida.orm import load_node
@@ -110,6 +110,7 @@ def test_a_campaign_ends_and_goes_on(run, tmp_path):
     assert {info["label_source"] for info in labels.infos} >= {"first.extxyz, structure 0", "one.extxyz, structure 0"}
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_no_labeller_and_a_data_set(run, tmp_path):
     """Fit, active set, MD, select, and the structures to be labelled in an output and a file."""
@@ -131,6 +132,7 @@ def test_no_labeller_and_a_data_set(run, tmp_path):
     assert len(read("out/to_label/structures.extxyz", ":")) == len(node.outputs.to_label["label"])
 
 
+@pytest.mark.release
 @pytest.mark.timeout(1800)
 def test_a_campaign_of_the_daemon_pauses(tmp_path):
     environment = {

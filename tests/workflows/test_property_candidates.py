@@ -24,7 +24,7 @@ def calculations(process, label):
     return [one for one in process.called_descendants if one.process_label == label]
 
 
-@pytest.mark.unproven
+@pytest.mark.long
 def test_a_campaign_with_properties_as_candidates_and_at_the_gate(codes):
     data = small(
         validate={**WANTED, "every": 1},
