@@ -147,7 +147,7 @@ def minimise(
         if rule.seconds is not None and entry["seconds"] > rule.seconds:
             trace.stopped = "seconds"
             break
-        left = min(refresh, left, _evaluations_until(rule.deadline, trace, objective.evaluations))
+        left = min(refresh, left, evaluations_until(rule.deadline, trace, objective.evaluations))
         if left <= 0:
             trace.stopped = "deadline"
             break
@@ -164,7 +164,7 @@ def minimise(
     return best_theta, trace
 
 
-def _evaluations_until(deadline: float | None, trace: Trace, done: int) -> int:
+def evaluations_until(deadline: float | None, trace: Trace, done: int) -> int:
     """How many more evaluations end before the deadline, by what those so far have taken."""
     if deadline is None:
         return sys.maxsize

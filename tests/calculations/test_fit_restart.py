@@ -11,7 +11,7 @@ from aiida_aceal.workflows.base import output
 from aiida_aceal.workflows.restart import under_restart
 from aiida_aceal.workflows.restart_fit import rest_of
 
-NONLINEAR = {"evaluations": 3000, "tolerance": 0, "early_stopping": False, "refresh": 5, "ladder": [3]}
+NONLINEAR = {"evaluations": 8000, "tolerance": 0, "early_stopping": False, "refresh": 5, "ladder": [3]}
 
 
 def test_what_is_left_of_a_fit():
@@ -31,10 +31,10 @@ def test_a_fit_goes_on_from_its_coefficients(aceal_worker_code, cu_potential, cu
         {
             "code": aceal_worker_code,
             "potential": cu_potential(scale=0.0),
-            "dataset": {"g0": cu_configurations(12)},
+            "dataset": {"g0": cu_configurations(100)},
             "settings": orm.Dict({"method": "nonlinear", "nonlinear": NONLINEAR}),
             "seed": orm.Int(1),
-            "metadata": job_metadata(max_wallclock_seconds=12),
+            "metadata": job_metadata(max_wallclock_seconds=8),
         },
     )
     assert cls.__name__ == "FitRestartWorkChain"
@@ -43,14 +43,14 @@ def test_a_fit_goes_on_from_its_coefficients(aceal_worker_code, cu_potential, cu
     jobs = sorted((n for n in node.called if isinstance(n, orm.CalcJobNode)), key=lambda job: job.pk)
     assert len(jobs) > 1
     assert [job.exit_status for job in jobs] == [306] * (len(jobs) - 1) + [0]
-    assert "of at most 3000 evaluations" in jobs[0].exit_message
+    assert "of at most 8000 evaluations" in jobs[0].exit_message
     reports = [output(job, "report").get_dict() for job in jobs]
     made = [report["rounds"][-1]["evaluations"] for report in reports]
     for before, after, job in zip(jobs, jobs[1:], reports[1:]):
         assert after.inputs.potential.uuid == before.outputs.potential.uuid
         assert job["start"] == "potential"
     assert [r["settings"]["nonlinear"]["evaluations"] for r in reports[1:]] == [
-        3000 - sum(made[: k + 1]) for k in range(len(made) - 1)
+        8000 - sum(made[: k + 1]) for k in range(len(made) - 1)
     ]
     errors = [report["train"]["forces"]["rmse"] for report in reports]
     for before, report in zip(errors, reports[1:]):  # where the one before ended
