@@ -150,7 +150,7 @@ def test_it_asks_on_a_terminal(tmp_path, monkeypatch):
     assert campaign.label.settings == {"calculator": "emt"}
 
 
-@pytest.mark.long
+@pytest.mark.release
 @pytest.mark.timeout(600)
 def test_the_alloy_runs(cli, aiida_profile, tmp_path, monkeypatch):
     """A file of `init` as it is, for two generations."""

@@ -440,9 +440,8 @@ def test_a_given_potential_that_stays_the_best_gets_an_active_set(finished_campa
     assert node.outputs.best.validation_report["forces"]["rmse"] < node.outputs.validation_report["forces"]["rmse"]
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param("linear", marks=pytest.mark.long), pytest.param("full", marks=pytest.mark.release)]
-)
+@pytest.mark.release
+@pytest.mark.parametrize("kind", ["linear", "full"])
 def test_a_given_potential_explores_although_the_first_fit_is_refused(finished_campaign, codes, tmp_path, kind):
     """The data at hand are fewer than those the potential came from: it stays, and needs an active set of its own."""
     data = small(loop={"max_generations": 1}, activeset={"kind": kind})
