@@ -84,5 +84,6 @@ def test_apply(tmp_path, aiida_profile):
     assert {"aceal-worker@here", "lmp@here"} <= set(run("verdi", "-p", "fresh", "code", "list", "-r").split())
     assert "all 6 tests succeeded" in run("verdi", "-p", "fresh", "computer", "test", "here")
     script = tmp_path / "poll.py"
-    script.write_text("from aiida.orm import load_computer; print(load_computer('here').get_minimum_job_poll_interval())")
+    asking = "print(load_computer('here').get_minimum_job_poll_interval())"
+    script.write_text(f"from aiida.orm import load_computer\n{asking}\n")
     assert run("verdi", "-p", "fresh", "run", str(script)).split()[-1] == "2.0"

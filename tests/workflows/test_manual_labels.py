@@ -15,7 +15,6 @@ from small_campaign import CELL, small
 
 from aiida_aceal.cli.root import main
 
-
 SCRIPT = Path(__file__).with_name("daemon_manual.py")
 
 
