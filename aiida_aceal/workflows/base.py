@@ -112,7 +112,10 @@ def output(process: ProcessNode | None, name: str) -> Node | None:
 
 
 def descendants(process: ProcessNode) -> list[ProcessNode]:
-    """All processes that a process has called, and what these have called, by pk; with few queries."""
+    """All processes that a process has called, and what these have called, by pk.
+
+    As `called_descendants`, which asks once for each process, with one query for each depth.
+    """
     found: list[ProcessNode] = []
     level = [process.pk]
     while level:
