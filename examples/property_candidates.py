@@ -1,12 +1,16 @@
-"""Structures of properties as candidates: the loop with them against the loop without them, at equal numbers of labels.
+"""Structures of properties as candidates: campaigns with and without them, at equal numbers of labels.
 
-Copper, labels by EMT, five seeds. Both ways start from the same eight rattled and strained cells and make the same
-three generations of six labels each, chosen by D-optimality: from heated dynamics alone, or from these and the
-structures behind elastic constants, vacancy and surfaces (what the explorer ``aceal.explore.properties`` does in a
-campaign). In the end: the properties beside those of EMT, with the spread of an ensemble of eight; errors on heated
-dynamics of EMT itself.
+Copper, labels by EMT, five seeds. Both campaigns of a seed start from the same eight rattled and strained cells and
+make three generations of six labels each, chosen by D-optimality: from heated dynamics alone, or from these and the
+structures behind elastic constants, vacancy and surfaces (explorer ``aceal.explore.properties``). In the end each
+validates its last potential: the properties beside those of EMT, with the spread of an ensemble of eight, and the
+errors on heated dynamics of EMT itself, which nobody learnt.
 
-    python property_candidates.py --output candidates        # a few minutes
+Each is one call of ``aiida-aceal run`` and, where the last potential is not the best on the validation set and thus not
+the one returned, one of ``aiida-aceal validate``; the numbers are read from the provenance graph. No label and no fit
+is taken from the cache, so that a repeat is a repeat.
+
+    python property_candidates.py --output candidates        # half an hour
     python property_candidates.py --figure candidates        # the figure again, from candidates/numbers.json
 """
 
@@ -14,159 +18,118 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms, units
-from ase.build import bulk
-from ase.calculators.emt import EMT
-from ase.md.langevin import Langevin
+import yaml
 
-from aiida_aceal.ace import AceCalculator, AceModel, build_potential
-from aiida_aceal.common.configurations import configuration_hash
-from aiida_aceal.exploration import generate
-from aiida_aceal.exploration.objective import StructureGrader
-from aiida_aceal.exploration.pool import PoolSearch
-from aiida_aceal.fitting import fit_linear
-from aiida_aceal.fitting.ensemble_fit import fit_ensemble
-from aiida_aceal.properties import Engine, Relaxer, intervals_that_hold, is_principal, property_structures
-from aiida_aceal.properties.candidates import PropertyPoolSettings, property_pool
+from aiida_aceal.ace import AceModel
+from aiida_aceal.properties import intervals_that_hold, is_principal
 from aiida_aceal.properties.compare import has_ratio
-from aiida_aceal.properties.settings import NumbersSettings, PropertiesSettings
-from aiida_aceal.properties.validation import unique, validation_numbers
-from aiida_aceal.selection import select
-from aiida_aceal.uncertainty import build_active_set
 
-LATTICE = 3.5901  # A, EMT's own at 0 K
 CELL = {"bulk": "Cu", "crystal": "fcc", "a": 3.61, "cubic": True}
-BASIS = {"elements": ["Cu"], "cutoff": 5.5, "nradmax_by_orders": [6, 4, 2], "lmax_by_orders": [0, 3, 1]}
+BULK = [{"kind": "supercells", "structure": CELL, "sizes": [[2, 2, 2]]}]
 PROPERTIES = ("elastic", "vacancy", "surface")
-SECTIONS = {
-    "properties": list(PROPERTIES), "defects": {"cell_length": 7.0},
-    "surface": {"thickness": 8.0, "vacuum": 8.0, "fault_points": 3},
-}  # fmt: skip
 GENERATIONS, COUNT, MEMBERS = 3, 6, 8
-WINDOW = (1.5, 50.0)
+HEATED = {"start": BULK, "temperature": [300, 1200], "steps": 300, "timestep": 0.004}
+CAMPAIGN: dict[str, Any] = {
+    "basis": {"cutoff": 5.5, "nradmax_by_orders": [6, 4, 2], "lmax_by_orders": [0, 3, 1]},
+    "initial": [
+        {"kind": "rattled", "structure": CELL, "supercell": [2, 2, 2], "count": 4, "amplitude": 0.06},
+        {"kind": "strained", "structure": CELL, "supercell": [2, 2, 2], "count": 4, "strain": 0.03, "rattle": 0.05},
+    ],
+    "validation": {**HEATED, "interval": 30},
+    "test": {**HEATED, "interval": 15},
+    "label": {"settings": {"calculator": "emt"}},
+    "explore": {
+        "md": {
+            "start": BULK,
+            "settings": {
+                "temperature_K": 300, "temperature_end_K": 2500, "timestep_ps": 0.004, "steps": 1500,
+                "gamma_interval": 10,
+            },
+        }
+    },
+    "window": {"gamma_lo": 1.02, "gamma_hi": 50.0, "gamma_stop": 1.02},
+    "selection": {"count": COUNT},
+    # every generation counts: none is refused, and none ends the campaign but the last
+    "gate": {"tolerance": 100.0},
+    "loop": {"max_generations": GENERATIONS},
+    "threads": 1,
+    "ensemble": {"members": MEMBERS},
+    "validate": {
+        "structure": [{"bulk": "Cu", "a": 3.5901}],
+        "properties": ",".join(PROPERTIES),
+        "defects": {"cell_length": 7.0},
+        "surface": {"thickness": 8.0, "vacuum": 8.0, "fault_points": 3},
+    },
+}  # fmt: skip
 _ARMS = ((-0.15, False, "#4c78a8", "dynamics alone"), (0.15, True, "#e45756", "and structures of properties"))
 
 
-def labelled(frames: list[Atoms]) -> list[Atoms]:
-    """With labels of EMT."""
-    return Engine(EMT, "emt").label(frames)
+def campaign(seed: int, with_properties: bool) -> dict[str, Any]:
+    """Input of ``aiida-aceal run``."""
+    data = {**CAMPAIGN, "title": "with structures of properties" if with_properties else "dynamics alone", "seed": seed}
+    if with_properties:
+        # surfaces are far from a crystal: they are candidates whatever their grade
+        properties = {"settings": {"gamma_hi": 1.0e6}}
+        data["explore"] = {**CAMPAIGN["explore"], "properties": properties}
+    return data
 
 
-def heated(calculator: Any, steps: int, every: int, seed: int, watch: Any = None) -> list[Atoms]:
-    """Frames of 32 atoms heated from 300 to 1200 K in steps of 4 fs, until ``watch`` (grade -> bool) says stop."""
-    rng = np.random.default_rng(seed)
-    atoms = bulk("Cu", "fcc", CELL["a"], cubic=True) * 2
-    atoms.calc = calculator
-    speeds = np.sqrt(2 * 300 * units.kB / atoms.get_masses())[:, None]
-    atoms.set_velocities(rng.normal(size=(len(atoms), 3)) * speeds)
-    run = Langevin(atoms, 4.0 * units.fs, temperature_K=300, friction=0.02 / units.fs, rng=rng, fixcm=False)
-    frames = []
-    for start in range(0, steps, every):
-        run.set_temperature(temperature_K=300 + 900 * start / steps)
-        run.run(every)
-        frame = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
-        frames.append(frame)
-        if watch is not None and watch(frame):
-            break
-    return frames
+def study(seed: int, with_properties: bool, folder: Path) -> dict[str, Any]:
+    """One campaign and what came of it."""
+    name = f"seed{seed}_{'properties' if with_properties else 'dynamics'}"
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(campaign(seed, with_properties), sort_keys=False))
+    command = ["aiida-aceal", "run", str(path), "--no-cache", "-o", str(folder / name)]
+    # a campaign that is not converged after its three generations ends with another code than 0
+    output = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False).stdout
+    (folder / f"{name}.log").write_text(output)
+    found = re.search(r"Campaign (\d+) in profile '(.+?)'", output)
+    if found is None:
+        sys.exit(output)
+    return {"seed": seed, "with_properties": with_properties, **numbers_of(int(found[1]), found[2], path)}
 
 
-def explored(model: AceModel, active_set: Any, seed: int) -> list[Atoms]:
-    """Frames of two runs with their grades; each run ends above the window."""
-    grader, found = StructureGrader(model, active_set), []
+def numbers_of(pk: int, profile: str, path: Path) -> dict[str, Any]:
+    """What a campaign learnt, and how good its last potential is."""
+    from aiida import load_profile, orm
 
-    def watch(frame: Atoms) -> bool:
-        frame.arrays["gamma"] = grader.gamma(frame)
-        frame.info["gamma_max"] = float(frame.arrays["gamma"].max())
-        return frame.info["gamma_max"] > WINDOW[1]
-
-    for run in range(2):
-        frames = heated(AceCalculator(model), 300, 10, 1000 * seed + run, watch)
-        found += [frame for frame in frames if frame.info["gamma_max"] <= WINDOW[1]]
-    return found
-
-
-def choose(frames: list[Atoms], model: AceModel, active_set: Any, seed: int) -> list[Atoms]:
-    """Of those above the window's lower limit by D-optimality; what that leaves open is filled by falling grade."""
-    frames = sorted(frames, key=lambda atoms: -atoms.info["gamma_max"])
-    pool = [atoms for atoms in frames if atoms.info["gamma_max"] > WINDOW[0]]
-    chosen: list[int] = []
-    if pool:
-        given = {"count": COUNT, "model": model, "active_set": active_set, "seed": seed}
-        chosen = list(select("d_optimal", pool, **given).indices)
-    rest = [k for k in range(len(frames)) if k not in chosen]
-    return [frames[k] for k in [*chosen, *rest][:COUNT]]
-
-
-def with_structures(model: AceModel, active_set: Any, tests: list[Atoms]) -> list[Atoms]:
-    """Structures of properties that extrapolate, made at the potential's own lattice; no test among them."""
-    # surfaces are far from a crystal: they are candidates whatever their grade
-    settings = PropertyPoolSettings(**SECTIONS, gamma_lo=WINDOW[0], gamma_hi=1e6)
-    engine = Engine(lambda: AceCalculator(model.potential), "ace", shared=True)
-    frames, _ = property_pool(settings, [bulk("Cu", a=LATTICE)], Relaxer(engine))
-    known = {configuration_hash(atoms) for atoms in tests}
-    frames = [atoms for atoms in frames if configuration_hash(atoms) not in known]
-    return list(PoolSearch(model, active_set, settings, tests)(frames))
-
-
-def study(seed: int, with_properties: bool, test: list[Atoms]) -> dict[str, Any]:
-    """One run of the loop and what came of it."""
-    entries = [
-        {"kind": "rattled", "structure": CELL, "supercell": [2, 2, 2], "count": 4, "amplitude": 0.06},
-        {"kind": "strained", "structure": CELL, "supercell": [2, 2, 2], "count": 4, "strain": 0.03, "rattle": 0.05},
-    ]
-    train = labelled(generate(entries, seed))
-    basis, learnt, tests = build_potential(BASIS), [], fixed_structures()
-    for generation in range(GENERATIONS + 1):
-        potential = fit_linear(basis, train).potential
-        model = AceModel(potential)
-        active_set = build_active_set(model, train)
-        if generation == GENERATIONS:
-            break
-        frames = explored(model, active_set, 10 * seed + generation)
-        if with_properties:
-            frames += with_structures(model, active_set, tests)
-        chosen = choose(frames, model, active_set, seed)
-        learnt += [atoms.info.get("property", "dynamics") for atoms in chosen]
-        train += labelled([Atoms(a.numbers, a.positions, cell=a.cell, pbc=a.pbc) for a in chosen])
-    rows = compared(potential, [one for one in fit_ensemble(potential, train, None, {"members": MEMBERS}).potentials])
+    load_profile(profile, allow_switch=True)
+    node = orm.load_node(pk)
+    outputs = node.outputs.latest if "latest" in node.outputs else node.outputs
+    potential = outputs["potential"]
+    if "latest" in node.outputs:
+        wanted = path.with_name("validate.yaml")
+        wanted.write_text(yaml.safe_dump({"validate": CAMPAIGN["validate"]}))
+        command = ["aiida-aceal", "validate", str(potential.pk), str(wanted), "-o", str(path.with_suffix(".html"))]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    query = orm.QueryBuilder().append(orm.Node, filters={"id": potential.pk}, tag="potential")
+    query.append(
+        orm.WorkChainNode, with_incoming="potential", filters={"attributes.process_label": "ValidateWorkChain"}
+    )
+    parts = query.all(flat=True)[-1].outputs.numbers
+    rows = [row for name in PROPERTIES for row in parts[name]["rows"]]
     errors: dict[str, dict[str, float]] = {name: {} for name in PROPERTIES}
     for row in rows:
         if is_principal(row) and has_ratio(row):
             errors[row["property"]][row["quantity"]] = round(row["relative_percent"], 4)
-    squares = []
-    for frame in test:
-        residual = model.evaluate(frame).forces - frame.get_forces()
-        squares.append((residual**2).mean())
+    generations = node.base.links.get_outgoing(link_label_filter="generation_%").all_nodes()
+    infos = [info for one in generations if "labelled" in one.outputs for info in one.outputs.labelled.infos]
+    learnt = [info.get("property", "dynamics") for info in infos if info.get("explorer")]
+    model = AceModel(potential.get_potential())
+    residuals = [model.evaluate(atoms).forces - atoms.get_forces() for atoms in node.outputs.test.to_atoms()]
     return {
-        "seed": seed, "with_properties": with_properties, "n_labelled": len(train),
-        "test_forces_rmse_meV_A": round(1e3 * float(np.sqrt(np.mean(squares))), 3),
-        "learnt": {kind: learnt.count(kind) for kind in sorted(set(learnt))},
-        "errors_percent": errors, "intervals": intervals_that_hold(rows),
+        "n_labelled": node.outputs.summary["n_training"], "returned": "latest" not in node.outputs,
+        "learnt": {kind: learnt.count(kind) for kind in sorted(set(learnt))}, "errors_percent": errors,
+        "test_forces_rmse_meV_A": round(1e3 * float(np.sqrt(np.mean(np.square(residuals)))), 3),
+        "intervals": intervals_that_hold(rows),
     }  # fmt: skip
-
-
-def fixed_structures() -> list[Atoms]:
-    """Structures that the properties will be measured on, as far as no potential moves them."""
-    from aiida_aceal.properties import common_structures
-    from aiida_aceal.properties.settings import ValidateSettings
-
-    return common_structures(ValidateSettings(**SECTIONS, lattice="given"), [bulk("Cu", a=LATTICE)])
-
-
-def compared(potential: Any, members: list[Any]) -> list[dict[str, Any]]:
-    """Rows of properties beside those of EMT, from the same structures at EMT's lattice."""
-    engine = Engine(lambda: AceCalculator(potential), "ace", shared=True)
-    settings = PropertiesSettings(**SECTIONS, relax_start=False)
-    frames, errors = property_structures(settings, [bulk("Cu", a=LATTICE)], Relaxer(engine))
-    bare = unique(frames)
-    engines = [Engine(lambda p=p: AceCalculator(p), "member", shared=True) for p in members]
-    numbers = NumbersSettings(**SECTIONS, errors=errors)
-    return validation_numbers(numbers, frames, labelled(bare), engine.label(bare), members=engines)["rows"]
 
 
 def mean_error(result: dict[str, Any], name: str) -> float:
@@ -196,7 +159,7 @@ def figure(results: list[dict[str, Any]], path: Path) -> None:
     left.set_yscale("log")
     left.set_ylabel("mean relative error, %")
     right.set_ylabel("RMSE on heated dynamics, meV/Å")
-    right.set_ylim(0, 7)
+    right.set_ylim(bottom=0)
     left.legend(frameon=False, fontsize=8)
     fig.tight_layout()
     fig.savefig(path, dpi=110)
@@ -213,12 +176,11 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "numbers.json"
     if given.figure is None:
-        test = labelled(heated(EMT(), 300, 15, 99))
         results = json.loads(path.read_text()) if path.is_file() else []
         results = [one for one in results if one["seed"] not in given.seeds]
         for seed in given.seeds:
             for arm in (False, True):
-                results.append(study(seed, arm, test))
+                results.append(study(seed, arm, folder))
                 print(json.dumps(results[-1]), flush=True)
                 path.write_text(json.dumps(results, indent=1) + "\n")
     results = json.loads(path.read_text())

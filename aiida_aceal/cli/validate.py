@@ -27,9 +27,9 @@ from aiida_aceal.cli.params import CACHE, DRY_RUN, PROFILE, VERBOSE
 def command(potential, input_file, output, dry_run, profile, cache, verbose, **flags) -> None:
     """Compute properties of a potential and of the reference, from the same structures, and compare them.
 
-    The potential is a file, or PK (or UUID) of a potential or of a campaign, whose labeller, active set and ensemble
-    are then used. INPUT.yaml holds the sections `validate` (properties, settings of each, structure) and `label`.
-    Labels that earlier validations made with the same labeller are reused, unless --no-cache.
+    The potential is a file, or PK (or UUID) of a campaign (its best potential) or of a potential; labeller, active set
+    and ensemble are then those of its campaign. INPUT.yaml holds the sections `validate` (properties, settings of each,
+    structure) and `label`. Labels that earlier validations made with the same labeller are reused, unless --no-cache.
     """
     from aiida_aceal.inputs.validate import read_validation
 
@@ -49,7 +49,7 @@ def command(potential, input_file, output, dry_run, profile, cache, verbose, **f
 
 
 def subject_of(word: str) -> Any:
-    """The potential of a file or node, and what belongs to it.
+    """The potential of a file or node, and what belongs to it: of a campaign the best, of a potential just that one.
 
     :raises click.ClickException: no such file or node, or it is something else
     """
@@ -59,7 +59,7 @@ def subject_of(word: str) -> Any:
     from aiida_aceal.data.potential import AcePotentialData
     from aiida_aceal.inputs.validate import Subject
     from aiida_aceal.workflows.base import output
-    from aiida_aceal.workflows.validate.earlier import campaign_of
+    from aiida_aceal.workflows.validate.earlier import origin_of
 
     if Path(word).suffix or Path(word).is_file():
         return Subject(AcePotentialData(file=word), whose=Path(word).name)
@@ -67,20 +67,24 @@ def subject_of(word: str) -> Any:
         node = load_node(word)
     except (NotExistent, MultipleObjectsError, ValueError) as error:
         raise click.ClickException(f"'{word}' is neither a file (.yaml) nor a node of this profile") from error
-    campaign = campaign_of(node) if isinstance(node, AcePotentialData) else node
-    if isinstance(node, AcePotentialData) and campaign is None:
-        return Subject(node, whose=f"potential {node.pk}")
-    if getattr(campaign, "process_label", None) != "ActiveLearningWorkChain":
+    if isinstance(node, AcePotentialData):
+        origin = origin_of(node)
+        if origin is None:
+            return Subject(node, whose=f"potential {node.pk}")
+        campaign, potential, belongs = origin[0], node, origin[1]
+    elif getattr(node, "process_label", None) == "ActiveLearningWorkChain":
+        campaign, potential = node, output(node, "potential")
+        belongs = {name: output(node, name) for name in ("active_set", "ensemble")}
+    else:
         kind = getattr(node, "process_label", None) or type(node).__name__
         raise click.ClickException(f"node {node.pk} is of type {kind}; name a potential or a campaign")
-    potential = output(campaign, "potential")
     if potential is None:
         raise click.ClickException(f"campaign {campaign.pk} has no potential (yet)")
     labeller = {key: campaign.inputs.labeller[key] for key in campaign.inputs.labeller}
-    return Subject(
-        potential, output(campaign, "active_set"), output(campaign, "ensemble"), labeller,
-        f"{campaign.label or 'campaign'} <{campaign.pk}>",
-    )  # fmt: skip
+    whose = f"{campaign.label or 'campaign'} <{campaign.pk}>"
+    if potential.pk != getattr(output(campaign, "potential"), "pk", None):
+        whose = f"potential {potential.pk} of {whose}"
+    return Subject(potential, belongs.get("active_set"), belongs.get("ensemble"), labeller, whose)
 
 
 def _dry_run(validation: Any, folder: Path, word: str, profile: str | None) -> None:

@@ -24,7 +24,7 @@ from aiida_aceal.inputs.dynamics import Share, runs_here
 from aiida_aceal.inputs.prepare import basis_node, basis_of, check_builder, elements_in, refusals_of_ports
 from aiida_aceal.inputs.properties import crystals
 from aiida_aceal.inputs.schema import Campaign, ReferenceMD, Step
-from aiida_aceal.properties.names import property_names
+from aiida_aceal.properties.names import DYNAMICS, property_names
 from aiida_aceal.workflows.protocol import SECTIONS, merged, protocol_inputs
 from aiida_aceal.workflows.sections import check_section
 from aiida_aceal.workflows.sets import SAMPLERS, set_fractions, split_configurations
@@ -297,9 +297,9 @@ def _defaults_of(campaign: Campaign, prepared: Prepared, step: Step) -> Mapping[
         return prepared.sections["explore"]
     if step.entry_point != _PROPERTIES or campaign.validate is None:
         return {}
-    found = {key: value for key, value in campaign.validate.settings().items() if key not in ("lattice", "md")}
+    found = {key: value for key, value in campaign.validate.settings().items() if key not in ("lattice", *DYNAMICS)}
     if "properties" in found:
-        found["properties"] = [name for name in property_names(found["properties"]) if name != "md"]
+        found["properties"] = [name for name in property_names(found["properties"]) if name not in DYNAMICS]
     return found
 
 

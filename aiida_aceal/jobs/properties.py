@@ -1,4 +1,4 @@
-"""``properties``: equation of state, elastic constants, phonons, defects, surfaces, short distances, MD."""
+"""``properties``: equation of state, elastic constants, phonons, defects, surfaces, short distances, MD, melting."""
 
 from __future__ import annotations
 

@@ -11,20 +11,21 @@ from aiida_aceal.common.settings import setting
 from aiida_aceal.exploration.pool import PoolSettings
 
 from .engine import Fixed, Relaxer
-from .names import ALL, property_names
+from .names import ALL, DYNAMICS, property_names
 from .run import property_structures
 from .settings import PropertySections
 
 Say = Callable[[str], None]
 #: all but runs, which are explored by aceal.explore.md
-EXPLORED = tuple(name for name in ALL if name != "md")
+EXPLORED = tuple(name for name in ALL if name not in DYNAMICS)
 
 
 def explored_names(value: str | Sequence[str]) -> tuple[str, ...]:
-    """Names of properties whose structures are explored. Raises `ValueError`: no name, an unknown one, `md`."""
+    """Names of properties whose structures are explored. Raises `ValueError`: no name, an unknown one, dynamics."""
     names = property_names(value)
-    if "md" in names:
-        raise ValueError("md is no set of structures: explore by dynamics with aceal.explore.md")
+    runs = [name for name in names if name in DYNAMICS]
+    if runs:
+        raise ValueError(f"{runs[0]} is no set of structures: explore by dynamics with aceal.explore.md")
     return names
 
 

@@ -16,7 +16,7 @@ _PRINCIPAL = re.compile(
     r"bulk_modulus_hill_GPa|born_stable|max_frequency_THz|mean_frequency_THz|imaginary|bands_rms_difference_THz|"
     r"entropy_kB_per_atom|volumetric_expansion_per_MK|formation_energy_eV|barrier_eV|energy_J_per_m2|"
     r"intrinsic_mJ_per_m2|unstable_mJ_per_m2|not_trusted_below_A|hole_below_A|minimum_A|rdf_mean_difference|"
-    r"mean_square_displacement_A2|drift_meV_per_atom_per_ps)$"
+    r"mean_square_displacement_A2|drift_meV_per_atom_per_ps|melting_temperature_K)$"
 )
 #: of the principal ones those that may be zero, or hang on chance
 _NO_RATIO = re.compile(r"(energy_above_lowest_eV_per_atom|drift_meV_per_atom_per_ps|mean_square_displacement_A2|"

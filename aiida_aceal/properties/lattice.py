@@ -11,7 +11,7 @@ from aiida_aceal.common.errors import AceError
 
 from .crystal import cases
 from .engine import Fixed, energy
-from .names import property_names
+from .names import DYNAMICS, property_names
 from .run import property_numbers, property_structures
 from .settings import PropertySections, ValidateSettings
 from .start import prepare
@@ -34,7 +34,7 @@ def common_structures(settings: ValidateSettings, given: Sequence[Atoms]) -> lis
 
     With ``lattice: reference`` these are the first equations of state and the dimers, else all but what is relaxed.
     """
-    names = [name for name in property_names(settings.properties) if name != "md"]
+    names = [name for name in property_names(settings.properties) if name not in DYNAMICS]
     if settings.lattice == "reference":
         names = [name for name in ("eos", "pairs") if name == "eos" or name in names]
     if not names:

@@ -43,7 +43,7 @@ def runs(settings: MdSettings, crystal: Atoms, relaxer: Relaxer) -> list[Atoms]:
 
     atoms = crystal.copy()
     atoms.calc = relaxer.engine.calculator()
-    frames = [_frame(settings, atoms, "start", 0)]
+    frames = [own_frame(NAME, "start", atoms, 0.0)]
     rng = np.random.default_rng(settings.seed)
     # twice the temperature: half of it goes into the potential energy of the crystal
     speeds = np.sqrt(2 * settings.temperature_K * units.kB / atoms.get_masses())[:, None]
@@ -66,24 +66,28 @@ def _sampled(settings: MdSettings, dynamics: Any, atoms: Atoms, word: str) -> li
     volume = atoms.get_volume()
     for k in range(settings.steps // settings.interval):
         dynamics.run(settings.interval)
-        frames.append(_frame(settings, atoms, f"{word}/{k}", k + 1))
+        frames.append(own_frame(NAME, f"{word}/{k}", atoms, (k + 1) * settings.interval * settings.timestep_ps))
         if not 0.5 < atoms.get_volume() / volume < 2.0:
             raise AceError(f"md, {word}: the volume changed by a factor {atoms.get_volume() / volume:.2g}")
     return frames
 
 
-def _frame(settings: MdSettings, atoms: Atoms, case: str, number: int) -> Atoms:
-    frame = named(atoms, NAME, case)
+def own_frame(property_name: str, case: str, atoms: Atoms, time: float) -> Atoms:
+    """A frame of an engine's own dynamics with its labels: ``info`` has ``own``, ``time_ps``, temperature and energy.
+
+    :param time: ps
+    :raises AceError: energy or forces are not finite
+    """
+    frame = named(atoms, property_name, case)
     results = {"energy": float(atoms.get_potential_energy()), "forces": atoms.get_forces()}
     total = float(atoms.get_total_energy())
     if not (np.isfinite(total) and np.isfinite(results["forces"]).all()):
-        raise AceError(f"md, {case}: energy or forces are not finite; use a shorter md.timestep_ps")
+        raise AceError(
+            f"{property_name}, {case}: energy or forces are not finite; use a shorter {property_name}.timestep_ps"
+        )
     frame.info.update(
-        own=True,
-        time_ps=number * settings.interval * settings.timestep_ps,
-        total_energy_eV=total,
-        temperature_K=float(atoms.get_temperature()),
-    )
+        own=True, time_ps=time, total_energy_eV=total, temperature_K=float(atoms.get_temperature())
+    )  # fmt: skip
     if "gamma_max" in atoms.calc.results:
         frame.info["gamma_max"] = float(atoms.calc.results["gamma_max"])
     frame.calc = SinglePointCalculator(frame, **results)

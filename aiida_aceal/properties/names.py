@@ -8,7 +8,9 @@ from typing import Any
 from aiida_aceal.common.settings import nearest
 
 #: in the order in which they are computed
-ALL = ("eos", "elastic", "phonon", "vacancy", "interstitial", "antisite", "surface", "pairs", "md")
+ALL = ("eos", "elastic", "phonon", "vacancy", "interstitial", "antisite", "surface", "pairs", "md", "melting")
+#: runs that each engine makes itself, which need no labels
+DYNAMICS = ("md", "melting")
 #: those that are computed if none is named
 DEFAULT = ("eos", "elastic", "phonon", "vacancy", "surface", "pairs")
 

@@ -12,7 +12,7 @@ from ase import Atoms
 from aiida_aceal.common.errors import AceError
 
 from .engine import Engine, Fixed, Relaxer
-from .names import property_names
+from .names import DYNAMICS, property_names
 from .settings import PropertiesSettings, PropertySections
 from .start import Start, prepare
 
@@ -27,6 +27,7 @@ MODULES = {
     "surface": ("surface", "surface"),
     "pairs": ("pairs", "pairs"),
     "md": ("md", "md"),
+    "melting": ("melting", "melting"),
 }
 Say = Callable[[str], None]
 
@@ -105,11 +106,11 @@ def compute_properties(
     """
     relaxer = relaxer or Relaxer(engine, settings.relaxation)
     names = property_names(settings.properties)
-    single = relaxer.engine is not engine and "md" in names
-    wanted = settings.replace(properties=[name for name in names if name != "md"]) if single else settings
+    without = [name for name in names if name in DYNAMICS] if relaxer.engine is not engine else []
+    wanted = settings.replace(properties=[name for name in names if name not in without]) if without else settings
     frames, errors = property_structures(wanted, given, relaxer, say) if wanted.properties else ([], {})
-    if single:
-        errors["md"] = f"{engine.name} computes single points only (relax_with), so that it makes no runs"
+    for name in without:
+        errors[name] = f"{engine.name} computes single points only (relax_with), so that it makes no runs"
     labelled: list[Atoms] = []
     for name in names:
         own = [f for f in frames if f.info["property"] == name]

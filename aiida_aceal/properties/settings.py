@@ -7,7 +7,7 @@ from typing import Any, Literal
 from aiida_aceal.common.plausible import HOTTEST, LONGEST_STEP
 from aiida_aceal.common.settings import Settings, section, setting
 
-from .names import ALL, DEFAULT, property_names
+from .names import ALL, DEFAULT, DYNAMICS, property_names
 
 
 class RelaxationSettings(Settings):
@@ -103,6 +103,30 @@ class MdSettings(Settings):
     )  # fmt: skip
 
 
+class MeltingSettings(Settings):
+    """Melting temperature by coexistence of solid and liquid, with the engine itself (ASE)."""
+
+    temperature_K: float | None = setting(
+        None, "Temperature at which the first attempt begins; default: 0.8 of that at which the heated half melts.",
+        unit="K", gt=0, le=HOTTEST,
+    )  # fmt: skip
+    width: float = setting(14.0, "Least width of the bar.", unit="A", gt=0)
+    length: float = setting(36.0, "Least length of the bar, along the third axis of the conventional cell.", unit="A",
+                            gt=0)  # fmt: skip
+    timestep_ps: float = setting(0.002, "Time step; usual: 0.0005 to 0.003.", unit="ps", gt=0, le=LONGEST_STEP)
+    heating_steps: int = setting(300, "Steps at each temperature while one half is heated, by 15 % each.", ge=10)
+    hottest_K: float = setting(10000.0, "Heating is given up there.", unit="K", gt=0, le=HOTTEST)
+    equilibration: int = setting(500, "Steps at the temperature at which an attempt begins.", ge=0)
+    steps: int = setting(15000, "Steps without thermostat; the second half of them is averaged.", ge=100)
+    interval: int = setting(150, "Steps between frames.", ge=1)
+    attempts: int = setting(5, "Attempts from different temperatures, if one phase is gone.", ge=1)
+    reference: bool = setting(
+        False, "Whether a reference that is an ASE calculator makes such runs as well: at least ten thousand steps of "
+        "hundreds of atoms."
+    )  # fmt: skip
+    seed: int = setting(0, "All randomness comes from it.", ge=0)
+
+
 class PropertySections(Settings):
     """Which properties, and how each is computed."""
 
@@ -119,6 +143,7 @@ class PropertySections(Settings):
     surface: SurfaceSettings = section(SurfaceSettings, "Surfaces and stacking faults.")
     pairs: PairSettings = section(PairSettings, "Short distances.")
     md: MdSettings = section(MdSettings, "Molecular dynamics.")
+    melting: MeltingSettings = section(MeltingSettings, "Melting temperature.")
 
 
 class PropertiesSettings(PropertySections):
@@ -160,11 +185,15 @@ class NumbersSettings(PropertySections):
 
 
 class ReferenceMdSettings(Settings):
-    """The runs of the property `md` by an ASE calculator."""
+    """The runs of the properties `md` and `melting` by an ASE calculator."""
 
     heading = "Dynamics of the reference: `settings` of `aceal.reference_md`"
 
     calculator: str = setting(help="ASE calculator: a short name (emt, tblite, gpaw, ...) or package.module:Class.")
     kwargs: dict[str, Any] | None = setting(None, "Arguments of the calculator.")
+    properties: str | tuple[str, ...] = setting(
+        "md", f"Which: {', '.join(DYNAMICS)}.", parse=property_names, allowed=f"names among {', '.join(DYNAMICS)}",
+    )  # fmt: skip
     symprec: float = setting(1e-3, "Tolerance of the search for symmetry.", unit="A", gt=0)
     md: MdSettings = section(MdSettings, "Molecular dynamics.")
+    melting: MeltingSettings = section(MeltingSettings, "Melting temperature.")

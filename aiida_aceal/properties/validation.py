@@ -15,7 +15,7 @@ from aiida_aceal.common.errors import AceError
 from . import md
 from .compare import compare_properties, numbers_in
 from .engine import Engine, Fixed, Relaxer
-from .names import property_names
+from .names import DYNAMICS, property_names
 from .run import property_numbers, property_structures
 from .settings import NumbersSettings, PropertySections
 
@@ -91,7 +91,7 @@ def validation_numbers(
     :param frames: structures of the properties
     :param reference: structures with the labels of the reference
     :param evaluated: structures with the labels of the potential, ``info["gamma_max"]`` if graded
-    :param runs: ``reference`` and ``potential``: frames of their own dynamics (property ``md``)
+    :param runs: ``reference`` and ``potential``: frames of their own dynamics (``md``, ``melting``)
     :param members: of an ensemble: single points, and with ``md.members`` runs of their own
     :returns: ``reference``, ``potential`` (numbers by property), ``rows`` (`compare_properties`; with an ensemble also
         ``members`` (values), ``mean``, ``standard_deviation``)
@@ -117,10 +117,9 @@ def _of_members(
 ) -> list[dict[str, dict[str, float]]]:
     there = {f.info.get("property") for f in frames}
     names = [name for name in property_names(settings.properties) if name in there and name not in settings.errors]
-    if not settings.md.members:
-        names = [name for name in names if name != md.NAME]
+    names = [name for name in names if name not in DYNAMICS or (name == md.NAME and settings.md.members)]
     crystal = next((f for f in frames if f.info.get("property") == md.NAME and f.info["case"] == "start"), None)
-    shared = [f for f in frames if f.info.get("property") != md.NAME]
+    shared = [f for f in frames if f.info.get("property") not in DYNAMICS]
     found: list[dict[str, dict[str, float]]] = []
     if not names:
         return found

@@ -219,6 +219,10 @@ def figures(found: Mapping[str, Any]) -> dict[str, bytes]:
     if "md" in curves:
         drawings["Radial distribution"] = _lines(curves["md"], "rdf", "distance_A", "g", "distance (Å)", "g(r)")
         drawings["Mean square displacement"] = _lines(curves["md"], "msd", "time_ps", "A2", "time (ps)", "msd (Å²)")
+    if "melting" in curves:
+        drawings["Melting: temperature of solid and liquid side by side"] = _lines(
+            curves["melting"], "coexistence", "time_ps", "temperature_K", "time (ps)", "temperature (K)"
+        )
     return {title: figure(draw, title) for title, draw in drawings.items()}
 
 

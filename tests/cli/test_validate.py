@@ -114,3 +114,40 @@ def test_a_campaign_or_its_potential_by_number(cli, codes, tmp_path, aiida_profi
     text = cli("validate", node.outputs.potential.pk, path, "-o", tmp_path / "two.html", *profile)
     assert "labelling 1 structure: the same for every potential" in text
     assert "formation_energy_eV" in text
+    assert f"Properties of small &lt;{node.pk}&gt;" in (tmp_path / "two.html").read_text()
+
+
+def test_what_belongs_to_which_potential_of_a_campaign(aiida_profile, potential_file):
+    """Of a campaign the best; by number that very potential, with its own active set, not those of the best."""
+    from aiida import orm
+    from aiida.common.links import LinkType
+
+    from aiida_aceal.cli.validate import subject_of
+    from aiida_aceal.data.potential import AcePotentialData
+
+    best, last, middle, stranger = (AcePotentialData(file=potential_file).store() for _ in range(4))
+    sets = {node.pk: orm.Dict({"of": node.pk}).store() for node in (best, last, middle)}
+    campaign = orm.WorkChainNode(label="two")
+    campaign.set_process_label("ActiveLearningWorkChain")
+    method = orm.Str("aceal.label.ase").store()
+    campaign.base.links.add_incoming(method, LinkType.INPUT_WORK, "labeller__entry_point")
+    campaign.store()
+    generation = orm.WorkChainNode()
+    generation.set_process_label("GenerationWorkChain")
+    generation.base.links.add_incoming(campaign, LinkType.CALL_WORK, "generation_001")
+    generation.store()
+    for process, prefix, node in ((campaign, "", best), (campaign, "latest__", last), (generation, "", middle)):
+        node.base.links.add_incoming(process, LinkType.RETURN, f"{prefix}potential")
+        sets[node.pk].base.links.add_incoming(process, LinkType.RETURN, f"{prefix}active_set")
+
+    for word, node, whose in (
+        (campaign, best, f"two <{campaign.pk}>"),
+        (best, best, f"two <{campaign.pk}>"),
+        (last, last, f"potential {last.pk} of two <{campaign.pk}>"),
+        (middle, middle, f"potential {middle.pk} of two <{campaign.pk}>"),
+    ):
+        found = subject_of(str(word.pk))
+        assert (found.potential.pk, found.active_set.pk, found.whose) == (node.pk, sets[node.pk].pk, whose)
+        assert found.labeller["entry_point"].value == "aceal.label.ase"
+    found = subject_of(str(stranger.pk))
+    assert (found.potential.pk, found.active_set, found.labeller) == (stranger.pk, None, None)

@@ -166,10 +166,15 @@ def test_what_cannot_be_had_has_a_reason(inputs, monkeypatch):
 
     monkeypatch.setattr(ValidateWorkChain, "to_context", record)
     md = {"cell_length": 5.0, "steps": 40, "equilibration": 10, "interval": 5, "timestep_ps": 0.002}
-    node = validate(inputs, settings={**SMALL, "properties": "antisite,phonon,md", "md": md})
+    melting = {"width": 5.0, "length": 5.0, "heating_steps": 10, "hottest_K": 400.0}
+    node = validate(
+        inputs, settings={**SMALL, "properties": "antisite,phonon,md,melting", "md": md, "melting": melting}
+    )
     assert node.is_finished_ok, node.exit_message
     summary = node.outputs.summary.get_dict()
-    assert summary["failed"] == ["antisite"]
+    assert summary["failed"] == ["antisite", "melting"]
+    assert "did not melt up to 400 K" in summary["properties"]["melting"]["potential_error"]
+    assert "only with melting.reference: true" in summary["properties"]["melting"]["reference_error"]
     assert "needs two elements" in summary["properties"]["antisite"]["reference_error"].replace("they need", "needs")
     found = node.outputs.numbers["md"].get_dict()
     assert found["reference"]["npt"]["volume_A3_per_atom"] > 0

@@ -1,4 +1,4 @@
-"""What is in the data base already: whose potential it is, and labels that earlier validations paid for."""
+"""What is in the data base already: who made a potential, and labels that earlier validations paid for."""
 
 from __future__ import annotations
 
@@ -15,11 +15,27 @@ from aiida_aceal.workflows.base import output
 _FREE = ("options", "metadata", "restart")
 
 
-def campaign_of(potential: orm.Data) -> orm.WorkChainNode | None:
-    """The campaign that returned a potential, the latest if there are several."""
-    found = potential.base.links.get_incoming(link_type=LinkType.RETURN, link_label_filter="potential").all_nodes()
-    campaigns = [node for node in found if node.process_label == "ActiveLearningWorkChain"]
-    return max(campaigns, key=lambda node: node.pk, default=None)
+def origin_of(potential: orm.Data) -> tuple[orm.WorkChainNode, dict[str, orm.Data]] | None:
+    """The campaign that made a potential, the latest if there are several, and what belongs to that potential.
+
+    It may be the one that the campaign returned, its output ``latest``, or the one of a generation. The mapping has its
+    ``active_set`` and ``ensemble``, where there are such.
+    """
+    found: list[tuple[orm.WorkChainNode, orm.WorkChainNode, str]] = []
+    for link in potential.base.links.get_incoming(link_type=LinkType.RETURN).all():
+        prefix, _, name = link.link_label.rpartition("potential")
+        if name or prefix not in ("", "latest__"):
+            continue
+        if link.node.process_label == "ActiveLearningWorkChain":
+            found.append((link.node, link.node, prefix))
+        elif link.node.process_label == "GenerationWorkChain" and link.node.caller is not None:
+            found.append((link.node.caller, link.node, prefix))
+    if not found:
+        return None
+    campaign, maker, prefix = max(found, key=lambda one: (one[0].pk, one[0].pk == one[1].pk))
+    names = ("active_set", "ensemble")
+    nodes = {name: maker.base.links.get_outgoing(link_label_filter=prefix + name).all_nodes() for name in names}
+    return campaign, {name: several[0] for name, several in nodes.items() if several}
 
 
 def earlier_labels(labeller: Mapping[str, Any]) -> dict[str, ConfigurationsData]:

@@ -18,14 +18,14 @@ from aiida_aceal.data.active_set import ActiveSetData
 from aiida_aceal.data.dataset import ConfigurationsData
 from aiida_aceal.data.ensemble import EnsembleData
 from aiida_aceal.data.potential import AcePotentialData
-from aiida_aceal.properties.names import property_names
+from aiida_aceal.properties.names import DYNAMICS, property_names
 from aiida_aceal.properties.settings import ValidateSettings
 from aiida_aceal.workflows.base import AceWorkChain, output, why
 from aiida_aceal.workflows.steps import check_step, step_class, step_inputs
 from aiida_aceal.workflows.validate import functions
 
 #: properties whose structures are made elsewhere
-_APART = ("eos", "md")
+_APART = ("eos", *DYNAMICS)
 #: searches for the volume of lowest energy
 MAX_ROUNDS = 4
 
@@ -239,23 +239,33 @@ class ValidateWorkChain(AceWorkChain):
             parts = ("relaxation", "elastic", "phonon", "defects", "surface", "pairs")
             settings = {**self._given(*parts), "properties": own, "relax_start": False, "structures_only": True}
             self._worker("structures", "aceal.properties", "structures", settings=orm.Dict(settings), **shared)
-        if "md" not in self.names:
+        runs = self._dynamics("potential")
+        if not runs:
             return
-        settings = {**self._given("md"), "properties": ["md"], "relax_start": False}
+        settings = {**self._given(*DYNAMICS), "properties": runs, "relax_start": False}
         self._worker(
             "md_potential", "aceal.properties", "dynamics of the potential", wait=False, settings=orm.Dict(settings),
             active_set=self.inputs.get("active_set"), **shared,
         )  # fmt: skip
-        labeller = self.inputs.labeller
-        if labeller["entry_point"].value != "aceal.label.ase" or labeller.get("files"):
+        runs = self._dynamics("reference")
+        if not runs:
             return
-        method = {
-            key: value for key, value in labeller["settings"].get_dict().items() if key in ("calculator", "kwargs")
-        }
+        given = self.inputs.labeller["settings"].get_dict()
+        method = {key: value for key, value in given.items() if key in ("calculator", "kwargs")}
         self._worker(
             "md_reference", "aceal.reference_md", "dynamics of the reference", wait=False, structure=lattice,
-            settings=orm.Dict({**method, **self._given("md")}),
+            settings=orm.Dict({**method, **self._given(*DYNAMICS), "properties": runs}),
         )  # fmt: skip
+
+    def _dynamics(self, side: str) -> list[str]:
+        """Properties of which a side makes runs: the reference only if it is an ASE calculator."""
+        names = [name for name in self.names if name in DYNAMICS]
+        if side == "potential":
+            return names
+        labeller = self.inputs.labeller
+        if labeller["entry_point"].value != "aceal.label.ase" or labeller.get("files"):
+            return []
+        return [name for name in names if name != "melting" or self.settings.melting.reference]
 
     def inspect_structures(self) -> None:
         """Take the structures; without them the equations of state are left."""
@@ -307,7 +317,7 @@ class ValidateWorkChain(AceWorkChain):
         child = self.ctx.get("evaluate")
         if child is not None and output(child, "evaluated") is None:
             return self.exit_codes.ERROR_EVALUATION_FAILED.format(reason=why(child))
-        if child is None and "md" not in self.names:
+        if child is None and not self._dynamics("potential"):
             reason = "; ".join(self.ctx.errors.values())
             return self.exit_codes.ERROR_ALL_FAILED.format(number=len(self.names), reason=reason)
         return None
@@ -316,7 +326,7 @@ class ValidateWorkChain(AceWorkChain):
         """Start the analysis of both sides."""
         merged = self._sets()
         failures = self._failures()
-        sections = self._given("eos", "elastic", "phonon", "defects", "surface", "pairs", "md")
+        sections = self._given("eos", "elastic", "phonon", "defects", "surface", "pairs", *DYNAMICS)
         settings = {**sections, "properties": list(self.names), "unlabelled": self.ctx.unlabelled, **failures}
         runs = {f"{side}_runs": output(self.ctx.get(f"md_{side}"), name) for side, name in _RUNS}
         self._worker(
@@ -338,16 +348,21 @@ class ValidateWorkChain(AceWorkChain):
     def _failures(self) -> dict[str, dict[str, str]]:
         """Why a property has no structures, or one side no numbers."""
         sides: dict[str, dict[str, str]] = {"reference_errors": {}, "potential_errors": {}}
-        if "md" in self.names:
-            for side, name in _RUNS:
-                child = self.ctx.get(f"md_{side}")
-                if child is None:
-                    reason = f"{self.inputs.labeller['entry_point'].value} labels single points, it makes no runs"
-                    sides[f"{side}_errors"]["md"] = reason
-                elif output(child, name) is None:
-                    failed = self.report_of(f"md_{side}").get("failed", {})
-                    sides[f"{side}_errors"]["md"] = failed.get("md") or why(child)
+        for side, name in _RUNS:
+            child, made = self.ctx.get(f"md_{side}"), self._dynamics(side)
+            failed = self.report_of(f"md_{side}").get("failed", {}) if child is not None else {}
+            for which in self._dynamics("potential"):
+                if which not in made:
+                    sides[f"{side}_errors"][which] = self._no_runs(which)
+                elif which in failed or output(child, name) is None:
+                    sides[f"{side}_errors"][which] = failed.get(which) or why(child)
         return {"errors": self.ctx.errors, **sides}
+
+    def _no_runs(self, name: str) -> str:
+        """Why the reference makes none."""
+        if name == "melting" and not self.settings.melting.reference:
+            return "the reference makes such runs only with melting.reference: true"
+        return f"{self.inputs.labeller['entry_point'].value} labels single points, it makes no runs"
 
     def conclude(self) -> ExitCode | None:
         """Attach the numbers; say which are worst."""
