@@ -16,6 +16,8 @@ from .settings import EosSettings
 from .start import Start
 
 NAME = "eos"
+#: largest scatter of energies about the equation of state, as a share of what they span; smooth ones have 1e-5
+_SCATTER = 0.03
 
 
 def structures(settings: EosSettings, start: Start, relaxer: Relaxer) -> list[Atoms]:
@@ -90,6 +92,13 @@ def _phase(name: str, frames: Sequence[Atoms]) -> dict[str, Any]:
     except (RuntimeError, ValueError) as error:
         raise AceError(f"{name}: no equation of state fits the energies ({error})") from error
     left = fit.func(volumes, *fit.eos_parameters) + energies[lowest] - energies
+    scatter, span = 1e3 * float(np.sqrt(np.mean(left**2))), 1e3 * float(np.ptp(energies))
+    if scatter > _SCATTER * span:
+        raise AceError(
+            f"{name}: the energies scatter by {scatter:.2g} meV per atom about an equation of state, of the {span:.2g} "
+            "that they span: its numbers would be noise. Does the mesh of k-points or the basis change from volume to "
+            "volume? Choose another kpoints_distance, a higher cutoff, or a larger eos.volume_range"
+        )
     if not (np.isfinite([volume, modulus]).all() and modulus > 0):
         raise AceError(f"{name}: the fitted bulk modulus is {modulus / units.GPa:.4g} GPa: no stable equation of state")
     return {
@@ -98,7 +107,7 @@ def _phase(name: str, frames: Sequence[Atoms]) -> dict[str, Any]:
         "energy_eV_per_atom": float(lowest_energy + energies[lowest]),
         "bulk_modulus_GPa": float(modulus / units.GPa),
         "bulk_modulus_derivative": float(fit.eos_parameters[2]),
-        "fit_rmse_meV_per_atom": float(1e3 * np.sqrt(np.mean(left**2))),
+        "fit_rmse_meV_per_atom": scatter,
         "max_force_eV_per_A": max(float(np.abs(forces(f)).max()) for f in frames),
         "gamma_max": gamma_max(frames),
         "curves": {"volume_A3_per_atom": volumes.tolist(), "energy_eV_per_atom": energies.tolist()},

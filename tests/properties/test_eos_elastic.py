@@ -9,7 +9,14 @@ from ase.eos import EquationOfState
 from ase.optimize import BFGS
 
 from aiida_aceal.common.errors import AceError
-from aiida_aceal.properties import Engine, PropertiesSettings, Relaxer, compute_properties, property_structures
+from aiida_aceal.properties import (
+    Engine,
+    PropertiesSettings,
+    Relaxer,
+    compute_properties,
+    property_numbers,
+    property_structures,
+)
 from aiida_aceal.properties.crystal import crystal, point_group, prototype
 from aiida_aceal.properties.elastic import independent, invariants, needed_strains
 
@@ -43,6 +50,16 @@ def test_eos_is_that_of_ase(element, a):
     assert numbers["eos"]["bcc"]["energy_above_lowest_eV_per_atom"] > 0
     assert ours["energy_above_lowest_eV_per_atom"] == 0
     assert len(frames) == 18
+
+
+def test_energies_that_jump_are_no_equation_of_state():
+    """As with meshes of k-points that change from volume to volume: a reason instead of a bulk modulus."""
+    frames = emt().label(property_structures(PropertiesSettings(properties="eos"), [bulk("Cu")], Relaxer(emt()))[0])
+    for k, atoms in enumerate(frames):
+        atoms.calc.results["energy"] += 0.004 * (k > 5)
+    numbers = property_numbers(PropertiesSettings(properties="eos"), frames)["eos"]
+    assert "kpoints_distance" in numbers["error"]
+    assert "fcc: the energies scatter by" in numbers["error"]
 
 
 def energy_curvature(atoms, tensor, step=0.002):
