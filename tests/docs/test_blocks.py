@@ -101,6 +101,23 @@ def load(where: str):
     return getattr(importlib.import_module(module), name)
 
 
+def check_validation(data, folder, worker):
+    """Input of `aiida-aceal validate`: read as the command reads it, with a blank potential for its crystals."""
+    from aiida_aceal.ace import build_potential
+    from aiida_aceal.data.potential import AcePotentialData
+    from aiida_aceal.inputs.validate import Subject, crystals, make_validation_builder, read_validation
+
+    data.pop("active_set", None)  # a file
+    path = folder / "validation.yaml"
+    path.write_text(yaml.safe_dump(data))
+    validation, where = read_validation(path)
+    atoms = crystals(validation.validate.structure, ("Cu",), where)
+    basis = {"elements": sorted({str(symbol) for one in atoms for symbol in one.symbols}), "cutoff": 5.0}
+    build_potential({**basis, "nradmax_by_orders": [4, 2], "lmax_by_orders": [0, 1]}).write(folder / "blank.yaml")
+    subject = Subject(AcePotentialData(file=folder / "blank.yaml"))
+    make_validation_builder(validation, where, subject, lambda label, default, words: worker, store=False)
+
+
 @pytest.mark.parametrize("text", blocks("yaml"))
 def test_yaml(text, files, aceal_worker_code, aceal_lmp_code):
     data = load_yaml(text, "block")
@@ -114,8 +131,9 @@ def test_yaml(text, files, aceal_worker_code, aceal_lmp_code):
         rest = {"data": ["train.extxyz"], "output": "x.yaml"} if other.endswith("FitFile") else {}
         build(load(other.format(str(data.get("mode")).capitalize())), {**rest, **data}, "block")
         return
-    if "validate" in data and "active_set" in data:  # input of `aiida-aceal validate`
-        data.pop("active_set")
+    if set(data) <= {"validate", "label", "active_set"} and {"validate", "label"} <= set(data):
+        check_validation(data, files, aceal_worker_code)
+        return
     assert set(data) <= set(Campaign.model_fields), "neither a campaign nor a file of another command"
     base = {"initial": [{"kind": "rattled", "structure": {"bulk": "Cu", "cubic": True}, "count": 6}],
             "validation": 0.3, "label": {"settings": {"calculator": "emt"}}}  # fmt: skip
