@@ -10,7 +10,7 @@ Each is one call of ``aiida-aceal run`` and, where the last potential is not the
 the one returned, one of ``aiida-aceal validate``; the numbers are read from the provenance graph. No label and no fit
 is taken from the cache, so that a repeat is a repeat.
 
-    python property_candidates.py --output candidates        # half an hour
+    python property_candidates.py --output candidates        # under an hour
     python property_candidates.py --figure candidates        # the figure again, from candidates/numbers.json
 """
 

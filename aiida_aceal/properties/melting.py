@@ -18,7 +18,7 @@ from ase import Atoms, units
 
 from aiida_aceal.common.errors import AceError
 
-from .crystal import cases
+from .crystal import cases, heights
 from .engine import Relaxer, gamma_max
 from .md import own_frame
 from .settings import MeltingSettings
@@ -47,8 +47,6 @@ def structures(settings: MeltingSettings, start: Start, relaxer: Relaxer) -> lis
 
 def supercell(settings: MeltingSettings, cell: Atoms) -> Atoms:
     """The conventional cell repeated to a bar along its third direction; ``info["period"]`` says how often."""
-    from .crystal import heights
-
     high = heights(cell.cell[:])
     counts = np.ceil([settings.width, settings.width, max(settings.length, 2 * settings.width)] / high - 1e-6)
     counts = np.maximum(counts, [1, 1, _SLABS]).astype(int)
@@ -65,9 +63,8 @@ def runs(settings: MeltingSettings, crystal: Atoms, relaxer: Relaxer) -> list[At
     frames = [own_frame(NAME, "start", atoms, 0.0)]
     rng = np.random.default_rng(settings.seed)
     dynamics = Free(atoms, settings.timestep_ps)
-    guess = settings.temperature_K
     hot = _melt(settings, atoms, dynamics, order, rng)
-    guess = guess or _OVERHEATED * hot
+    guess = settings.temperature_K or _OVERHEATED * hot
     half = atoms.copy()
     cold, warm = 0.0, np.inf
     for attempt in range(settings.attempts):
@@ -108,14 +105,15 @@ class Free:
             work.set_cell(atoms.cell * (1 + change) ** (1 / 3), scale_atoms=True)
             pressures.append(-float(np.mean(work.get_stress()[:3])))
         modulus = max((pressures[0] - pressures[1]) / 0.01, 0.1 * units.GPa)
-        self._rate = _PACE / (_RELAXATION * 3 * modulus)
+        self._rate = 1 / (_RELAXATION * 3 * modulus)
 
     def run(self, steps: int, after: Callable[[], None] = lambda: None) -> None:
         """Some steps; ``after`` is called every ten."""
-        for _ in range(max(1, steps // _PACE)):
-            self._dynamics.run(_PACE)
+        for done in range(0, steps, _PACE):
+            count = min(_PACE, steps - done)
+            self._dynamics.run(count)
             stress = self._atoms.get_stress(include_ideal_gas=True)[:3]
-            scale = 1 - np.clip(self._rate * stress, -0.01, 0.01)
+            scale = 1 - np.clip(count * self._rate * stress, -0.01, 0.01)
             self._atoms.set_cell(self._atoms.cell[:] * scale[:, None], scale_atoms=True)
             after()
 
@@ -232,10 +230,10 @@ def analyse(settings: MeltingSettings, frames: Sequence[Atoms]) -> dict[str, Any
     temperatures = np.array([float(f.info["temperature_K"]) for f in run])
     late = slice(len(run) // 2, None)
     if not _both(solid.tolist()):
-        begins = f"{last + 1} attempts"
+        left = "solid" if solid[-1] > 0.5 else "liquid"
         raise AceError(
-            f"melting: one phase was gone ({'solid' if solid[-1] > 0.5 else 'liquid'} is left) in each of {begins}: "
-            "give melting.temperature_K, a longer cell (melting.length), or raise melting.attempts"
+            f"melting: one phase was gone ({left} is left) in each attempt, {last + 1} in all: give "
+            "melting.temperature_K, a longer cell (melting.length), or raise melting.attempts"
         )
     blocks = [block.mean() for block in np.array_split(temperatures[late], _BLOCKS) if len(block)]
     return {

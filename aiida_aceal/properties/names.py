@@ -30,6 +30,15 @@ def property_names(value: str | Sequence[str]) -> tuple[str, ...]:
     return names
 
 
+def dynamics_names(value: str | Sequence[str]) -> tuple[str, ...]:
+    """Names of properties that are runs. Raises `ValueError`: no name, or another one."""
+    names = property_names(value)
+    for name in names:
+        if name not in DYNAMICS:
+            raise ValueError(f"{name} is no run: {', '.join(DYNAMICS)}")
+    return names
+
+
 def property_bounds(value: Mapping[str, Any]) -> dict[str, float]:
     """Bounds of relative errors by property, as fractions, from ``{"elastic": "5 %"}`` or ``{"elastic": 0.05}``.
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import model_validator
+
 from aiida_aceal.common.plausible import HOTTEST, LONGEST_STEP
 from aiida_aceal.common.settings import Settings, section, setting
 
-from .names import ALL, DEFAULT, DYNAMICS, property_names
+from .names import ALL, DEFAULT, DYNAMICS, dynamics_names, property_names
 
 
 class RelaxationSettings(Settings):
@@ -126,6 +128,12 @@ class MeltingSettings(Settings):
     )  # fmt: skip
     seed: int = setting(0, "All randomness comes from it.", ge=0)
 
+    @model_validator(mode="after")
+    def _enough_frames(self) -> MeltingSettings:
+        if self.steps < 5 * self.interval:
+            raise ValueError(f"steps {self.steps}: at least five frames, 5 x interval ({self.interval}), are needed")
+        return self
+
 
 class PropertySections(Settings):
     """Which properties, and how each is computed."""
@@ -192,7 +200,7 @@ class ReferenceMdSettings(Settings):
     calculator: str = setting(help="ASE calculator: a short name (emt, tblite, gpaw, ...) or package.module:Class.")
     kwargs: dict[str, Any] | None = setting(None, "Arguments of the calculator.")
     properties: str | tuple[str, ...] = setting(
-        "md", f"Which: {', '.join(DYNAMICS)}.", parse=property_names, allowed=f"names among {', '.join(DYNAMICS)}",
+        "md", f"Which: {', '.join(DYNAMICS)}.", parse=dynamics_names, allowed=f"names among {', '.join(DYNAMICS)}",
     )  # fmt: skip
     symprec: float = setting(1e-3, "Tolerance of the search for symmetry.", unit="A", gt=0)
     md: MdSettings = section(MdSettings, "Molecular dynamics.")

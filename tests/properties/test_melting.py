@@ -11,7 +11,7 @@ from aiida_aceal.common.configurations import read_configurations, write_configu
 from aiida_aceal.common.errors import AceError
 from aiida_aceal.properties import Engine, PropertiesSettings, Relaxer, property_numbers, property_structures
 from aiida_aceal.properties.melting import Free, Order, analyse, supercell
-from aiida_aceal.properties.settings import MeltingSettings
+from aiida_aceal.properties.settings import MeltingSettings, ReferenceMdSettings
 
 SETTINGS = MeltingSettings(width=7.0, length=25.0)
 CRYSTALS = {
@@ -98,7 +98,9 @@ def test_the_mean_is_that_of_the_last_attempt():
 
 def test_a_phase_that_is_gone_is_named():
     bar = supercell(SETTINGS, CRYSTALS["fcc"])
-    with pytest.raises(AceError, match=r"one phase was gone \(solid is left\) in each of 1 attempts: give melting\."):
+    with pytest.raises(
+        AceError, match=r"one phase was gone \(solid is left\) in each attempt, 1 in all: give melting\."
+    ):
         analyse(SETTINGS, frames_of([[900.0] * 8], [[True] * 4 + [False] * 4], bar))
 
 
@@ -122,4 +124,17 @@ def test_a_run_of_copper(copper_files, tmp_path):
     assert [f.info["temperature_K"] for f in first] == [f.info["temperature_K"] for f in again]
     write_configurations(tmp_path / "frames.extxyz", first)
     numbers = property_numbers(settings, read_configurations(tmp_path / "frames.extxyz"))["melting"]
-    assert 500 < numbers["melting_temperature_K"] < 3000 if "error" not in numbers else "one phase" in numbers["error"]
+    assert 500 < numbers["melting_temperature_K"] < 3000
+    assert numbers["atoms"] == len(first[0])
+
+
+@pytest.mark.parametrize(
+    ("model", "words", "message"),
+    [
+        (MeltingSettings, {"steps": 100}, "at least five frames"),
+        (ReferenceMdSettings, {"calculator": "emt", "properties": "md,eos"}, "must be names among md, melting"),
+    ],
+)
+def test_settings_are_checked(model, words, message):
+    with pytest.raises(AceError, match=message):
+        model(**words)
